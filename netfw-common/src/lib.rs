@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What the netfw datapath and its user space share: the layout of every map value, and the arithmetic that
+//! both must do alike.
+//!
+//! Nothing here allocates, panics or touches the kernel; it compiles for the BPF target and for the host.
+
+#![no_std]
+
+pub mod checksum;
+pub mod counters;
+pub mod family;
+pub mod flow;
+pub mod image;
+pub mod interface;
+pub mod reason;
+pub mod shared;
+pub mod tcp;
+pub mod tick;
+pub mod timeout;
+pub mod tuple;
+pub mod wire;
+
+/// Grows with every change to the layout or meaning of a map. `up` refuses to reuse pinned maps of another
+/// version: aya 0.14 would silently take them.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,116 @@
+//! Flow table entries.
+
+use crate::{
+    family::{Addr4, Addr6, Address},
+    shared::shared,
+    tcp::{self, Seen, State},
+    tuple::Tuple,
+    wire,
+};
+
+/// One direction of a flow, found by the tuple with which its packets arrive.
+///
+/// Both directions of a flow have such an entry, with the same `id`. An entry is written only by packets of its
+/// own direction, so that two cores never share its cache lines; whoever needs the state of the flow reads both.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Flow<A> {
+    /// Random name of the flow, the same in both directions: tells a peer from a later flow with the same tuple.
+    pub id: u64,
+    /// Packets of this direction. Not atomic: two cores that carry the same direction at once may lose some.
+    pub packets: u64,
+    /// Bytes of this direction.
+    pub bytes: u64,
+    /// What the packet looks like when it leaves.
+    pub leaving: Tuple<A>,
+    /// Generation of the policy that admitted it.
+    pub generation: u32,
+    /// When this direction last carried a packet ([`crate::tick::Tick`]).
+    pub last_seen: u32,
+    /// When the flow began.
+    pub created: u32,
+    /// Idle timeout of its own, in ticks; 0: that of the policy.
+    pub idle_timeout: u32,
+    /// Where packets of this direction go.
+    pub hop: Hop,
+    /// Stable id of the port-forward that translates it, plus 1; 0: none.
+    pub forward: u16,
+    /// Which slot of [`crate::interface::Interface`] the first packet came in on (or leaves by, for output).
+    pub interface: u8,
+    /// What packets of this direction were seen to be ([`Seen`]).
+    pub seen: u8,
+    /// Bits of `flags`: [`REPLY`], [`LOCAL`], [`OUTPUT`], [`MASQUERADED`], [`INSIDE`].
+    pub flags: u32,
+}
+
+/// This entry is the answering direction.
+pub const REPLY: u32 = 1;
+/// Packets of this direction end on the master.
+pub const LOCAL: u32 = 2;
+/// The master itself opened the flow.
+pub const OUTPUT: u32 = 4;
+/// The source is translated by a `[masquerade]`.
+pub const MASQUERADED: u32 = 8;
+/// Opened from inside: has its own quota of unproven flows.
+pub const INSIDE: u32 = 16;
+/// The source is translated because of a port-forward's `source-nat`.
+pub const SOURCE_NAT: u32 = 32;
+
+/// A cached way out, good until `expires`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Hop {
+    /// Out-interface; 0: none known.
+    pub ifindex: u32,
+    /// Tick from which it must be looked up again.
+    pub expires: u32,
+    /// Largest IP packet that fits, bytes.
+    pub mtu: u32,
+    /// Destination and source MAC, as they stand at the start of the frame.
+    pub macs: [u32; 3],
+}
+
+shared! {
+    Hop { ifindex, expires, mtu, macs }
+    Flow<Addr4> {
+        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags
+    }
+    Flow<Addr6> {
+        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags
+    }
+}
+
+impl<A: Address> Flow<A> {
+    /// Key of the entry for the other direction: the answer to what leaves.
+    pub fn peer_key(&self) -> Tuple<A> {
+        self.leaving.reversed()
+    }
+
+    /// Whether this is the answering direction.
+    pub fn is_reply(&self) -> bool {
+        self.flags & REPLY != 0
+    }
+
+    /// State of the flow; `peer` is what the other direction has seen.
+    pub fn state(&self, peer: Seen) -> State {
+        let own = Seen(self.seen);
+        let (originator, responder) = if self.is_reply() { (peer, own) } else { (own, peer) };
+        if self.leaving.protocol == u32::from(wire::TCP) {
+            return tcp::state(originator, responder);
+        }
+        if responder.has(Seen::PACKET) { State::Established } else { State::Opening }
+    }
+}
+
+/// A place in the ring that bounds the proven flows (see the datapath's `reclaim`): the key of the flow that
+/// holds the place, addresses widened to 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Key of the original direction; IPv4 uses the first word of each address.
+    pub key: Tuple<Addr6>,
+    /// 0: free, 4 or 6: family of the key.
+    pub family: u32,
+}
+
+shared! { Place { key, family } }

@@ -1,0 +1,325 @@
+//! The policy image: what the compiler makes of a rules file and the datapath reads.
+//!
+//! Rules are never walked. Each field of a packet selects a [`Vector`], the set of rules that accept this value
+//! of this field; the lowest bit of their intersection is the first rule that matches (Lakshman & Stiliadis
+//! 1998). [`Vector::summary`] has a bit for each word that is not empty, so that the intersection reads only
+//! words that can matter (Baboescu & Varghese 2001). Port-forwards are found the same way, with vectors of
+//! their own.
+//!
+//! Fields and where their vectors are named:
+//!
+//! | field | map | member |
+//! |---|---|---|
+//! | source, destination address | `ADDRESSES4`, `ADDRESSES6` (longest prefix) | [`AddressClass`] |
+//! | protocol with destination port, ICMP type | `SERVICES` | [`Service::rules`], [`Service::forwards`] |
+//! | source port | `SERVICES` | [`Service::source_rules`] |
+//! | chain with interface | `POLICIES` | [`Policy::interface_rules`] |
+//! | the port-forward that translates the packet | `FORWARDS`, `POLICIES` | [`Forward::rules`], [`Policy::untranslated_rules`] |
+//!
+//! There are [`SLOTS`] images at once; one u64 says which one holds ([`Active`]). Flat arrays hold slot `s` at
+//! `s * size ..`; `ADDRESSES4/6` and `VECTORS` are maps of maps with one inner map a slot.
+
+use crate::{
+    family::Addr6,
+    interface::MAX_INTERFACES,
+    shared::shared,
+    timeout::TIMEOUTS,
+    wire::{ICMP, ICMPV6, SCTP, TCP, UDP},
+};
+
+/// How many images there are room for: active, fallback, staging, what-if.
+pub const SLOTS: u32 = 4;
+/// Rules in an image (bits of a vector).
+pub const MAX_RULES: u32 = 4096;
+/// Port-forward entries in an image: each contiguous port range of each `[[port-forward]]` and family is one.
+pub const MAX_FORWARDS: u32 = 4096;
+/// Targets in an image.
+pub const MAX_TARGETS: u32 = 16_384;
+/// Distinct vectors in an image.
+pub const MAX_VECTORS: u32 = 65_535;
+/// `[[masquerade]]`s in an image.
+pub const MAX_MASQUERADES: usize = 16;
+/// 64-bit words of a vector.
+pub const WORDS: usize = MAX_RULES as usize / 64;
+
+/// A set of rules (or of port-forwards). Vector 0 of every image is the empty one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Vector {
+    /// Bit `w` is set when `words[w]` is not zero.
+    pub summary: u64,
+    /// Bit `i` of word `w` stands for number `64 * w + i`.
+    pub words: [u64; WORDS],
+}
+
+impl Default for Vector {
+    fn default() -> Self {
+        Self { summary: 0, words: [0; WORDS] }
+    }
+}
+
+impl Vector {
+    /// Adds number `index`, which must be below [`MAX_RULES`].
+    pub fn insert(&mut self, index: usize) {
+        if let Some(word) = self.words.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+            self.summary |= 1 << (index / 64);
+        }
+    }
+
+    /// Whether number `index` is in the set.
+    pub fn contains(&self, index: usize) -> bool {
+        self.words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+}
+
+/// What the longest matching prefix of an address says: indexes of vectors.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct AddressClass {
+    /// Rules that accept the address as source.
+    pub source_rules: u16,
+    /// Rules that accept it as destination.
+    pub destination_rules: u16,
+    /// Port-forwards that serve clients with this address.
+    pub source_forwards: u16,
+    /// Port-forwards that listen on this address, if it is a local one.
+    pub destination_forwards: u16,
+    /// First `[[masquerade]]` that applies to this source, plus 1; 0: none.
+    pub masquerade: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Entry of `SERVICES`, found by [`service_index`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Service {
+    /// Rules that accept this protocol with this destination port (or this ICMP type).
+    pub rules: u16,
+    /// Port-forwards of this protocol and destination port; 0, the empty vector, for nearly all.
+    pub forwards: u16,
+    /// Rules that accept this port as source port (for what has no ports: rules that don't ask).
+    pub source_rules: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Entries of `SERVICES` in a slot: three protocols with ports, two of ICMP types, and one a protocol.
+pub const SERVICES: u32 = 3 * 65_536 + 3 * 256;
+
+/// Where a protocol with `detail` (port, or ICMP type) stands in `SERVICES`.
+pub const fn service_index(protocol: u32, detail: u16) -> u32 {
+    const TCP_: u32 = TCP as u32;
+    const UDP_: u32 = UDP as u32;
+    const SCTP_: u32 = SCTP as u32;
+    const ICMP_: u32 = ICMP as u32;
+    const ICMPV6_: u32 = ICMPV6 as u32;
+    match protocol {
+        TCP_ => detail as u32,
+        UDP_ => 65_536 + detail as u32,
+        SCTP_ => 2 * 65_536 + detail as u32,
+        ICMP_ => 3 * 65_536 + (detail as u32 & 0xff),
+        ICMPV6_ => 3 * 65_536 + 256 + (detail as u32 & 0xff),
+        _ => 3 * 65_536 + 512 + (protocol & 0xff),
+    }
+}
+
+/// Chains, as indexes.
+pub const INPUT: u32 = 0;
+/// See [`INPUT`].
+pub const FORWARD: u32 = 1;
+/// See [`INPUT`].
+pub const OUTPUT: u32 = 2;
+
+/// Actions of rules and policies.
+pub const DROP: u32 = 0;
+/// See [`DROP`].
+pub const ACCEPT: u32 = 1;
+/// See [`DROP`].
+pub const REJECT: u32 = 2;
+
+/// Values of [`Policy::anti_spoof`].
+pub const SPOOF_OFF: u32 = 0;
+/// See [`SPOOF_OFF`].
+pub const SPOOF_LOOSE: u32 = 1;
+/// See [`SPOOF_OFF`].
+pub const SPOOF_STRICT: u32 = 2;
+
+/// Source ports that a `[[masquerade]]` may use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct MasqueradePorts {
+    /// Lowest port.
+    pub first: u16,
+    /// Highest port.
+    pub last: u16,
+    /// 1: a source port outside the range is not kept.
+    pub strict: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// What an image says apart from its lists.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Counts images; flows remember which one admitted them. Never 0.
+    pub generation: u32,
+    /// Action for a new flow that nothing decided, by chain.
+    pub default_actions: [u32; 3],
+    /// [`SPOOF_OFF`], [`SPOOF_LOOSE`] or [`SPOOF_STRICT`].
+    pub anti_spoof: u32,
+    /// [`KEEP_REFUSED`] and the like.
+    pub flags: u32,
+    /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
+    pub timeouts: [u32; TIMEOUTS],
+    /// Source ports of each `[[masquerade]]`.
+    pub masquerades: [MasqueradePorts; MAX_MASQUERADES],
+    /// Vector of the rules that don't ask for a port-forward.
+    pub untranslated_rules: u32,
+    /// Vectors of the rules of a chain that accept an interface (by its slot; 0: one that isn't managed).
+    pub interface_rules: [[u16; MAX_INTERFACES]; 3],
+}
+
+/// `[flows] on-change = "keep"`: flows that are no longer admitted may end by themselves.
+pub const KEEP_REFUSED: u32 = 1;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            default_actions: [DROP; 3],
+            anti_spoof: SPOOF_STRICT,
+            flags: 0,
+            timeouts: [0; TIMEOUTS],
+            masquerades: [MasqueradePorts::default(); MAX_MASQUERADES],
+            untranslated_rules: 0,
+            interface_rules: [[0; MAX_INTERFACES]; 3],
+        }
+    }
+}
+
+/// What a rule decides. Entry `slot * MAX_RULES + number` of `RULES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// [`DROP`], [`ACCEPT`] or [`REJECT`].
+    pub action: u32,
+    /// Stable id of the rule: index of its counter.
+    pub counter: u32,
+}
+
+/// A contiguous port range of a `[[port-forward]]` in one family. Entry `slot * MAX_FORWARDS + number` of `FORWARDS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Forward {
+    /// First of its entries in `TARGETS`, counted within the slot.
+    pub first_target: u32,
+    /// How many targets; never 0.
+    pub targets: u32,
+    /// How the target is chosen: [`ONE_TO_ONE`] and so on.
+    pub spread: u32,
+    /// [`SOURCE_NAT_AUTO`], [`SOURCE_NAT_ALWAYS`] or [`SOURCE_NAT_NEVER`].
+    pub source_nat: u32,
+    /// Lowest outside port of the range: the n-th port is `first_port + n`.
+    pub first_port: u16,
+    /// 1: the n-th outside port goes to the target's port plus n. 0: all go to the target's port.
+    pub shift: u16,
+    /// Stable id of the `[[port-forward]]`.
+    pub id: u16,
+    /// Vector of the rules that accept packets translated by it.
+    pub rules: u16,
+    /// Idle timeout of its flows in ticks; 0: that of the policy.
+    pub idle_timeout: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The n-th outside port of the entry goes to its n-th target.
+pub const ONE_TO_ONE: u32 = 0;
+/// In turn.
+pub const ROUND_ROBIN: u32 = 1;
+/// By a hash of the source address.
+pub const SOURCE_HASH: u32 = 2;
+/// By chance.
+pub const RANDOM: u32 = 3;
+
+/// Translate the source when the answer would otherwise bypass the master.
+pub const SOURCE_NAT_AUTO: u32 = 0;
+/// Always translate the source.
+pub const SOURCE_NAT_ALWAYS: u32 = 1;
+/// Never translate the source.
+pub const SOURCE_NAT_NEVER: u32 = 2;
+
+/// A target of a port-forward. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Target {
+    /// Address in memory order; IPv4 uses the first word.
+    pub address: Addr6,
+    /// Port, host order (of the first outside port where [`Forward::shift`] is set).
+    pub port: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+shared! {
+    Vector { summary, words }
+    AddressClass {
+        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, reserved
+    }
+    Service { rules, forwards, source_rules, reserved }
+    MasqueradePorts { first, last, strict, reserved }
+    Policy {
+        generation, default_actions, anti_spoof, flags, timeouts, masquerades, untranslated_rules, interface_rules
+    }
+    Rule { action, counter }
+    Forward {
+        first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, reserved
+    }
+    Target { address, port, reserved }
+}
+
+/// Which slot holds: the one u64 that a reload stores and each packet reads once.
+///
+/// Bits 0–7: the slot; 8–15: the slot that holds after the deadline; 16–63: the deadline in seconds of
+/// `CLOCK_BOOTTIME`, 0 for none (then the fallback means nothing).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Active(pub u64);
+
+impl Active {
+    /// This slot, for good.
+    pub const fn confirmed(slot: u32) -> Self {
+        Self(slot as u64 & 0xff)
+    }
+
+    /// The slot that holds now; `boot_seconds` is only asked for while a deadline is pending.
+    pub fn slot(self, boot_seconds: impl FnOnce() -> u64) -> u32 {
+        let deadline = self.0 >> 16;
+        let chosen = if deadline != 0 && boot_seconds() >= deadline { self.0 >> 8 } else { self.0 };
+        chosen as u32 & (SLOTS - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_do_not_overlap() {
+        assert_eq!(service_index(u32::from(TCP), 65_535) + 1, service_index(u32::from(UDP), 0));
+        assert_eq!(service_index(u32::from(UDP), 65_535) + 1, service_index(u32::from(SCTP), 0));
+        assert_eq!(service_index(u32::from(SCTP), 65_535) + 1, service_index(u32::from(ICMP), 0));
+        assert_eq!(service_index(u32::from(ICMP), 255) + 1, service_index(u32::from(ICMPV6), 0));
+        assert_eq!(service_index(255, 0) + 1, SERVICES);
+    }
+
+    #[test]
+    fn the_fallback_holds_from_the_deadline_on() {
+        let pending = Active(2 | 1 << 8 | 100 << 16);
+        assert_eq!(pending.slot(|| 99), 2);
+        assert_eq!(pending.slot(|| 100), 1);
+        assert_eq!(Active::confirmed(3).slot(|| u64::MAX), 3);
+    }
+}

@@ -1,0 +1,42 @@
+//! Managed interfaces and local addresses: live data, the same for every policy.
+
+use crate::{family::Addr6, shared::shared};
+
+/// How many interfaces one instance can manage; index 0 stands for "not managed".
+pub const MAX_INTERFACES: usize = 64;
+/// Interface indexes are looked up in an array; higher ones cannot be managed.
+pub const MAX_IFINDEX: u32 = 65_536;
+
+/// Towards the outside.
+pub const EXTERNAL: u32 = 1;
+/// Towards the LAN.
+pub const INTERNAL: u32 = 2;
+/// Its driver transmits XDP frames (and it is in the device map).
+pub const XDP_TRANSMIT: u32 = 4;
+
+/// A managed interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Interface {
+    /// Kernel index.
+    pub ifindex: u32,
+    /// [`EXTERNAL`] or [`INTERNAL`], and other bits.
+    pub flags: u32,
+    /// MAC address, first four bytes, memory order.
+    pub mac_high: u32,
+    /// MAC address, last two bytes, memory order.
+    pub mac_low: u16,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Its first global IPv4 address: what masquerade puts into packets. 0: none.
+    pub address4: u32,
+    /// Its first global IPv6 address. Zero: none.
+    pub address6: Addr6,
+}
+
+shared! { Interface { ifindex, flags, mac_high, mac_low, mtu, address4, address6 } }
+
+/// Value in the map of local addresses: the address belongs to an external interface.
+pub const LOCAL_EXTERNAL: u32 = 1;
+/// Value in the map of local addresses: the address belongs to another interface.
+pub const LOCAL_OTHER: u32 = 2;

@@ -1,0 +1,40 @@
+//! How long a flow may stay silent. All numbers of the RFCs stand here.
+
+use crate::{tcp::State, wire};
+
+/// Kinds of idle timeout; the discriminant indexes [`crate::image::Policy::timeouts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Timeout {
+    /// RFC 5382 REQ-5: established connections, at least 2 h 4 min.
+    TcpEstablished = 0,
+    /// RFC 5382 REQ-5: partially open or closing, at least 4 min.
+    TcpTransitory = 1,
+    /// RFC 4787 REQ-5: at least 2 min, 5 min recommended.
+    Udp = 2,
+    /// RFC 4787 REQ-5: the minimum, for UDP that nobody has answered.
+    UdpUnanswered = 3,
+    /// RFC 5508 REQ-2: at least 60 s.
+    Icmp = 4,
+    /// Protocols without an RFC on their translation.
+    Other = 5,
+}
+
+/// How many kinds there are.
+pub const TIMEOUTS: usize = 6;
+
+/// The timeout that applies to a flow of `protocol` in `state`.
+pub const fn kind(protocol: u32, state: State) -> Timeout {
+    const TCP: u32 = wire::TCP as u32;
+    const UDP: u32 = wire::UDP as u32;
+    const ICMP: u32 = wire::ICMP as u32;
+    const ICMPV6: u32 = wire::ICMPV6 as u32;
+    match (protocol, state) {
+        (TCP, State::Established) => Timeout::TcpEstablished,
+        (TCP, _) => Timeout::TcpTransitory,
+        (UDP, State::Opening) => Timeout::UdpUnanswered,
+        (UDP, _) => Timeout::Udp,
+        (ICMP | ICMPV6, _) => Timeout::Icmp,
+        _ => Timeout::Other,
+    }
+}
