@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The netfw datapath.
+
+#![cfg_attr(target_arch = "bpf", no_std)]
