@@ -3,9 +3,14 @@
 //! [`ValidPolicy`] can only be made by [`resolve`](resolve::resolve): holding one is the proof that there is
 //! nothing left to check, so the compiler (`crate::image`) cannot fail on content, only on size.
 
+pub mod facts;
+pub mod resolve;
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
+
+pub use facts::HostFacts;
 
 /// An inclusive range of port numbers, `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

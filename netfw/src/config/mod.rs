@@ -1,0 +1,15 @@
+//! The rules file: from text to a [`ValidPolicy`](crate::policy::ValidPolicy), or to everything that is wrong.
+//!
+//! `text ─parse→ Model ─resolve, validate→ ValidPolicy`. The model keeps for every word where it stands, so
+//! that each finding can show it. Nothing stops at the first error.
+
+mod diagnostic;
+mod load;
+mod problems;
+mod source;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use load::{CheckReport, LoadError, Loaded, load, load_text};
+pub use source::Source;
+
+pub use crate::policy::HostFacts;
