@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The vocabulary of the netfw tests: a lab of network namespaces with real programs in them, the netfw command
+//! as a guard, and counters as differences.
+//!
+//! A test reads as a story: build a lab, `up` netfw in it with a rules text, let hosts talk, say which counters moved.
+//! Whatever else moved fails it, and so does anything left behind in the kernel.
+
+pub mod lab;
+pub mod net;
+pub mod wait;
