@@ -59,14 +59,24 @@ fn objects(workspace: &Path, out: &Path) -> Result<(), Failure> {
 }
 
 fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf, Failure> {
-    let toolchain = tools::bpf_toolchain().ok_or_else(|| missing("a Rust toolchain with the source of core"))?;
+    let toolchain =
+        tools::bpf_toolchain().ok_or_else(|| missing("a Rust toolchain with the source of core"))?;
     let linker = tools::bpf_linker().ok_or_else(|| missing("bpf-linker"))?;
     let target = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
         Ok("big") => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
     let mut cargo = Command::new(toolchain.join("bin/cargo"));
-    cargo.args(["build", "--package", "netfw-ebpf", "--bins", "--release", "-Zbuild-std=core", "--target", target]);
+    cargo.args([
+        "build",
+        "--package",
+        "netfw-ebpf",
+        "--bins",
+        "--release",
+        "-Zbuild-std=core",
+        "--target",
+        target,
+    ]);
     cargo.arg("--target-dir").arg(target_dir).current_dir(workspace);
     for inherited in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO"] {
         cargo.env_remove(inherited);

@@ -18,7 +18,9 @@ pub(crate) fn bpf_toolchain() -> Option<PathBuf> {
         return sysroot(&named).filter(|root| has_core_source(root));
     }
     let candidates = ["nightly", "stable", "/usr", "/usr/local"].into_iter().filter_map(sysroot);
-    candidates.into_iter().find(|root| has_core_source(root) && llvm_major(root).is_some_and(|llvm| llvm <= LINKER_LLVM))
+    candidates
+        .into_iter()
+        .find(|root| has_core_source(root) && llvm_major(root).is_some_and(|llvm| llvm <= LINKER_LLVM))
 }
 
 /// The linker of eBPF objects: `NETFW_BPF_LINKER`, or `bpf-linker` from `PATH` or cargo's own directory.
@@ -36,7 +38,9 @@ pub(crate) fn on_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
 }
 
 fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")))
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")))
 }
 
 fn sysroot(toolchain: &str) -> Option<PathBuf> {
@@ -44,7 +48,8 @@ fn sysroot(toolchain: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(toolchain));
     }
     let rustc = ["run", toolchain, "rustc", "--print", "sysroot"];
-    stdout(Command::new("rustup").args(rustc).env_remove("RUSTUP_TOOLCHAIN")).map(|out| PathBuf::from(out.trim()))
+    stdout(Command::new("rustup").args(rustc).env_remove("RUSTUP_TOOLCHAIN"))
+        .map(|out| PathBuf::from(out.trim()))
 }
 
 fn has_core_source(root: &Path) -> bool {
