@@ -6,4 +6,7 @@
 
 pub mod lab;
 pub mod net;
+pub mod netfw;
+pub mod scenario;
+pub mod ssh;
 pub mod wait;

@@ -17,3 +17,10 @@ pub fn packet(macs: Macs, from: IpAddr, to: IpAddr, ttl: u8) -> Result<PacketBui
         _ => bail!("{from} and {to} are of two families"),
     })
 }
+
+/// A UDP datagram with correct checksums.
+pub fn udp(macs: Macs, addresses: (IpAddr, IpAddr), ports: (u16, u16), payload: &[u8]) -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    packet(macs, addresses.0, addresses.1, 64)?.udp(ports.0, ports.1).write(&mut frame, payload)?;
+    Ok(frame)
+}

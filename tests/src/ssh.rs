@@ -1,0 +1,104 @@
+//! OpenSSH as it is: servers on the hosts, each under its own host name, and a client with a key.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    lab::{Background, Host, Lab, command},
+    wait,
+};
+
+/// The one key that every server of a lab admits.
+#[derive(Debug)]
+pub struct Key {
+    private: PathBuf,
+}
+
+impl Key {
+    /// Makes a key among the files of `lab`.
+    pub fn create(lab: &Lab) -> Result<Self> {
+        let private = lab.dir().join("ssh-key");
+        generate(&private)?;
+        Ok(Self { private })
+    }
+
+    /// The words of an ssh client to `address` and `port`, to be followed by the remote command.
+    pub fn client(&self, address: &str, port: u16) -> Vec<String> {
+        let options = [
+            "BatchMode=yes",
+            "ConnectTimeout=5",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+        ];
+        let mut words = vec!["ssh".to_owned(), "-F/dev/null".to_owned()];
+        words.extend(options.iter().map(|option| format!("-o{option}")));
+        words.extend([
+            format!("-i{}", self.private.display()),
+            format!("-p{port}"),
+            format!("root@{address}"),
+        ]);
+        words
+    }
+
+    /// Runs `remote` through ssh from `host`; its output.
+    pub fn run(&self, host: &Host, address: &str, port: u16, remote: &str) -> Result<String> {
+        let mut words = self.client(address, port);
+        words.push(remote.to_owned());
+        host.run(words)?.success()
+    }
+
+    /// Opens a session from `host` that stays: it prints the remote host's name, then a line a second.
+    pub fn session(&self, host: &Host, address: &str, port: u16) -> Result<Background> {
+        let mut words = self.client(address, port);
+        words.push("hostname; while echo tick; do sleep 0.2; done".to_owned());
+        let session = host.spawn(words)?;
+        session.wait_for("tick")?;
+        Ok(session)
+    }
+}
+
+/// An OpenSSH server on port 22 of `host`.
+pub fn serve(host: &Host, key: &Key) -> Result<Background> {
+    let dir = host.dir().join("sshd");
+    fs::create_dir_all(&dir)?;
+    // Where sshd separates privileges; Debian makes it when the service starts.
+    fs::create_dir_all("/run/sshd")?;
+    generate(&dir.join("host-key"))?;
+    let config = dir.join("config");
+    fs::write(&config, config_text(&dir, key))?;
+    let name = host.name();
+    let line = format!("hostname {name}; exec /usr/sbin/sshd -D -e -f {}", config.display());
+    let server = host.spawn(["unshare", "--uts", "sh", "-c", &line])?;
+    server.wait_for("listening on").with_context(|| format!("sshd on {name}"))?;
+    Ok(server)
+}
+
+/// Servers on the master and the four workers.
+pub fn serve_everywhere(lab: &Lab, key: &Key) -> Result<Vec<Background>> {
+    ["master", "worker1", "worker2", "worker3", "worker4"]
+        .iter()
+        .map(|name| serve(lab.host(name), key))
+        .collect()
+}
+
+fn config_text(dir: &std::path::Path, key: &Key) -> String {
+    format!(
+        "Port 22\nHostKey {dir}/host-key\nPidFile {dir}/pid\nAuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\n\
+         PermitRootLogin yes\nPasswordAuthentication no\nUseDNS no\nMaxStartups 200\nPrintMotd no\nPrintLastLog no\n",
+        dir = dir.display(),
+        key = key.private.display()
+    )
+}
+
+fn generate(path: &std::path::Path) -> Result<()> {
+    let path = path.display().to_string();
+    command::run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &path])?.success()?;
+    Ok(())
+}
+
+/// Waits until a session has ended, and says whether by itself within the lab's patience.
+pub fn wait_until_closed(session: &mut Background) -> Result<()> {
+    wait::until("the SSH session to close", || (!session.is_running()).then_some(()))
+}
