@@ -1,6 +1,6 @@
 //! Development tasks of netfw: `cargo xtask TASK`.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -11,6 +11,7 @@ mod elf;
 mod lint;
 mod root;
 mod setup;
+mod tally;
 mod test;
 #[path = "../../netfw/build/tools.rs"]
 mod tools;
@@ -35,16 +36,25 @@ enum Task {
     Demo(demo::Args),
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     // Not every user's path has the system's own programs, which the lab is made of.
     shell.set_var("PATH", format!("{}:/usr/sbin:/sbin", shell.var("PATH")?));
-    match cli.task {
+    match &cli.task {
         Task::Setup => setup::run(&shell, &setup::EVERYTHING),
         Task::Lint => lint::run(&shell),
-        Task::Test(args) => test::run(&shell, &args),
-        Task::Demo(args) => demo::run(&shell, &args),
+        Task::Test(args) => test::run(&shell, args),
+        Task::Demo(args) => demo::run(&shell, args),
     }
 }
