@@ -15,6 +15,7 @@ mod tally;
 mod test;
 #[path = "../../netfw/build/tools.rs"]
 mod tools;
+mod vm;
 
 /// Development tasks of netfw.
 #[derive(Parser)]
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Args),
     /// Five machines, a person outside, SSH and Spark through netfw, step by step.
     Demo(demo::Args),
+    /// The tests of the kernel ring and a few of the lab under other kernels, in qemu.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,5 +59,6 @@ fn run(cli: &Cli) -> Result<()> {
         Task::Lint => lint::run(&shell),
         Task::Test(args) => test::run(&shell, args),
         Task::Demo(args) => demo::run(&shell, args),
+        Task::Vm(args) => vm::run(&shell, args),
     }
 }

@@ -4,13 +4,27 @@ use std::{
     fmt,
     io::{BufRead as _, BufReader},
     ops::AddAssign,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, Result};
 
-/// Runs `command`, shows its output and counts the results in it.
+/// Runs `command`, shows its output and counts the results in it; the command must succeed.
 pub(crate) fn watch(command: &mut Command) -> Result<Tally> {
+    let (mut tally, status) = show(command, |_| ())?;
+    tally.broken = !status.success();
+    Ok(tally)
+}
+
+/// The same for a command whose status says nothing: it must print the line `success`.
+pub(crate) fn watch_for(command: &mut Command, success: &str) -> Result<Tally> {
+    let mut succeeded = false;
+    let (mut tally, _) = show(command, |line| succeeded |= line == success)?;
+    tally.broken = !succeeded;
+    Ok(tally)
+}
+
+fn show(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(Tally, ExitStatus)> {
     eprintln!("$ {command:?}");
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("{command:?} cannot be run"))?;
@@ -20,9 +34,9 @@ pub(crate) fn watch(command: &mut Command) -> Result<Tally> {
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         tally += Tally::of_line(line.trim_end());
+        each(line.trim_end());
     }
-    tally.broken |= !child.wait()?.success();
-    Ok(tally)
+    Ok((tally, child.wait()?))
 }
 
 /// What the test harnesses said in all.

@@ -49,7 +49,8 @@ fn choose<'a>(shell: &Shell, names: &'a str) -> Result<&'a str> {
     })
 }
 
-fn has_candidate(shell: &Shell, package: &str) -> bool {
+/// Whether apt could install `package`.
+pub(crate) fn has_candidate(shell: &Shell, package: &str) -> bool {
     let policy =
         cmd!(shell, "apt-cache policy {package}").env("LC_ALL", "C").quiet().read().unwrap_or_default();
     policy

@@ -9,6 +9,7 @@ mod apt;
 mod programs;
 mod spark;
 
+pub(crate) use apt::has_candidate;
 pub(crate) use programs::Part;
 
 /// What `cargo xtask setup` brings.

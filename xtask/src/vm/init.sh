@@ -1,0 +1,20 @@
+#!/bin/busybox sh
+# First and only program of the virtual machine: prepares what a running system has, runs the tests, says how they went.
+/bin/busybox --install -s /usr/local 2>/dev/null
+/bin/busybox mkdir -p /usr/local/bin
+/bin/busybox --install -s /usr/local/bin
+export PATH=/usr/sbin:/usr/bin:/usr/local/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+ln -s /usr/local/bin/modprobe /usr/sbin/modprobe
+mkdir -p /run/sshd /run/netns
+ip link set lo up
+echo "kernel $(uname -r)"
+sh /tests/run
+echo "netfw-vm: status $?"
+poweroff -f
