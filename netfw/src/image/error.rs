@@ -1,0 +1,56 @@
+//! Why a valid policy cannot be compiled.
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// Why a valid policy cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+pub enum CompileError {
+    /// A table is too small for it.
+    #[error("{count} {what} are too many: the datapath has room for {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are (or at least are).
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+        /// What to do.
+        #[help]
+        remedy: &'static str,
+    },
+    /// A rule names an interface that has no slot.
+    #[error("rule {rule:?} names interface {interface}, which netfw does not manage")]
+    #[diagnostic(help("list it under [interfaces] as external or internal, or take it out of the rule"))]
+    UnmanagedInterface {
+        /// Name of the rule.
+        rule: String,
+        /// Name of the interface.
+        interface: String,
+    },
+}
+
+impl CompileError {
+    /// What the user can do about it.
+    pub fn remedy(&self) -> String {
+        self.help().map(|help| help.to_string()).unwrap_or_default()
+    }
+}
+
+pub(super) const FEWER_RULES: &str = "join rules with the same action: lists and sets cost nothing";
+pub(super) const FEWER_RANGES: &str = "write neighbouring ports as one range \"a-b\"";
+pub(super) const FEWER_TARGETS: &str =
+    "write a shifted range (to = \"host:a-b\") where one host serves neighbouring ports";
+pub(super) const FEWER_MASQUERADES: &str = "join the `from` lists of those with the same ports";
+pub(super) const FEWER_VECTORS: &str =
+    "put addresses or ports that the same rules name into one prefix, range or set";
+
+/// Whether `count` things fit into a table of `limit`.
+pub(super) fn at_most(
+    limit: usize,
+    count: usize,
+    what: &'static str,
+    remedy: &'static str,
+) -> Result<(), CompileError> {
+    if count <= limit { Ok(()) } else { Err(CompileError::TooMany { what, count, limit, remedy }) }
+}

@@ -1,0 +1,167 @@
+//! Port-forwards, as the datapath looks them up: an entry for each contiguous range of ports in each family.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use netfw_common::{
+    family::{addr4, addr6},
+    image::{
+        Forward, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS,
+        SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
+    },
+};
+
+use super::{
+    error::{self, CompileError},
+    header,
+    vectors::Vectors,
+};
+use crate::policy::{self, PortForward, PortRange, SourceNat, Spread, ValidPolicy};
+
+/// A range of outside ports with the targets that serve it.
+pub(super) struct Entry<'a> {
+    /// The port-forward it belongs to.
+    pub(super) forward: &'a PortForward,
+    /// Where that stands in the rules file.
+    origin: usize,
+    /// Whether it is the IPv6 half.
+    pub(super) v6: bool,
+    /// Outside ports.
+    pub(super) ports: PortRange,
+    /// Of one family and never empty; one-to-one: as many as there are ports.
+    targets: Vec<SocketAddr>,
+}
+
+/// All entries of all port-forwards, in order.
+pub(super) fn expand(forwards: &[PortForward]) -> Vec<Entry<'_>> {
+    let mut entries = Vec::new();
+    for (origin, forward) in forwards.iter().enumerate() {
+        for v6 in [false, true] {
+            if forward.addresses.is_empty() || forward.addresses.iter().any(|a| a.is_ipv6() == v6) {
+                let parts = ranges(forward).flat_map(|(ports, offset)| parts(forward, ports, offset, v6));
+                entries.extend(parts.map(|(ports, targets)| Entry { forward, origin, v6, ports, targets }));
+            }
+        }
+    }
+    entries
+}
+
+/// Each range with the number of ports before it.
+fn ranges(forward: &PortForward) -> impl Iterator<Item = (PortRange, usize)> {
+    forward.ports.iter().scan(0, |offset, &range| {
+        let before = *offset;
+        *offset += length(range);
+        Some((range, before))
+    })
+}
+
+fn length(range: PortRange) -> usize {
+    usize::from(range.last - range.first) + 1
+}
+
+/// Cuts a range where the way to find the target changes.
+fn parts(
+    forward: &PortForward,
+    ports: PortRange,
+    offset: usize,
+    v6: bool,
+) -> Vec<(PortRange, Vec<SocketAddr>)> {
+    if forward.spread == Spread::OneToOne {
+        return runs(forward.targets.get(offset..).unwrap_or_default(), ports, v6);
+    }
+    let targets: Vec<_> = forward.targets.iter().filter_map(|target| address(target, v6, offset)).collect();
+    if targets.is_empty() { Vec::new() } else { vec![(ports, targets)] }
+}
+
+/// Longest runs of ports whose targets have an address of the family: a target without one leaves a gap.
+fn runs(targets: &[policy::Target], ports: PortRange, v6: bool) -> Vec<(PortRange, Vec<SocketAddr>)> {
+    let mut runs: Vec<(PortRange, Vec<SocketAddr>)> = Vec::new();
+    for (port, target) in (ports.first..=ports.last).zip(targets) {
+        let Some(target) = address(target, v6, 0) else { continue };
+        match runs.last_mut() {
+            Some((range, targets)) if range.last + 1 == port => {
+                range.last = port;
+                targets.push(target);
+            }
+            _ => runs.push((PortRange { first: port, last: port }, vec![target])),
+        }
+    }
+    runs
+}
+
+/// Where the port with `offset` ports before it goes to.
+fn address(target: &policy::Target, v6: bool, offset: usize) -> Option<SocketAddr> {
+    let address = target.addresses.iter().find(|address| address.is_ipv6() == v6)?;
+    let port = if is_shifted(target) { target.ports.first + offset as u16 } else { target.ports.first };
+    Some(SocketAddr::new(*address, port))
+}
+
+/// Whether a target has a port for each outside port.
+fn is_shifted(target: &policy::Target) -> bool {
+    target.ports.first != target.ports.last
+}
+
+/// The tables of entries and of targets. Entries that share their targets share the place.
+pub(super) fn lay_out(
+    policy: &ValidPolicy,
+    entries: &[Entry<'_>],
+    ids: &[u16],
+    vectors: &mut Vectors,
+) -> Result<(Vec<Forward>, Vec<Target>), CompileError> {
+    let mut targets = Vec::new();
+    let mut places: HashMap<&[SocketAddr], u32> = HashMap::new();
+    let mut forwards = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let first_target = *places.entry(&entry.targets).or_insert_with(|| {
+            let first = targets.len() as u32;
+            targets.extend(entry.targets.iter().map(target));
+            first
+        });
+        let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
+        let rules = vectors.index(&header::numbers(policy, |rule| accepting(rule.port_forward)))?;
+        forwards.push(Forward { first_target, id: ids[entry.origin], rules, ..describe(entry) });
+    }
+    error::at_most(MAX_TARGETS as usize, targets.len(), "targets of port-forwards", error::FEWER_TARGETS)?;
+    Ok((forwards, targets))
+}
+
+/// What an entry says by itself.
+fn describe(entry: &Entry<'_>) -> Forward {
+    let forward = entry.forward;
+    Forward {
+        targets: entry.targets.len() as u32,
+        spread: spread(forward.spread),
+        source_nat: source_nat(forward.source_nat),
+        first_port: entry.ports.first,
+        shift: u16::from(forward.spread != Spread::OneToOne && forward.targets.iter().any(is_shifted)),
+        idle_timeout: forward.idle_timeout.map_or(0, header::ticks),
+        ..Forward::default()
+    }
+}
+
+fn spread(spread: Spread) -> u32 {
+    match spread {
+        Spread::OneToOne => ONE_TO_ONE,
+        Spread::RoundRobin => ROUND_ROBIN,
+        Spread::SourceHash => SOURCE_HASH,
+        Spread::Random => RANDOM,
+    }
+}
+
+fn source_nat(source_nat: SourceNat) -> u32 {
+    match source_nat {
+        SourceNat::Auto => SOURCE_NAT_AUTO,
+        SourceNat::Always => SOURCE_NAT_ALWAYS,
+        SourceNat::Never => SOURCE_NAT_NEVER,
+    }
+}
+
+fn target(target: &SocketAddr) -> Target {
+    let address = match target.ip() {
+        IpAddr::V4(address) => [addr4(address), 0, 0, 0],
+        IpAddr::V6(address) => addr6(address),
+    };
+    Target { address, port: target.port(), reserved: 0 }
+}

@@ -1,0 +1,118 @@
+//! What an image says apart from its lists.
+
+use std::time::Duration;
+
+use netfw_common::{
+    image::{
+        ACCEPT, DROP, KEEP_REFUSED, MAX_MASQUERADES, MAX_RULES, MasqueradePorts, Policy, REJECT, SPOOF_LOOSE,
+        SPOOF_OFF, SPOOF_STRICT, Vector,
+    },
+    interface::MAX_INTERFACES,
+    tick::Tick,
+    timeout::{TIMEOUTS, Timeout},
+};
+
+use super::{
+    Host,
+    error::{self, CompileError},
+    vectors::{SetOperations, Vectors},
+};
+use crate::policy::{Action, AntiSpoof, Chain, Masquerade, OnChange, PortRange, Rule, Timeouts, ValidPolicy};
+
+const CHAINS: [Chain; 3] = [Chain::Input, Chain::Forward, Chain::Output];
+
+/// Whether the lists fit whose length is known before anything is compiled.
+pub(super) fn check_size(policy: &ValidPolicy) -> Result<(), CompileError> {
+    error::at_most(MAX_RULES as usize, policy.rules().len(), "rules", error::FEWER_RULES)?;
+    error::at_most(MAX_MASQUERADES, policy.masquerades().len(), "masquerades", error::FEWER_MASQUERADES)
+}
+
+/// The header of the image of `policy`.
+pub(super) fn header(
+    policy: &ValidPolicy,
+    host: &Host,
+    vectors: &mut Vectors,
+) -> Result<Policy, CompileError> {
+    let mut header = Policy {
+        generation: 0,
+        default_actions: CHAINS.map(|chain| action(policy.default_action(chain))),
+        anti_spoof: anti_spoof(policy.anti_spoof()),
+        flags: if policy.on_change() == OnChange::Keep { KEEP_REFUSED } else { 0 },
+        timeouts: timeouts(policy.timeouts()),
+        ..Policy::default()
+    };
+    for (ports, masquerade) in header.masquerades.iter_mut().zip(policy.masquerades()) {
+        *ports = masquerade_ports(masquerade);
+    }
+    let untranslated = numbers(policy, |rule| rule.port_forward.is_none());
+    header.untranslated_rules = vectors.index(&untranslated)?.into();
+    let slots = interface_slots(policy, host)?;
+    for chain in CHAINS {
+        for (slot, index) in header.interface_rules[chain as usize].iter_mut().enumerate() {
+            let accepting = policy.rules().iter().zip(&slots).enumerate().filter(|(_, (rule, wanted))| {
+                rule.chain == chain && wanted.is_none_or(|wanted| wanted == slot)
+            });
+            *index = vectors.index(&Vector::of(accepting.map(|(number, _)| number)))?;
+        }
+    }
+    Ok(header)
+}
+
+/// Numbers of the rules that pass a test.
+pub(super) fn numbers(policy: &ValidPolicy, test: impl Fn(&Rule) -> bool) -> Vector {
+    Vector::of(policy.rules().iter().enumerate().filter(|(_, rule)| test(rule)).map(|(number, _)| number))
+}
+
+/// The slot that each rule wants, if it wants one.
+fn interface_slots(policy: &ValidPolicy, host: &Host) -> Result<Vec<Option<usize>>, CompileError> {
+    let slot = |rule: &Rule| {
+        let Some(interface) = &rule.interface else { return Ok(None) };
+        let slot = host.interfaces.get(interface).map(|&slot| slot as usize);
+        match slot.filter(|slot| (1..MAX_INTERFACES).contains(slot)) {
+            Some(slot) => Ok(Some(slot)),
+            None => Err(CompileError::UnmanagedInterface {
+                rule: rule.name.clone(),
+                interface: interface.clone(),
+            }),
+        }
+    };
+    policy.rules().iter().map(slot).collect()
+}
+
+/// The number of an action.
+pub(super) fn action(action: Action) -> u32 {
+    match action {
+        Action::Accept => ACCEPT,
+        Action::Drop => DROP,
+        Action::Reject => REJECT,
+    }
+}
+
+fn anti_spoof(setting: AntiSpoof) -> u32 {
+    match setting {
+        AntiSpoof::Strict => SPOOF_STRICT,
+        AntiSpoof::Loose => SPOOF_LOOSE,
+        AntiSpoof::Off => SPOOF_OFF,
+    }
+}
+
+fn masquerade_ports(masquerade: &Masquerade) -> MasqueradePorts {
+    let PortRange { first, last } = masquerade.ports;
+    MasqueradePorts { first, last, strict: masquerade.ports_given.into(), reserved: 0 }
+}
+
+/// A timeout in ticks; parts of a second count as a whole one.
+pub(super) fn ticks(timeout: Duration) -> u32 {
+    Tick::ticks(timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0))
+}
+
+fn timeouts(wanted: &Timeouts) -> [u32; TIMEOUTS] {
+    let mut all = [0; TIMEOUTS];
+    all[Timeout::TcpEstablished as usize] = ticks(wanted.tcp_established);
+    all[Timeout::TcpTransitory as usize] = ticks(wanted.tcp_transitory);
+    all[Timeout::Udp as usize] = ticks(wanted.udp);
+    all[Timeout::UdpUnanswered as usize] = ticks(wanted.udp_unanswered);
+    all[Timeout::Icmp as usize] = ticks(wanted.icmp);
+    all[Timeout::Other as usize] = ticks(wanted.other);
+    all
+}
