@@ -8,5 +8,6 @@ pub mod lab;
 pub mod net;
 pub mod netfw;
 pub mod scenario;
+pub mod spark;
 pub mod ssh;
 pub mod wait;

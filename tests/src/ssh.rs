@@ -1,45 +1,44 @@
 //! OpenSSH as it is: servers on the hosts, each under its own host name, and a client with a key.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 
-use crate::{
-    lab::{Background, Host, Lab, command},
-    wait,
-};
+use crate::lab::{Background, Host, Lab, command};
 
-/// The one key that every server of a lab admits.
+/// No questions, no memory of earlier labs.
+const CLIENT: &str = "\
+User root
+BatchMode yes
+ConnectTimeout 5
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+LogLevel ERROR
+";
+
+/// The one key that every server of a lab admits, and a client configuration that uses it.
 #[derive(Debug)]
 pub struct Key {
     private: PathBuf,
+    config: PathBuf,
 }
 
 impl Key {
     /// Makes a key among the files of `lab`.
     pub fn create(lab: &Lab) -> Result<Self> {
-        let private = lab.dir().join("ssh-key");
-        generate(&private)?;
-        Ok(Self { private })
+        let key = Self { private: lab.dir().join("ssh-key"), config: lab.dir().join("ssh-config") };
+        generate(&key.private)?;
+        fs::write(&key.config, CLIENT.to_owned() + &format!("IdentityFile {}\n", key.private.display()))?;
+        Ok(key)
     }
 
     /// The words of an ssh client to `address` and `port`, to be followed by the remote command.
     pub fn client(&self, address: &str, port: u16) -> Vec<String> {
-        let options = [
-            "BatchMode=yes",
-            "ConnectTimeout=5",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "LogLevel=ERROR",
-        ];
-        let mut words = vec!["ssh".to_owned(), "-F/dev/null".to_owned()];
-        words.extend(options.iter().map(|option| format!("-o{option}")));
-        words.extend([
-            format!("-i{}", self.private.display()),
-            format!("-p{port}"),
-            format!("root@{address}"),
-        ]);
-        words
+        let config = self.config.display().to_string();
+        ["ssh", "-F", &config, "-p", &port.to_string(), address].map(str::to_owned).to_vec()
     }
 
     /// Runs `remote` through ssh from `host`; its output.
@@ -49,7 +48,7 @@ impl Key {
         host.run(words)?.success()
     }
 
-    /// Opens a session from `host` that stays: it prints the remote host's name, then a line a second.
+    /// Opens a session from `host` that stays: it prints the remote host's name, then `tick` again and again.
     pub fn session(&self, host: &Host, address: &str, port: u16) -> Result<Background> {
         let mut words = self.client(address, port);
         words.push("hostname; while echo tick; do sleep 0.2; done".to_owned());
@@ -83,7 +82,7 @@ pub fn serve_everywhere(lab: &Lab, key: &Key) -> Result<Vec<Background>> {
         .collect()
 }
 
-fn config_text(dir: &std::path::Path, key: &Key) -> String {
+fn config_text(dir: &Path, key: &Key) -> String {
     format!(
         "Port 22\nHostKey {dir}/host-key\nPidFile {dir}/pid\nAuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\n\
          PermitRootLogin yes\nPasswordAuthentication no\nUseDNS no\nMaxStartups 200\nPrintMotd no\nPrintLastLog no\n",
@@ -92,13 +91,8 @@ fn config_text(dir: &std::path::Path, key: &Key) -> String {
     )
 }
 
-fn generate(path: &std::path::Path) -> Result<()> {
+fn generate(path: &Path) -> Result<()> {
     let path = path.display().to_string();
     command::run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &path])?.success()?;
     Ok(())
-}
-
-/// Waits until a session has ended, and says whether by itself within the lab's patience.
-pub fn wait_until_closed(session: &mut Background) -> Result<()> {
-    wait::until("the SSH session to close", || (!session.is_running()).then_some(()))
 }

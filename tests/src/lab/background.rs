@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -70,10 +71,14 @@ impl Background {
 
     /// Waits until its output holds `text`.
     pub fn wait_for(&self, text: &str) -> Result<()> {
-        wait::until(&format!("`{}` to say \"{text}\"", self.name), || {
-            self.output().contains(text).then_some(())
-        })
-        .with_context(|| format!("it said:\n{}", self.output()))
+        self.wait_for_within(wait::GENEROUS, text)
+    }
+
+    /// Waits no longer than `limit` until its output holds `text`.
+    pub fn wait_for_within(&self, limit: Duration, text: &str) -> Result<()> {
+        let what = format!("`{}` to say \"{text}\"", self.name);
+        wait::within(limit, &what, || self.output().contains(text).then_some(()))
+            .with_context(|| format!("it said:\n{}", self.output()))
     }
 }
 
