@@ -39,7 +39,7 @@ pub struct Flow<A> {
     pub interface: u8,
     /// What packets of this direction were seen to be ([`Seen`]).
     pub seen: u8,
-    /// Bits of `flags`: [`REPLY`], [`LOCAL`], [`OUTPUT`], [`MASQUERADED`], [`INSIDE`].
+    /// Bits: [`REPLY`], [`LOCAL`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], and the chain at [`CHAIN_SHIFT`].
     pub flags: u32,
 }
 
@@ -47,14 +47,14 @@ pub struct Flow<A> {
 pub const REPLY: u32 = 1;
 /// Packets of this direction end on the master.
 pub const LOCAL: u32 = 2;
-/// The master itself opened the flow.
-pub const OUTPUT: u32 = 4;
 /// The source is translated by a `[masquerade]`.
 pub const MASQUERADED: u32 = 8;
 /// Opened from inside: has its own quota of unproven flows.
 pub const INSIDE: u32 = 16;
 /// The source is translated because of a port-forward's `source-nat`.
 pub const SOURCE_NAT: u32 = 32;
+/// The two bits from here hold the chain that judged the flow ([`crate::image::INPUT`] and so on).
+pub const CHAIN_SHIFT: u32 = 8;
 
 /// A cached way out, good until `expires`.
 #[repr(C)]
@@ -86,6 +86,11 @@ impl<A: Address> Flow<A> {
         self.leaving.reversed()
     }
 
+    /// The chain that judged the flow.
+    pub fn chain(&self) -> u32 {
+        self.flags >> CHAIN_SHIFT & 3
+    }
+
     /// Whether this is the answering direction.
     pub fn is_reply(&self) -> bool {
         self.flags & REPLY != 0
@@ -101,16 +106,3 @@ impl<A: Address> Flow<A> {
         if responder.has(Seen::PACKET) { State::Established } else { State::Opening }
     }
 }
-
-/// A place in the ring that bounds the proven flows (see the datapath's `reclaim`): the key of the flow that
-/// holds the place, addresses widened to 16 bytes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Place {
-    /// Key of the original direction; IPv4 uses the first word of each address.
-    pub key: Tuple<Addr6>,
-    /// 0: free, 4 or 6: family of the key.
-    pub family: u32,
-}
-
-shared! { Place { key, family } }

@@ -35,6 +35,8 @@ pub const MAX_RULES: u32 = 4096;
 pub const MAX_FORWARDS: u32 = 4096;
 /// Targets in an image.
 pub const MAX_TARGETS: u32 = 16_384;
+/// Targets that a balanced port-forward may have: the datapath looks at each when it judges a live flow again.
+pub const MAX_BALANCED: u32 = 128;
 /// Distinct vectors in an image.
 pub const MAX_VECTORS: u32 = 65_535;
 /// `[[masquerade]]`s in an image.

@@ -9,4 +9,5 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 }
 
 #[cfg(not(target_arch = "bpf"))]
+//! x
 fn main() {}

@@ -1,0 +1,197 @@
+//! What the sender of a refused packet is told: a TCP reset or an ICMP error, built in place of the packet.
+
+use netfw_common::{
+    checksum::Sum,
+    family::{Address, Family},
+    wire::{self, ETHERNET, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+};
+
+use super::{
+    Verdict,
+    context::{ANSWER_HALVES, Context, Hook, View},
+    kernel::Kernel,
+    work::{self, Work},
+};
+
+type Frame = [u16; ANSWER_HALVES];
+
+/// Turns the packet into its [`Work::answer`]; where that cannot be, it is dropped in silence.
+#[inline(always)]
+pub fn tell<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Verdict {
+    if C::HOOK == Hook::Xdp {
+        return Verdict::Punt;
+    }
+    let length = if work.answer == work::RESET { reset(ctx, work) } else { error(ctx, kernel, work) };
+    match length {
+        Some(length) if ctx.replace(&work.frame, length) => Verdict::Answer,
+        _ => Verdict::Drop,
+    }
+}
+
+/// Offset of the IP header in the frame, in 16-bit words.
+const NETWORK: usize = ETHERNET as usize / 2;
+
+/// Where the transport header of an answer begins, in 16-bit words.
+const fn transport<F: Family>() -> usize {
+    NETWORK + F::HEADER as usize / 2
+}
+
+#[inline(always)]
+fn put(frame: &mut Frame, at: usize, value: u16) {
+    if let Some(half) = frame.get_mut(at) {
+        *half = value;
+    }
+}
+
+#[inline(always)]
+fn put_word(frame: &mut Frame, at: usize, value: u32) {
+    put(frame, at, ((value >> 16) as u16).to_be());
+    put(frame, at + 1, (value as u16).to_be());
+}
+
+/// Sum of `count` 16-bit words from `at`.
+#[inline(always)]
+fn sum(frame: &Frame, at: usize, count: usize) -> Sum {
+    let mut sum = Sum::default();
+    for n in 0..ANSWER_HALVES {
+        if n < count {
+            sum = sum + Sum::of_half(frame.get(at + n).copied().unwrap_or(0));
+        }
+    }
+    sum
+}
+
+/// Ethernet and IP header of a packet back to the sender, with `payload` bytes of `protocol` behind them.
+#[inline(always)]
+fn headers<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, from: F::Addr, protocol: u8, payload: u16) -> bool {
+    let Some(view) = ctx.view::<14>(0) else { return false };
+    let frame = &mut work.frame;
+    for n in 0..3 {
+        put(frame, n, view.half(6 + 2 * n as u32));
+        put(frame, 3 + n, view.half(2 * n as u32));
+    }
+    put(frame, 6, F::ETHERTYPE.to_be());
+    let to = work.tuple.source;
+    if F::V6 {
+        put(frame, NETWORK, 0x6000_u16.to_be());
+        put(frame, NETWORK + 1, 0);
+        put(frame, NETWORK + 2, payload.to_be());
+        put(frame, NETWORK + 3, (u16::from(protocol) << 8 | 64).to_be());
+        for n in 0..8 {
+            put(frame, NETWORK + 4 + n, from.half(n));
+            put(frame, NETWORK + 12 + n, to.half(n));
+        }
+        return true;
+    }
+    put(frame, NETWORK, 0x4500_u16.to_be());
+    put(frame, NETWORK + 1, (payload + 20).to_be());
+    put(frame, NETWORK + 2, 0);
+    put(frame, NETWORK + 3, 0x4000_u16.to_be());
+    put(frame, NETWORK + 4, (64 << 8 | u16::from(protocol)).to_be());
+    put(frame, NETWORK + 5, 0);
+    for n in 0..2 {
+        put(frame, NETWORK + 6 + n, from.half(n));
+        put(frame, NETWORK + 8 + n, to.half(n));
+    }
+    let checksum = sum(frame, NETWORK, 10).finish();
+    put(frame, NETWORK + 5, checksum);
+    true
+}
+
+/// A reset that the sender must believe (RFC 9293 §3.10.7.1); never in answer to a reset.
+#[inline(always)]
+fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<u32> {
+    let flags = work.tcp_flags as u8;
+    if work.kind != work::TCP || work.headless() || flags & TCP_RST != 0 {
+        return None;
+    }
+    let view = ctx.view::<20>(work.transport)?;
+    let (sequence, acknowledged) = (u32::from_be(view.word(4)), u32::from_be(view.word(8)));
+    let header = u32::from(view.byte(12) >> 4) * 4;
+    let data = (work.length + ETHERNET).saturating_sub(work.transport + header);
+    let length = data + u32::from(flags & TCP_SYN != 0) + u32::from(flags & TCP_FIN != 0);
+    let from = work.tuple.destination;
+    if !headers(ctx, work, from, wire::TCP, 20) {
+        return None;
+    }
+    let pseudo = work.tuple.address_sum() + Sum::of_value(u16::from(wire::TCP)) + Sum::of_value(20);
+    let at = transport::<F>();
+    let ports = [work.tuple.destination_port, work.tuple.source_port];
+    let frame = &mut work.frame;
+    put(frame, at, ports[0].to_be());
+    put(frame, at + 1, ports[1].to_be());
+    let exact = flags & TCP_ACK != 0;
+    put_word(frame, at + 2, if exact { acknowledged } else { 0 });
+    put_word(frame, at + 4, if exact { 0 } else { sequence.wrapping_add(length) });
+    let flags = if exact { TCP_RST } else { TCP_RST | TCP_ACK };
+    put(frame, at + 6, (0x5000 | u16::from(flags)).to_be());
+    put(frame, at + 7, 0);
+    put(frame, at + 8, 0);
+    put(frame, at + 9, 0);
+    let checksum = (pseudo + sum(frame, at, 10)).finish();
+    put(frame, at + 8, checksum);
+    Some(ETHERNET + F::HEADER + 20)
+}
+
+/// Type, code and the second word of an ICMP error.
+#[inline(always)]
+fn message<F: Family>(work: &Work<F>) -> (u16, u32) {
+    let (v4, v6) = match work.answer {
+        work::TTL_EXCEEDED => (0x0b00, 0x0300),
+        work::TOO_BIG => (0x0304, 0x0200),
+        work::UNREACHABLE => (0x0300, 0x0100),
+        _ => (0x0303, 0x0104),
+    };
+    let mtu = if work.answer == work::TOO_BIG { work.way.hop.mtu } else { 0 };
+    (if F::V6 { v6 } else { v4 }, mtu)
+}
+
+/// An ICMP error that quotes the packet (RFC 792, RFC 4443 §2.4): never about another error or a later fragment.
+#[inline(always)]
+fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Option<u32> {
+    if work.kind == work::ICMP_ERROR || work.headless() || work.tuple.destination.is_group() {
+        return None;
+    }
+    let quoted = F::HEADER as usize / 2 + 4;
+    let from = speaker::<F, C, K>(kernel, work);
+    let payload = 8 + 2 * quoted as u16;
+    if !headers(ctx, work, from, F::ICMP, payload) {
+        return None;
+    }
+    let at = transport::<F>();
+    let (kind, detail) = message(work);
+    let pseudo = from.sum() + work.tuple.source.sum() + Sum::of_value(u16::from(F::ICMP)) + Sum::of_value(payload);
+    let frame = &mut work.frame;
+    put(frame, at, kind.to_be());
+    put(frame, at + 1, 0);
+    put_word(frame, at + 2, detail);
+    if F::V6 { quote::<24, 48, C>(ctx, frame, at + 4)? } else { quote::<14, 28, C>(ctx, frame, at + 4)? }
+    let body = sum(frame, at, 4 + quoted);
+    let checksum = if F::V6 { pseudo + body } else { body }.finish();
+    put(frame, at + 1, checksum);
+    Some(ETHERNET + F::HEADER + u32::from(payload))
+}
+
+/// Copies the packet's first bytes into the error.
+#[inline(always)]
+fn quote<const HALVES: usize, const BYTES: u32, C: Context>(ctx: &C, frame: &mut Frame, at: usize) -> Option<()> {
+    let view = ctx.view::<BYTES>(ETHERNET)?;
+    for n in 0..HALVES {
+        put(frame, at + n, view.half(2 * n as u32));
+    }
+    Some(())
+}
+
+/// Who reports: the address the packet was sent to if that is the master's, else the master's on this interface. To
+/// its own stack (egress) the master speaks as the far end: an own address arriving from outside would be a martian.
+#[inline(always)]
+fn speaker<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> F::Addr {
+    let destination = work.tuple.destination;
+    if C::HOOK == Hook::Egress || kernel.local(destination) != 0 {
+        return destination;
+    }
+    let wide = kernel.interface(work.interface).map_or([0; 4], |interface| {
+        if F::V6 { interface.address6 } else { [interface.address4, 0, 0, 0] }
+    });
+    F::Addr::narrow(wide)
+}

@@ -1,0 +1,54 @@
+//! The first rule (or port-forward) that accepts every field of a packet.
+
+use netfw_common::image::{Vector, WORDS};
+
+use super::work::NONE;
+
+/// Number of the lowest bit that all vectors have, or [`NONE`].
+#[inline(always)]
+pub fn first<const FIELDS: usize>(fields: [&Vector; FIELDS]) -> u32 {
+    let mut words = fields.iter().fold(u64::MAX, |all, field| all & field.summary);
+    for _ in 0..WORDS {
+        if words == 0 {
+            break;
+        }
+        let word = words.trailing_zeros() as usize & (WORDS - 1);
+        let bits = fields.iter().fold(u64::MAX, |all, field| all & field.words[word]);
+        if bits != 0 {
+            return word as u32 * 64 + bits.trailing_zeros();
+        }
+        words &= words - 1;
+    }
+    NONE
+}
+
+#[cfg(test)]
+mod tests {
+    use netfw_common::image::MAX_RULES;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vector(numbers: &[usize]) -> Vector {
+        let mut vector = Vector::default();
+        numbers.iter().for_each(|&number| vector.insert(number));
+        vector
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_a_walk_finds(
+            a in proptest::collection::vec(0..MAX_RULES as usize, 0..200),
+            b in proptest::collection::vec(0..MAX_RULES as usize, 0..200),
+            common in proptest::option::of(0..MAX_RULES as usize),
+        ) {
+            let (mut a, mut b) = (vector(&a), vector(&b));
+            if let Some(number) = common {
+                a.insert(number);
+                b.insert(number);
+            }
+            let walked = (0..MAX_RULES as usize).find(|&number| a.contains(number) && b.contains(number));
+            prop_assert_eq!(first([&a, &b]), walked.map_or(NONE, |number| number as u32));
+        }
+    }
+}

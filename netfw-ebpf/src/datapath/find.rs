@@ -1,0 +1,121 @@
+//! Stage 2: the flow the packet belongs to, if it still lives.
+
+use netfw_common::{
+    family::Family,
+    flow::Flow,
+    tcp::{Seen, State},
+    tick::Tick,
+    timeout::{self, Timeout},
+    tuple::Tuple,
+    wire::{TCP_ACK, TCP_SYN},
+};
+
+use super::{
+    kernel::{Kernel, Table},
+    work::{self, Work},
+};
+
+/// Looks the flow up; sets [`Work::table`].
+#[inline(always)]
+pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
+    let entry = look_up(kernel, work)?;
+    if orphaned(kernel, work, &entry) || ended(kernel, work, &entry) {
+        forget(kernel, work.table, &work.tuple, &entry);
+        return None;
+    }
+    Some(entry)
+}
+
+/// The LRU evicts the two directions one at a time: an unproven flow without its other half is none. A packet of a
+/// proven flow needs no such look.
+#[inline(always)]
+fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) -> bool {
+    if work.table == Table::Proven {
+        return false;
+    }
+    match kernel.flow(work.table, &entry.peer_key()) {
+        Some(peer) if peer.id == entry.id => {
+            work.peer_seen = u32::from(peer.seen);
+            false
+        }
+        _ => true,
+    }
+}
+
+/// A flow that proves itself is inserted into the hash before it leaves the LRU, so the hash is asked again after the
+/// LRU missed.
+#[inline(always)]
+fn look_up<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
+    for table in [Table::Proven, Table::Outside, Table::Inside, Table::Proven] {
+        work.table = table;
+        let entry = kernel.flow(table, &work.tuple);
+        if entry.is_some() {
+            return entry;
+        }
+    }
+    None
+}
+
+/// Whether the flow has timed out, or a new connection reuses the tuple of one that is closed (RFC 9293 §3.6.1).
+#[inline(always)]
+fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
+    let reopens = work.kind == work::TCP && work.tcp_flags as u8 & (TCP_SYN | TCP_ACK) == TCP_SYN;
+    let idle = work.now.since(Tick(entry.last_seen));
+    if !reopens && idle <= shortest(kernel, work.tuple.protocol, entry.idle_timeout) {
+        return false;
+    }
+    let (peer_seen, peer_idle) = peer(kernel, work.table, entry, work.now);
+    let state = entry.state(peer_seen);
+    (reopens && state == State::Closed) || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
+}
+
+/// What the other direction has seen, and for how long it has been silent.
+#[inline(always)]
+fn peer<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> (Seen, u32) {
+    match kernel.flow(table, &entry.peer_key()) {
+        Some(peer) if peer.id == entry.id => (Seen(peer.seen), now.since(Tick(peer.last_seen))),
+        _ => (Seen::default(), u32::MAX),
+    }
+}
+
+/// Idle time up to which a flow lives in whatever state: spares the look at the other direction.
+#[inline(always)]
+fn shortest<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, own: u32) -> u32 {
+    let Some(policy) = kernel.policy() else { return u32::MAX };
+    let opening = work::timeout(policy, timeout::kind(protocol, State::Opening));
+    let established = work::timeout(policy, timeout::kind(protocol, State::Established));
+    let shortest = opening.min(established);
+    if own == 0 { shortest } else { shortest.min(own) }
+}
+
+/// Idle time after which a flow is dead. A port-forward's own timeout stands in for the established ones.
+#[inline(always)]
+fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry: &Flow<F::Addr>) -> u32 {
+    let Some(policy) = kernel.policy() else { return u32::MAX };
+    let kind = timeout::kind(protocol, state);
+    if entry.idle_timeout != 0 && !matches!(kind, Timeout::TcpTransitory | Timeout::UdpUnanswered) {
+        return entry.idle_timeout;
+    }
+    work::timeout(policy, kind)
+}
+
+/// Whether a flow in the hash may give its place to another: closed, timed out, or only half there.
+#[inline(always)]
+pub fn expendable<F: Family, K: Kernel<F>>(kernel: &K, entry: &Flow<F::Addr>, now: Tick) -> bool {
+    let (peer_seen, peer_idle) = peer(kernel, Table::Proven, entry, now);
+    let state = entry.state(peer_seen);
+    let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
+    state == State::Closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
+}
+
+/// Removes both directions of a flow. The other one may belong to a later flow by now, which keeps it.
+#[inline(always)]
+pub fn forget<F: Family, K: Kernel<F>>(kernel: &K, table: Table, key: &Tuple<F::Addr>, entry: &Flow<F::Addr>) {
+    let peer_key = entry.peer_key();
+    if let Some(peer) = kernel.flow(table, &peer_key)
+        && peer.id == entry.id
+    {
+        kernel.remove(table, &peer_key);
+    }
+    kernel.remove(table, key);
+}

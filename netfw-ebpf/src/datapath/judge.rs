@@ -1,0 +1,176 @@
+//! Stage 6: whether a flow is admitted. Also judges live flows again, in user space too (`plan`, reload).
+
+use netfw_common::{
+    family::Family,
+    flow::{Flow, MASQUERADED},
+    image::{ACCEPT, Forward, MAX_BALANCED, ONE_TO_ONE, service_index},
+    tuple::Tuple,
+};
+
+use super::{
+    classify,
+    kernel::Tables,
+    work::NONE,
+};
+
+/// What is judged: the fields that rules can ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<A> {
+    /// Chain, as in [`netfw_common::image`].
+    pub chain: u32,
+    /// Slot of the interface it arrives on (input, forward) or leaves by (output).
+    pub interface: u32,
+    /// As the first packet arrived: its source is matched before translation.
+    pub arriving: Tuple<A>,
+    /// As it leaves: its destination is matched after translation.
+    pub leaving: Tuple<A>,
+    /// Destination port after translation, or ICMP type.
+    pub detail: u32,
+    /// Port-forward entry that translates it, or [`NONE`].
+    pub forward: u32,
+    /// Whether a `[masquerade]` translates it.
+    pub masqueraded: bool,
+}
+
+/// A decision: the action, and in `rule` the number of the rule that made it or [`NONE`].
+#[inline(always)]
+pub fn decide<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>, rule: &mut u32) -> u32 {
+    *rule = first_rule(tables, subject);
+    if *rule != NONE {
+        return tables.rule(*rule).map_or(0, |rule| rule.action);
+    }
+    if subject.forward != NONE || subject.masqueraded {
+        return ACCEPT;
+    }
+    let chain = subject.chain as usize;
+    tables.policy().and_then(|policy| policy.default_actions.get(chain).copied()).unwrap_or(0)
+}
+
+/// Number of the first rule that matches, or [`NONE`].
+#[inline(always)]
+fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -> u32 {
+    let protocol = subject.leaving.protocol;
+    let source = tables.address(subject.arriving.source).source_rules;
+    let destination = tables.address(subject.leaving.destination).destination_rules;
+    let service = tables.service(service_index(protocol, subject.detail as u16)).rules;
+    let from_port = tables.service(service_index(protocol, subject.arriving.source_port)).source_rules;
+    let Some(policy) = tables.policy() else { return NONE };
+    let chain = policy.interface_rules.get(subject.chain as usize);
+    let interface = chain.and_then(|slots| slots.get(subject.interface as usize)).copied().unwrap_or(0);
+    let translation = match tables.forward(subject.forward) {
+        Some(forward) if subject.forward != NONE => u32::from(forward.rules),
+        _ => policy.untranslated_rules,
+    };
+    let (Some(source), Some(destination), Some(service), Some(from_port), Some(interface), Some(translation)) = (
+        tables.vector(u32::from(source)),
+        tables.vector(u32::from(destination)),
+        tables.vector(u32::from(service)),
+        tables.vector(u32::from(from_port)),
+        tables.vector(u32::from(interface)),
+        tables.vector(translation),
+    ) else {
+        return NONE;
+    };
+    classify::first([source, destination, service, from_port, interface, translation])
+}
+
+/// Number of the port-forward entry that serves a packet to a local address, or [`NONE`].
+#[inline(always)]
+pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -> u32 {
+    let service = tables.service(service_index(arriving.protocol, arriving.destination_port)).forwards;
+    if service == 0 {
+        return NONE;
+    }
+    let source = tables.address(arriving.source).source_forwards;
+    let destination = tables.address(arriving.destination).destination_forwards;
+    let (Some(service), Some(source), Some(destination)) = (
+        tables.vector(u32::from(service)),
+        tables.vector(u32::from(source)),
+        tables.vector(u32::from(destination)),
+    ) else {
+        return NONE;
+    };
+    classify::first([service, source, destination])
+}
+
+/// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`.
+#[inline(always)]
+pub fn still_admitted<F: Family, T: Tables<F>>(tables: &T, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+    let (arriving, leaving) =
+        if flow.is_reply() { (flow.leaving.reversed(), key.reversed()) } else { (*key, flow.leaving) };
+    let mut entry = NONE;
+    if flow.forward != 0 {
+        entry = forward(tables, &arriving);
+        match tables.forward(entry) {
+            Some(found) if entry != NONE && found.id + 1 == flow.forward && listed(tables, found, &arriving, &leaving) => {}
+            _ => return false,
+        }
+    }
+    let masqueraded = flow.flags & MASQUERADED != 0;
+    if masqueraded && tables.address(arriving.source).masquerade == 0 {
+        return false;
+    }
+    let subject = Subject {
+        chain: flow.chain(),
+        interface: u32::from(flow.interface),
+        arriving,
+        leaving,
+        detail: detail::<F>(&leaving),
+        forward: entry,
+        masqueraded,
+    };
+    decide(tables, &subject, &mut NONE.clone()) == ACCEPT
+}
+
+/// Destination port, or the type of an echo request: the only ICMP that has flows.
+#[inline(always)]
+fn detail<F: Family>(leaving: &Tuple<F::Addr>) -> u32 {
+    if leaving.protocol == u32::from(F::ICMP) {
+        return if F::V6 { 128 } else { 8 };
+    }
+    u32::from(leaving.destination_port)
+}
+
+/// Whether the forward still leads where the flow goes.
+#[inline(always)]
+fn listed<F: Family, T: Tables<F>>(
+    tables: &T,
+    forward: &Forward,
+    arriving: &Tuple<F::Addr>,
+    leaving: &Tuple<F::Addr>,
+) -> bool {
+    let offset = u32::from(arriving.destination_port.wrapping_sub(forward.first_port));
+    if forward.spread == ONE_TO_ONE {
+        return is_target(tables, forward, forward.first_target.wrapping_add(offset), offset, leaving);
+    }
+    for nth in 0..MAX_BALANCED {
+        if nth >= forward.targets {
+            return false;
+        }
+        if is_target(tables, forward, forward.first_target.wrapping_add(nth), offset, leaving) {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn is_target<F: Family, T: Tables<F>>(
+    tables: &T,
+    forward: &Forward,
+    number: u32,
+    offset: u32,
+    leaving: &Tuple<F::Addr>,
+) -> bool {
+    use netfw_common::family::Address;
+    tables.target(number).is_some_and(|target| {
+        let port = target_port(forward, target.port, offset);
+        F::Addr::narrow(target.address) == leaving.destination && port == leaving.destination_port
+    })
+}
+
+/// Port at the target for the outside port `first_port + offset`.
+#[inline(always)]
+pub fn target_port(forward: &Forward, port: u16, offset: u32) -> u16 {
+    if forward.shift == 0 { port } else { port.wrapping_add(offset as u16) }
+}

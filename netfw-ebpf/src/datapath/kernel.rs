@@ -1,0 +1,155 @@
+//! What the pipeline asks of its surroundings: the policy, the flow table, routes, time, chance, counters.
+//!
+//! The kernel implements it over BPF maps and helpers, the tests over plain collections with a fake clock.
+
+use core::ops::DerefMut;
+
+use netfw_common::{
+    counters::{Count, InterfaceCount, TranslationCount},
+    family::Family,
+    flow::{Flow, Hop},
+    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    interface::Interface,
+    reason::Reason,
+    tick::Tick,
+    tuple::Tuple,
+};
+
+/// The policy image in force.
+pub trait Tables<F: Family> {
+    /// Its head.
+    fn policy(&self) -> Option<&Policy>;
+    /// What the longest prefix of an address says.
+    fn address(&self, address: F::Addr) -> AddressClass;
+    /// Entry of `SERVICES`.
+    fn service(&self, index: u32) -> Service;
+    /// A bit vector.
+    fn vector(&self, index: u32) -> Option<&Vector>;
+    /// A rule.
+    fn rule(&self, number: u32) -> Option<&Rule>;
+    /// A port-forward entry.
+    fn forward(&self, number: u32) -> Option<&Forward>;
+    /// A target.
+    fn target(&self, number: u32) -> Option<&Target>;
+}
+
+/// Parts of the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Table {
+    /// Flows whose originator has answered the reply: cannot be pushed out.
+    Proven,
+    /// Flows opened from outside that have not proved themselves.
+    Outside,
+    /// Flows opened from inside that have not proved themselves.
+    Inside,
+}
+
+/// What became of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[must_use]
+pub enum Inserted {
+    /// It is in.
+    Done,
+    /// The key was there already; nothing changed.
+    Exists,
+    /// No room; nothing changed.
+    Full,
+}
+
+/// A question to the routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Query<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Arriving interface (kernel index).
+    pub ifindex: u32,
+    /// Length of the largest IP packet to be sent, bytes; 0: not checked.
+    pub length: u32,
+    /// IPv4 TOS, or IPv6 traffic class.
+    pub tos: u32,
+}
+
+/// What the routing table answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[must_use]
+pub enum Route {
+    /// A way out with both MAC addresses.
+    Found,
+    /// A way out, but the neighbour's MAC is not known (yet).
+    NoNeighbour,
+    /// A way out that is too narrow; [`Hop::mtu`] tells.
+    TooBig,
+    /// Not forwarded: local, or nowhere.
+    None,
+}
+
+/// A way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Way<A> {
+    /// Interface and MACs.
+    pub hop: Hop,
+    /// The neighbour: the gateway, or the destination itself.
+    pub gateway: A,
+}
+
+/// Everything around the pipeline.
+pub trait Kernel<F: Family>: Tables<F> {
+    /// A flow table entry that can be changed in place.
+    type Entry: DerefMut<Target = Flow<F::Addr>>;
+
+    /// Now.
+    fn now(&self) -> Tick;
+    /// 32 random bits.
+    fn random(&self) -> u32;
+    /// A managed interface by its slot.
+    fn interface(&self, slot: u32) -> Option<&Interface>;
+    /// Slot of an interface; 0: not managed.
+    fn slot_of(&self, ifindex: u32) -> u32;
+    /// Whose the address is: `LOCAL_EXTERNAL`, `LOCAL_OTHER`, or 0 for not the master's.
+    fn local(&self, address: F::Addr) -> u32;
+    /// Asks the routing table.
+    fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route;
+    /// Whether XDP can send out of an interface.
+    fn can_transmit(&self, ifindex: u32) -> bool;
+    /// Whether a socket of the master would take a packet with this tuple.
+    fn socket(&self, tuple: &Tuple<F::Addr>) -> bool;
+
+    /// Looks a flow up.
+    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry>;
+    /// Inserts an entry whose key must not exist.
+    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted;
+    /// Removes an entry if it is there.
+    fn remove(&self, table: Table, key: &Tuple<F::Addr>);
+
+    /// Advances the hand over the ring of proven flows: the next place to look at.
+    fn next_place(&self) -> u32;
+    /// Key of the flow that holds a place, if one does.
+    fn place(&self, place: u32) -> Option<Tuple<F::Addr>>;
+    /// Gives a place to a flow.
+    fn take_place(&self, place: u32, key: &Tuple<F::Addr>);
+
+    /// Remembers the ports of a fragmented packet, under its addresses, protocol and identification.
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]);
+    /// Recalls them.
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]>;
+    /// Flows that a port-forward (by its stable id) has opened: whose turn it is.
+    fn turn(&self, forward: u32) -> u32;
+    /// The turn was taken.
+    fn take_turn(&self, forward: u32);
+
+    /// Adds to a counter of an interface.
+    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);
+    /// Adds to the drops.
+    fn count_drop(&self, reason: Reason, size: Count);
+    /// Adds to a rule.
+    fn count_rule(&self, counter: u32, size: Count);
+    /// Changes the counters of a port-forward (`id + 1`) or of the masquerade (0).
+    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount));
+}

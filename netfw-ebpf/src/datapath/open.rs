@@ -1,0 +1,145 @@
+//! A packet without a flow: decide, judge, and only then enter the flow.
+
+use netfw_common::{
+    counters::Count,
+    family::{Address, Family},
+    flow::{INSIDE, LOCAL, MASQUERADED},
+    image::{ACCEPT, FORWARD, INPUT, OUTPUT, REJECT},
+    reason::Reason,
+};
+
+use super::{
+    Step, Verdict, commit,
+    context::{Context, Hook},
+    fragment,
+    judge::{self, Subject},
+    kernel::Kernel,
+    link, plan, rewrite, route,
+    work::{self, NONE, Work},
+};
+
+/// Opens a flow for the packet, or refuses it.
+#[inline(always)]
+pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
+    if link::needs(work) {
+        return if C::HOOK == Hook::Xdp { Err(Verdict::Punt) } else { Ok(()) };
+    }
+    if C::HOOK == Hook::Egress {
+        outgoing(kernel, work)?;
+    } else {
+        incoming(kernel, work, C::HOOK)?;
+    }
+    admitted(kernel, work)?;
+    let forwarded = C::HOOK != Hook::Egress && work.flags & LOCAL == 0;
+    if forwarded {
+        forwardable(work)?;
+    }
+    if C::HOOK == Hook::Xdp && !(forwarded && kernel.can_transmit(work.way.hop.ifindex)) {
+        return Err(Verdict::Punt);
+    }
+    if work.kind == work::OTHER && work.tuple.destination.is_group() {
+        return Ok(());
+    }
+    commit::flow(kernel, work)?;
+    fragment::remember(kernel, work);
+    account(kernel, work);
+    rewrite::packet(ctx, work, forwarded)?;
+    if forwarded { Err(Verdict::Forward) } else { Ok(()) }
+}
+
+/// Plans for what arrives.
+#[inline(always)]
+fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook) -> Step {
+    route::not_spoofed(kernel, work)?;
+    plan::destination(kernel, work)?;
+    route::decide(kernel, work, hook)?;
+    if !work.external() {
+        work.flags |= INSIDE;
+    }
+    if work.chain == FORWARD {
+        let out = kernel.slot_of(work.way.hop.ifindex);
+        let same = work.way.hop.ifindex == work.ifindex;
+        plan::source(kernel, work, out, same)?;
+    }
+    Ok(())
+}
+
+/// Plans for what the stack sends: of its own, or routed from an interface that isn't managed.
+#[inline(always)]
+fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    work.leaving = work.tuple;
+    work.flags |= INSIDE;
+    work.chain = OUTPUT;
+    if work.routed != 0 {
+        work.chain = FORWARD;
+        plan::source(kernel, work, work.interface, false)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn admitted<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    let subject = Subject {
+        chain: work.chain,
+        interface: work.interface,
+        arriving: work.tuple,
+        leaving: work.leaving,
+        detail: work.detail,
+        forward: work.forward,
+        masqueraded: work.masquerade != NONE,
+    };
+    let action = judge::decide(kernel, &subject, &mut work.rule);
+    if action == ACCEPT {
+        return Ok(());
+    }
+    if action == REJECT {
+        let answer = if work.kind == work::TCP { work::RESET } else { work::PROHIBITED };
+        return work.answer(Reason::Rejected, answer);
+    }
+    let reason = match work.chain {
+        _ if work.rule != NONE => Reason::Rule,
+        INPUT => Reason::Input,
+        FORWARD => Reason::Forward,
+        _ => Reason::Output,
+    };
+    work.drop(reason)
+}
+
+/// What only a router must look at.
+#[inline(always)]
+pub fn forwardable<F: Family>(work: &mut Work<F>) -> Step {
+    if work.options != 0 {
+        return work.drop(Reason::IpOptions);
+    }
+    if work.tuple.source.is_link_local() || work.leaving.destination.is_link_local() {
+        return work.drop(Reason::Martian);
+    }
+    if work.ttl <= 1 {
+        return work.answer(Reason::TtlExceeded, work::TTL_EXCEEDED);
+    }
+    if work.too_big != 0 {
+        if work.keep_whole != 0 {
+            return work.answer(Reason::TooBig, work::TOO_BIG);
+        }
+        // No way out of our own: the stack routes and fragments the translated packet.
+        work.way.hop.ifindex = 0;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
+    let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };
+    if work.forward_id != 0 {
+        kernel.count_translation(work.forward_id, |count| {
+            count.flows_opened += 1;
+            count.forth.add(size.packets, size.bytes);
+        });
+    }
+    if work.flags & MASQUERADED != 0 {
+        kernel.count_translation(0, |count| {
+            count.flows_opened += 1;
+            count.forth.add(size.packets, size.bytes);
+        });
+    }
+}

@@ -1,0 +1,98 @@
+//! Stages 3 and 5: which translation a new flow gets. Nothing is reserved or changed yet.
+
+use netfw_common::{
+    family::{Address, Family},
+    flow::{MASQUERADED, SOURCE_NAT},
+    image::{ONE_TO_ONE, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO},
+    interface::{EXTERNAL, LOCAL_EXTERNAL},
+    reason::Reason,
+};
+
+use super::{
+    Step, judge,
+    kernel::Kernel,
+    work::{NONE, Work},
+};
+
+/// Plans the destination: a port-forward's target, or what the packet says.
+#[inline(always)]
+pub fn destination<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    work.leaving = work.tuple;
+    if work.headless() || kernel.local(work.tuple.destination) != LOCAL_EXTERNAL {
+        return Ok(());
+    }
+    let number = judge::forward(kernel, &work.tuple);
+    if number == NONE {
+        return Ok(());
+    }
+    let Some(forward) = kernel.forward(number) else { return Ok(()) };
+    let offset = u32::from(work.tuple.destination_port.wrapping_sub(forward.first_port));
+    let turn = match forward.spread {
+        ONE_TO_ONE => offset,
+        ROUND_ROBIN => kernel.turn(u32::from(forward.id)),
+        SOURCE_HASH => scramble(work.tuple.source.fold()),
+        _ => kernel.random(),
+    };
+    let Some(nth) = turn.checked_rem(forward.targets) else {
+        return work.drop(Reason::NoTarget);
+    };
+    let Some(target) = kernel.target(forward.first_target.wrapping_add(nth)) else {
+        return work.drop(Reason::NoTarget);
+    };
+    work.leaving.destination = F::Addr::narrow(target.address);
+    work.leaving.destination_port = judge::target_port(forward, target.port, offset);
+    work.detail = u32::from(work.leaving.destination_port);
+    work.forward = number;
+    work.forward_id = u32::from(forward.id) + 1;
+    work.idle_timeout = forward.idle_timeout;
+    Ok(())
+}
+
+/// Spreads neighbouring addresses over all targets (the finaliser of MurmurHash3).
+#[inline(always)]
+fn scramble(word: u32) -> u32 {
+    let word = (word ^ word >> 16).wrapping_mul(0x85eb_ca6b);
+    let word = (word ^ word >> 13).wrapping_mul(0xc2b2_ae35);
+    word ^ word >> 16
+}
+
+/// Plans the source of a forwarded flow; `out` is the slot of the interface by which it leaves.
+#[inline(always)]
+pub fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32, same_interface: bool) -> Step {
+    let flag = if work.forward != NONE {
+        let mode = kernel.forward(work.forward).map_or(SOURCE_NAT_AUTO, |forward| forward.source_nat);
+        let hides = mode == SOURCE_NAT_ALWAYS || (mode == SOURCE_NAT_AUTO && same_interface);
+        if hides { SOURCE_NAT } else { 0 }
+    } else {
+        masquerade(kernel, work, out)
+    };
+    if flag == 0 {
+        return Ok(());
+    }
+    let Some(address) = address_of::<F, K>(kernel, out) else {
+        return work.drop(Reason::NoAddress);
+    };
+    work.leaving.source = address;
+    work.flags |= flag;
+    Ok(())
+}
+
+#[inline(always)]
+fn masquerade<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32) -> u32 {
+    let outside = kernel.interface(out).is_some_and(|interface| interface.flags & EXTERNAL != 0);
+    let class = kernel.address(work.tuple.source);
+    if !outside || out == 0 || class.masquerade == 0 {
+        return 0;
+    }
+    work.masquerade = u32::from(class.masquerade) - 1;
+    MASQUERADED
+}
+
+/// The address that hides others on an interface.
+#[inline(always)]
+fn address_of<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> Option<F::Addr> {
+    let interface = kernel.interface(slot).filter(|_| slot != 0)?;
+    let wide = if F::V6 { interface.address6 } else { [interface.address4, 0, 0, 0] };
+    let address = F::Addr::narrow(wide);
+    (address != F::Addr::default()).then_some(address)
+}

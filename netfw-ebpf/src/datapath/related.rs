@@ -1,0 +1,184 @@
+//! ICMP errors: they belong to the flow of the packet they quote, and follow it (RFC 5508 §4).
+//!
+//! The quoted packet is one that we sent: what left on one direction of a flow. Its reversed tuple is the key of the
+//! other direction, which is the way the error itself travels.
+
+use netfw_common::{
+    checksum::Sum,
+    family::{Address, Family},
+    flow::LOCAL,
+    reason::Reason,
+    tuple::Tuple,
+    wire,
+};
+
+use super::{
+    Step, Verdict,
+    context::{Context, Hook, View},
+    find,
+    kernel::{Kernel, Route},
+    open, rewrite, route,
+    work::Work,
+};
+
+/// What must be known of the quoted packet to change it.
+struct Quote {
+    /// Offset of its IP header.
+    header: u32,
+    /// Offset of its transport header.
+    transport: u32,
+    /// Its IPv4 header checksum.
+    header_checksum: u16,
+    /// Its UDP checksum; 0: none.
+    udp_checksum: u16,
+    /// It is an echo request or reply.
+    echo: bool,
+}
+
+/// Lets an error through that quotes a live flow; drops the others.
+#[inline(always)]
+pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
+    if C::HOOK == Hook::Xdp {
+        return Err(Verdict::Punt);
+    }
+    let outer = work.tuple;
+    let Some(quote) = quoted(ctx, work) else {
+        return unrelated::<F, C>(work);
+    };
+    let Some(entry) = find::flow(kernel, work) else {
+        return unrelated::<F, C>(work);
+    };
+    if work.tuple.destination != outer.destination {
+        return unrelated::<F, C>(work);
+    }
+    let hidden = entry.leaving.source != work.tuple.source;
+    let inner = entry.leaving.reversed();
+    work.reply_key = inner;
+    work.leaving = Tuple {
+        source: if hidden { entry.leaving.source } else { outer.source },
+        destination: entry.leaving.destination,
+        ..outer
+    };
+    let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
+    if forwarded {
+        if route::fresh(work, &entry.hop) {
+            work.way.hop = entry.hop;
+        } else if route::ask(kernel, work) == Route::None {
+            return work.drop(Reason::NoRoute);
+        }
+        open::forwardable(work)?;
+    }
+    let left = work.tuple.reversed();
+    work.tuple = outer;
+    if !translate(ctx, work, &quote, &left) {
+        return work.drop(Reason::NotWritable);
+    }
+    rewrite::packet(ctx, work, forwarded)?;
+    if forwarded { Err(Verdict::Forward) } else { Ok(()) }
+}
+
+/// What the master's own stack says about packets without a flow goes out; the rest is nobody's business here.
+#[inline(always)]
+fn unrelated<F: Family, C: Context>(work: &mut Work<F>) -> Step {
+    if C::HOOK == Hook::Egress { Err(Verdict::Pass) } else { work.drop(Reason::IcmpUnrelated) }
+}
+
+/// Reads the quoted packet; leaves the key of the flow's other direction in [`Work::tuple`].
+#[inline(always)]
+fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
+    let header = work.transport + 8;
+    let mut left = Tuple::default();
+    let mut header_checksum = 0;
+    let transport = if F::V6 {
+        let view = ctx.view::<40>(header)?;
+        left.protocol = u32::from(view.byte(6));
+        left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
+        left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
+        header + 40
+    } else {
+        let view = ctx.view::<20>(header)?;
+        let length = u32::from(view.byte(0) & 0x0f) * 4;
+        if length < 20 || u16::from_be(view.half(6)) & 0x1fff != 0 {
+            return None;
+        }
+        left.protocol = u32::from(view.byte(9));
+        header_checksum = view.half(10);
+        left.source = F::Addr::from_words(|_| view.word(12));
+        left.destination = F::Addr::from_words(|_| view.word(16));
+        header + length
+    };
+    let view = ctx.view::<8>(transport)?;
+    let mut udp_checksum = 0;
+    let mut echo = false;
+    if left.protocol == u32::from(wire::TCP) || left.protocol == u32::from(wire::UDP) {
+        left.source_port = u16::from_be(view.half(0));
+        left.destination_port = u16::from_be(view.half(2));
+        if left.protocol == u32::from(wire::UDP) {
+            udp_checksum = view.half(6);
+        }
+    } else if left.protocol == u32::from(F::ICMP) {
+        let identifier = u16::from_be(view.half(4));
+        let request = view.byte(0) == if F::V6 { 128 } else { 8 };
+        *(if request { &mut left.source_port } else { &mut left.destination_port }) = identifier;
+        echo = true;
+    }
+    work.tuple = left.reversed();
+    Some(Quote { header, transport, header_checksum, udp_checksum, echo })
+}
+
+/// Turns the quoted packet (which left as `left`) into what its sender knows ([`Work::reply_key`]), and mends the
+/// checksum of the error, which covers it.
+#[inline(always)]
+fn translate<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quote, left: &Tuple<F::Addr>) -> bool {
+    let inner = &work.reply_key;
+    let addresses = inner.address_sum() - left.address_sum();
+    let ports = inner.port_sum() - left.port_sum();
+    let outer = work.leaving.address_sum() - work.tuple.address_sum();
+    if inner == left && work.leaving == work.tuple {
+        return true;
+    }
+    let mut plain = ports;
+    if F::V6 {
+        plain = plain + addresses;
+    }
+    let udp_checksum = (addresses + ports).update_udp(quote.udp_checksum);
+    plain = plain + (Sum::of_half(udp_checksum) - Sum::of_half(quote.udp_checksum));
+    let pseudo = if F::V6 { outer } else { Sum::default() };
+    ctx.fix_checksum(work.transport + 2, pseudo, plain, false)
+        && quoted_addresses::<F, C>(ctx, quote, inner, addresses)
+        && quoted_ports(ctx, quote, inner)
+        && (quote.udp_checksum == 0 || ctx.store(quote.transport + 6, &[udp_checksum]))
+}
+
+#[inline(always)]
+fn quoted_addresses<F: Family, C: Context>(
+    ctx: &mut C,
+    quote: &Quote,
+    inner: &Tuple<F::Addr>,
+    addresses: Sum,
+) -> bool {
+    let (source, destination) = (inner.source, inner.destination);
+    if F::V6 {
+        let mut halves = [0; 16];
+        for n in 0..8 {
+            halves[n] = source.half(n);
+            halves[8 + n] = destination.half(n);
+        }
+        return ctx.store(quote.header + 8, &halves);
+    }
+    // The quoted header keeps its sum: the error's own checksum doesn't notice this change.
+    let checksum = addresses.update(quote.header_checksum);
+    let halves = [checksum, source.half(0), source.half(1), destination.half(0), destination.half(1)];
+    ctx.store(quote.header + 10, &halves)
+}
+
+#[inline(always)]
+fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quote, inner: &Tuple<A>) -> bool {
+    let ports = [inner.source_port.to_be(), inner.destination_port.to_be()];
+    if quote.echo {
+        return ctx.store(quote.transport + 4, &[ports[0] | ports[1]]);
+    }
+    let tcp_or_udp = inner.protocol == u32::from(wire::TCP) || inner.protocol == u32::from(wire::UDP);
+    !tcp_or_udp || ctx.store(quote.transport, &ports)
+}
+

@@ -1,0 +1,90 @@
+//! Stage 4: is it for us, and if not, which way out? XDP leaves a packet to TC here or not at all.
+
+use netfw_common::{
+    family::{Address, Family},
+    flow::LOCAL,
+    image::{FORWARD, INPUT, SPOOF_LOOSE, SPOOF_OFF},
+    interface::EXTERNAL,
+    reason::Reason,
+    tick::Tick,
+};
+
+use super::{
+    Step, Verdict,
+    context::Hook,
+    kernel::{Kernel, Query, Route},
+    work::{self, Work},
+};
+
+/// How long a way out is believed: about a second.
+const FRESH: u32 = Tick::ticks(1);
+
+/// Drops packets whose source should have come in elsewhere (RFC 3704).
+#[inline(always)]
+pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    let mode = kernel.policy().map_or(SPOOF_OFF, |policy| policy.anti_spoof);
+    // Link-local addresses exist on every link; no route can tell them apart.
+    if mode == SPOOF_OFF || work.tuple.source.is_link_local() {
+        return Ok(());
+    }
+    let back = Query {
+        source: work.tuple.destination,
+        destination: work.tuple.source,
+        ifindex: work.ifindex,
+        length: 0,
+        tos: 0,
+    };
+    if kernel.route(&back, &mut work.way) == Route::None {
+        return work.drop(Reason::Spoofed);
+    }
+    let slot = kernel.slot_of(work.way.hop.ifindex);
+    let flags = kernel.interface(slot).map_or(0, |interface| interface.flags);
+    let agrees = work.way.hop.ifindex == work.ifindex || (slot != 0 && flags & work.interface_flags & EXTERNAL != 0);
+    if agrees || mode == SPOOF_LOOSE { Ok(()) } else { work.drop(Reason::Spoofed) }
+}
+
+/// Decides between the master and a way out for a new flow; sets the chain.
+#[inline(always)]
+pub fn decide<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook) -> Step {
+    work.chain = INPUT;
+    let destination = work.leaving.destination;
+    if kernel.local(destination) != 0 || destination.is_group() {
+        work.flags |= LOCAL;
+        return Ok(());
+    }
+    match ask(kernel, work) {
+        Route::None => {
+            // An address of ours that the daemon has not told us of yet, or nothing at all: the stack knows.
+            work.flags |= LOCAL;
+            Ok(())
+        }
+        Route::NoNeighbour | Route::TooBig if hook == Hook::Xdp => Err(Verdict::Punt),
+        Route::TooBig | Route::Found | Route::NoNeighbour => {
+            work.chain = FORWARD;
+            Ok(())
+        }
+    }
+}
+
+/// Asks for the way to the planned destination; the answer is good for [`FRESH`] if the neighbour is known.
+#[inline(always)]
+pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
+    let query = Query {
+        source: work.tuple.source,
+        destination: work.leaving.destination,
+        ifindex: work.ifindex,
+        length: work.wire_length,
+        tos: work.tos,
+    };
+    let route = kernel.route(&query, &mut work.way);
+    work.way.hop.expires = if route == Route::Found { work.now.0.wrapping_add(FRESH) } else { work.now.0 };
+    work.too_big = u32::from(route == Route::TooBig);
+    route
+}
+
+/// Whether a cached way out still serves this packet.
+#[inline(always)]
+pub fn fresh<F: Family>(work: &Work<F>, hop: &netfw_common::flow::Hop) -> bool {
+    let left = hop.expires.wrapping_sub(work.now.0);
+    hop.ifindex != 0 && left != 0 && left <= FRESH && work.wire_length <= hop.mtu
+}

@@ -1,0 +1,218 @@
+//! Everything the stages know and plan about one packet. Lies in a per-CPU map: it doesn't fit the 512-byte stack.
+
+use netfw_common::{
+    family::Family,
+    flow::{Flow, Hop},
+    image::Policy,
+    interface::EXTERNAL,
+    reason::Reason,
+    tick::Tick,
+    tuple::Tuple,
+};
+
+use super::{
+    Step, Verdict,
+    context::ANSWER_HALVES,
+    kernel::{Kernel, Table, Way},
+};
+
+/// Kinds of transport, as far as translation is concerned: [`Work::kind`].
+pub const OTHER: u32 = 0;
+/// TCP.
+pub const TCP: u32 = 1;
+/// UDP.
+pub const UDP: u32 = 2;
+/// ICMP echo, a flow by identifier (RFC 5508 §3).
+pub const ECHO: u32 = 3;
+/// An ICMP error, which belongs to the flow it quotes.
+pub const ICMP_ERROR: u32 = 4;
+/// SCTP: ports are seen, but cannot be changed (its CRC covers the packet).
+pub const SCTP: u32 = 5;
+
+/// A fragment's part in its packet: [`Work::fragment`].
+pub const WHOLE: u32 = 0;
+/// The first fragment: has the transport header.
+pub const FIRST: u32 = 1;
+/// A later fragment: has no ports.
+pub const LATER: u32 = 2;
+
+/// What the sender is told: [`Work::answer`].
+pub const NOTHING: u32 = 0;
+/// A TCP reset.
+pub const RESET: u32 = 1;
+/// ICMP: prohibited, or port unreachable on reject.
+pub const PROHIBITED: u32 = 2;
+/// ICMP: TTL exceeded.
+pub const TTL_EXCEEDED: u32 = 3;
+/// ICMP: fragmentation needed, or packet too big.
+pub const TOO_BIG: u32 = 4;
+/// ICMP: no route to the destination.
+pub const UNREACHABLE: u32 = 5;
+
+/// Number that stands for "none" where a list index is expected.
+pub const NONE: u32 = u32::MAX;
+
+/// See the module.
+#[repr(C)]
+pub struct Work<F: Family> {
+    /// As the packet arrived.
+    pub tuple: Tuple<F::Addr>,
+    /// As it will leave.
+    pub leaving: Tuple<F::Addr>,
+    /// The way out.
+    pub way: Way<F::Addr>,
+    /// Key of the answering direction, while it is being entered.
+    pub reply_key: Tuple<F::Addr>,
+    /// A new entry for the packet's own direction.
+    pub original: Flow<F::Addr>,
+    /// A new entry for the answering direction.
+    pub reply: Flow<F::Addr>,
+
+    /// When the packet came.
+    pub now: Tick,
+    /// Arriving (ingress) or leaving (egress) interface, kernel index.
+    pub ifindex: u32,
+    /// Its slot.
+    pub interface: u32,
+    /// [`EXTERNAL`] and so on, of that interface.
+    pub interface_flags: u32,
+    /// Egress: the interface that the packet arrived on was not ours, but it did arrive (it is routed).
+    pub routed: u32,
+
+    /// Offset of the transport header in the frame.
+    pub transport: u32,
+    /// Length of the IP packet.
+    pub length: u32,
+    /// Length of the largest wire packet in it.
+    pub wire_length: u32,
+    /// Wire packets in it.
+    pub segments: u32,
+    /// Bytes of them all, with a header each.
+    pub bytes: u32,
+    /// [`TCP`] and so on.
+    pub kind: u32,
+    /// Destination port, ICMP type, or 0.
+    pub detail: u32,
+    /// TCP flags.
+    pub tcp_flags: u32,
+    /// TTL or hop limit.
+    pub ttl: u32,
+    /// TOS or traffic class.
+    pub tos: u32,
+    /// The word of the header that holds TTL or hop limit, in memory order.
+    pub ttl_half: u32,
+    /// IPv4 header checksum, memory order.
+    pub header_checksum: u32,
+    /// [`WHOLE`], [`FIRST`] or [`LATER`].
+    pub fragment: u32,
+    /// Identification of the fragmented packet.
+    pub identification: u32,
+    /// IPv4: may not be fragmented. IPv6: always.
+    pub keep_whole: u32,
+    /// The neighbour should be resolved by the kernel for this packet.
+    pub resolve: u32,
+    /// Doesn't fit the way out.
+    pub too_big: u32,
+    /// What the other direction of an unproven flow has seen ([`netfw_common::tcp::Seen`]).
+    pub peer_seen: u32,
+    /// Has options that a router would have to look at.
+    pub options: u32,
+
+    /// The part of the table in which the packet's flow was found.
+    pub table: Table,
+    /// Generation of the policy in force.
+    pub generation: u32,
+    /// The chain that judges.
+    pub chain: u32,
+    /// Port-forward entry that translates the destination, or [`NONE`].
+    pub forward: u32,
+    /// Stable id of that port-forward plus 1, or 0.
+    pub forward_id: u32,
+    /// Its idle timeout.
+    pub idle_timeout: u32,
+    /// `[[masquerade]]` that translates the source, or [`NONE`].
+    pub masquerade: u32,
+    /// Flags of the flow to be entered ([`netfw_common::flow`]).
+    pub flags: u32,
+    /// Rule that decided, or [`NONE`].
+    pub rule: u32,
+    /// Why it was dropped.
+    pub reason: Reason,
+    /// [`RESET`] and so on.
+    pub answer: u32,
+    /// The answer, as a frame.
+    pub frame: [u16; ANSWER_HALVES],
+}
+
+impl<F: Family> Work<F> {
+    /// Sets up for a packet on the interface `ifindex`; passes where that isn't managed.
+    #[inline(always)]
+    pub fn begin<K: Kernel<F>>(&mut self, kernel: &K, ifindex: u32, segments: u32) -> Step {
+        let slot = kernel.slot_of(ifindex);
+        let Some(interface) = kernel.interface(slot).filter(|_| slot != 0) else {
+            return Err(Verdict::Pass);
+        };
+        let Some(policy) = kernel.policy() else {
+            return Err(Verdict::Pass);
+        };
+        self.ifindex = ifindex;
+        self.interface = slot;
+        self.interface_flags = interface.flags;
+        self.generation = policy.generation;
+        self.now = kernel.now();
+        self.segments = segments;
+        self.routed = 0;
+        self.forward = NONE;
+        self.forward_id = 0;
+        self.masquerade = NONE;
+        self.idle_timeout = 0;
+        self.rule = NONE;
+        self.answer = NOTHING;
+        self.resolve = 0;
+        self.too_big = 0;
+        self.peer_seen = 0;
+        self.flags = 0;
+        Ok(())
+    }
+
+    /// The way out.
+    pub fn hop(&self) -> &Hop {
+        &self.way.hop
+    }
+
+    /// Whether the packet came in from (or goes out to) the outside.
+    #[inline(always)]
+    pub fn external(&self) -> bool {
+        self.interface_flags & EXTERNAL != 0
+    }
+
+    /// Stops with a drop.
+    #[inline(always)]
+    pub fn drop(&mut self, reason: Reason) -> Step {
+        self.reason = reason;
+        Err(Verdict::Drop)
+    }
+
+    /// Stops with a drop that the sender is told about.
+    #[inline(always)]
+    pub fn answer(&mut self, reason: Reason, answer: u32) -> Step {
+        self.reason = reason;
+        self.answer = answer;
+        Err(Verdict::Answer)
+    }
+
+    /// Whether the packet is a later fragment: it has no transport header.
+    #[inline(always)]
+    pub fn headless(&self) -> bool {
+        self.fragment == LATER
+    }
+}
+
+/// Timeouts of the policy, for those who have no packet.
+pub type Timeouts = [u32; netfw_common::timeout::TIMEOUTS];
+
+/// The idle timeouts in force.
+#[inline(always)]
+pub fn timeout(policy: &Policy, which: netfw_common::timeout::Timeout) -> u32 {
+    policy.timeouts.get(which as usize).copied().unwrap_or(0)
+}
