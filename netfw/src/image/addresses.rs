@@ -68,7 +68,7 @@ impl Addresses {
     }
 
     fn add(&mut self, field: Field, number: usize, selected: &AddressMatch) {
-        if selected.include.is_empty() && !selected.restricted {
+        if !selected.restricted {
             self.include(field, number, any(false));
             self.include(field, number, any(true));
         }

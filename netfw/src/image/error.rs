@@ -39,6 +39,8 @@ impl CompileError {
 
 pub(super) const FEWER_RULES: &str = "join rules with the same action: lists and sets cost nothing";
 pub(super) const FEWER_RANGES: &str = "write neighbouring ports as one range \"a-b\"";
+pub(super) const FEWER_BALANCED: &str =
+    "write a port-forward for each part of them, or spread = \"one-to-one\"";
 pub(super) const FEWER_TARGETS: &str =
     "write a shifted range (to = \"host:a-b\") where one host serves neighbouring ports";
 pub(super) const FEWER_MASQUERADES: &str = "join the `from` lists of those with the same ports";

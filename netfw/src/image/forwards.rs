@@ -8,8 +8,8 @@ use std::{
 use netfw_common::{
     family::{addr4, addr6},
     image::{
-        Forward, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS,
-        SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
+        Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
+        SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
     },
 };
 
@@ -48,17 +48,22 @@ pub(super) fn expand(forwards: &[PortForward]) -> Vec<Entry<'_>> {
     entries
 }
 
+/// Whether the datapath has room for the entries.
+pub(super) fn check_size(entries: &[Entry<'_>]) -> Result<(), CompileError> {
+    let what = "port ranges of port-forwards";
+    error::at_most(MAX_FORWARDS as usize, entries.len(), what, error::FEWER_RANGES)?;
+    let balanced = entries.iter().filter(|entry| entry.forward.spread != Spread::OneToOne);
+    let most = balanced.map(|entry| entry.targets.len()).max().unwrap_or(0);
+    error::at_most(MAX_BALANCED as usize, most, "targets of one port-forward", error::FEWER_BALANCED)
+}
+
 /// Each range with the number of ports before it.
 fn ranges(forward: &PortForward) -> impl Iterator<Item = (PortRange, usize)> {
     forward.ports.iter().scan(0, |offset, &range| {
         let before = *offset;
-        *offset += length(range);
+        *offset += range.count();
         Some((range, before))
     })
-}
-
-fn length(range: PortRange) -> usize {
-    usize::from(range.last - range.first) + 1
 }
 
 /// Cuts a range where the way to find the target changes.
@@ -71,8 +76,20 @@ fn parts(
     if forward.spread == Spread::OneToOne {
         return runs(forward.targets.get(offset..).unwrap_or_default(), ports, v6);
     }
-    let targets: Vec<_> = forward.targets.iter().filter_map(|target| address(target, v6, offset)).collect();
-    if targets.is_empty() { Vec::new() } else { vec![(ports, targets)] }
+    // Where only some targets shift, each port is a range of its own: then nothing is left to shift.
+    let step = if is_mixed(forward) { 1 } else { ports.count() };
+    let starts = (0..ports.count()).step_by(step);
+    let part = |start: usize| {
+        let targets: Vec<_> =
+            forward.targets.iter().filter_map(|target| address(target, v6, offset + start)).collect();
+        let first = ports.first + start as u16;
+        (PortRange { first, last: first + (step - 1) as u16 }, targets)
+    };
+    starts.map(part).filter(|(_, targets)| !targets.is_empty()).collect()
+}
+
+fn is_mixed(forward: &PortForward) -> bool {
+    forward.targets.iter().any(is_shifted) && !forward.targets.iter().all(is_shifted)
 }
 
 /// Longest runs of ports whose targets have an address of the family: a target without one leaves a gap.
@@ -135,7 +152,7 @@ fn describe(entry: &Entry<'_>) -> Forward {
         spread: spread(forward.spread),
         source_nat: source_nat(forward.source_nat),
         first_port: entry.ports.first,
-        shift: u16::from(forward.spread != Spread::OneToOne && forward.targets.iter().any(is_shifted)),
+        shift: u16::from(forward.spread != Spread::OneToOne && forward.targets.iter().all(is_shifted)),
         idle_timeout: forward.idle_timeout.map_or(0, header::ticks),
         ..Forward::default()
     }

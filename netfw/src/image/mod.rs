@@ -9,19 +9,18 @@ mod error;
 mod forwards;
 mod header;
 mod ids;
-mod look_up;
+mod judge;
 mod services;
 mod vectors;
 
 use std::collections::BTreeMap;
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use netfw_common::image::{AddressClass, Forward, MAX_FORWARDS, Policy, Rule, Service, Target, Vector};
+use netfw_common::image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector};
 
 use crate::policy::ValidPolicy;
 pub use error::CompileError;
 pub use ids::Ids;
-pub use look_up::Question;
 
 use addresses::Addresses;
 use vectors::Vectors;
@@ -63,12 +62,7 @@ pub struct Image {
 pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image, CompileError> {
     header::check_size(policy)?;
     let entries = forwards::expand(policy.port_forwards());
-    error::at_most(
-        MAX_FORWARDS as usize,
-        entries.len(),
-        "port ranges of port-forwards",
-        error::FEWER_RANGES,
-    )?;
+    forwards::check_size(&entries)?;
 
     let mut vectors = Vectors::default();
     let mut addresses = Addresses::default();

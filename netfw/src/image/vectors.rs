@@ -2,7 +2,7 @@
 
 use std::{array, collections::HashMap};
 
-use netfw_common::image::{MAX_VECTORS, Vector, WORDS};
+use netfw_common::image::{MAX_VECTORS, Vector};
 
 use super::error::{self, CompileError};
 
@@ -14,8 +14,6 @@ pub(super) trait SetOperations {
     fn remove(&mut self, number: usize);
     /// What is in `self` and not in `other`.
     fn without(&self, other: &Self) -> Self;
-    /// What is in both.
-    fn intersection(&self, other: &Self) -> Self;
     /// The lowest number in it.
     fn first(&self) -> Option<usize>;
 }
@@ -36,22 +34,15 @@ impl SetOperations for Vector {
     }
 
     fn without(&self, other: &Self) -> Self {
-        from_words(array::from_fn(|index| self.words[index] & !other.words[index]))
-    }
-
-    fn intersection(&self, other: &Self) -> Self {
-        from_words(array::from_fn(|index| self.words[index] & other.words[index]))
+        let words = array::from_fn(|index| self.words[index] & !other.words[index]);
+        let summary = words.iter().rev().fold(0, |summary, &word| summary << 1 | u64::from(word != 0));
+        Self { summary, words }
     }
 
     fn first(&self) -> Option<usize> {
         let word = self.summary.trailing_zeros() as usize;
         self.words.get(word).map(|bits| 64 * word + bits.trailing_zeros() as usize)
     }
-}
-
-fn from_words(words: [u64; WORDS]) -> Vector {
-    let summary = words.iter().rev().fold(0, |summary, &word| summary << 1 | u64::from(word != 0));
-    Vector { summary, words }
 }
 
 /// All vectors of an image; equal ones are shared.
@@ -108,7 +99,6 @@ mod tests {
             prop_assert_eq!(set.first(), a.first().copied());
             let rest = set.without(&Vector::of(b.iter().copied()));
             prop_assert_eq!(members(&rest), &a - &b);
-            prop_assert_eq!(set.intersection(&rest), rest);
             b.iter().for_each(|&number| set.remove(number));
             prop_assert_eq!(set, rest);
         }

@@ -1,0 +1,78 @@
+//! Asking an image what the datapath would ask its tables, with the datapath's own code.
+
+use std::net::IpAddr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use netfw_common::{
+    family::{Address, Family},
+    flow::Flow,
+    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    tuple::Tuple,
+};
+use netfw_ebpf::datapath::{judge, kernel::Tables};
+
+use super::Image;
+
+impl Image {
+    /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key under
+    /// which the flow table holds it.
+    pub fn still_admits<F: Family>(&self, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+        judge::still_admitted::<F, _>(self, key, flow)
+    }
+
+    /// What the longest prefix around an address says.
+    pub fn class(&self, address: IpAddr) -> AddressClass {
+        let found = match address {
+            IpAddr::V4(address) => {
+                longest(&self.addresses4, 32, |length| Some(Ipv4Net::new(address, length).ok()?.trunc()))
+            }
+            IpAddr::V6(address) => {
+                longest(&self.addresses6, 128, |length| Some(Ipv6Net::new(address, length).ok()?.trunc()))
+            }
+        };
+        found.unwrap_or_default()
+    }
+}
+
+/// Value of the longest prefix in a sorted table; `prefix` gives the address's prefix of a length.
+fn longest<P: Ord>(
+    table: &[(P, AddressClass)],
+    bits: u8,
+    prefix: impl Fn(u8) -> Option<P>,
+) -> Option<AddressClass> {
+    (0..=bits).rev().find_map(|length| {
+        let wanted = prefix(length)?;
+        let place = table.binary_search_by(|(prefix, _)| prefix.cmp(&wanted)).ok()?;
+        Some(table[place].1)
+    })
+}
+
+impl<F: Family> Tables<F> for Image {
+    fn policy(&self) -> Option<&Policy> {
+        Some(&self.policy)
+    }
+
+    fn address(&self, address: F::Addr) -> AddressClass {
+        self.class(address.to_ip())
+    }
+
+    fn service(&self, index: u32) -> Service {
+        self.services.get(index as usize).copied().unwrap_or_default()
+    }
+
+    fn vector(&self, index: u32) -> Option<&Vector> {
+        self.vectors.get(index as usize)
+    }
+
+    fn rule(&self, number: u32) -> Option<&Rule> {
+        self.rules.get(number as usize)
+    }
+
+    fn forward(&self, number: u32) -> Option<&Forward> {
+        self.forwards.get(number as usize)
+    }
+
+    fn target(&self, number: u32) -> Option<&Target> {
+        self.targets.get(number as usize)
+    }
+}
