@@ -4,6 +4,7 @@
 //! A test reads as a story: build a lab, `up` netfw in it with a rules text, let hosts talk, say which counters moved.
 //! Whatever else moved fails it, and so does anything left behind in the kernel.
 
+pub mod demo;
 pub mod lab;
 pub mod net;
 pub mod netfw;

@@ -41,14 +41,14 @@ impl Spark {
         Ok(Self { python, home: home.into() })
     }
 
-    /// The environment every program of Spark gets, as words of `env`.
-    fn environment(&self, address: &str) -> Vec<String> {
+    /// The environment every program of Spark gets, as words of `env`: where it listens, how pages name it.
+    fn environment(&self, listen: &str, public: &str) -> Vec<String> {
         vec![
             "env".to_owned(),
             format!("SPARK_HOME={}", self.home.display()),
             format!("PYSPARK_PYTHON={}", self.python.display()),
-            format!("SPARK_LOCAL_IP={address}"),
-            format!("SPARK_PUBLIC_DNS={address}"),
+            format!("SPARK_LOCAL_IP={listen}"),
+            format!("SPARK_PUBLIC_DNS={public}"),
             "SPARK_DAEMON_MEMORY=256m".to_owned(),
             // Ten virtual machines start at once: what helps long runs only slows them.
             "JAVA_TOOL_OPTIONS=-XX:+UseSerialGC -XX:TieredStopAtLevel=1".to_owned(),
@@ -59,8 +59,8 @@ impl Spark {
         self.home.join("bin").join(name).display().to_string()
     }
 
-    fn daemon(&self, host: &Host, address: &str, words: &[&str]) -> Result<Background> {
-        let mut line = self.environment(address);
+    fn daemon(&self, host: &Host, (listen, public): (&str, &str), words: &[&str]) -> Result<Background> {
+        let mut line = self.environment(listen, public);
         line.push(self.program("spark-class"));
         line.extend(words.iter().map(|word| (*word).to_owned()));
         host.spawn(line)
@@ -86,7 +86,8 @@ impl Cluster {
             "--webui-port",
             "8080",
         ];
-        let master = spark.daemon(lab.host("master"), MASTER, &words)?;
+        // Its page is for people outside: on every address. The cluster talks to the one in the LAN.
+        let master = spark.daemon(lab.host("master"), ("0.0.0.0", MASTER), &words)?;
         master.wait_for_within(START, "New state: ALIVE")?;
         let mut daemons = vec![master];
         for number in 1..=4 {
@@ -115,7 +116,7 @@ impl Cluster {
 
     fn submit_words(&self, script: &Path, enough: &Path) -> Vec<String> {
         let driver = worker_address(1);
-        let mut words = self.spark.environment(&driver);
+        let mut words = self.spark.environment(&driver, &driver);
         words.push(self.spark.program("spark-submit"));
         words.extend(["--master".to_owned(), format!("spark://{MASTER}:7077")]);
         let settings = [
@@ -141,7 +142,7 @@ fn start_worker(spark: &Spark, host: &Host, address: &str) -> Result<Background>
     let master = format!("spark://{MASTER}:7077");
     let words = ["org.apache.spark.deploy.worker.Worker", "--host", address, "--webui-port", "8081"];
     let size = ["--cores", "1", "--memory", "700m", "--work-dir", &dir, &master];
-    spark.daemon(host, address, &[&words[..], &size[..]].concat())
+    spark.daemon(host, (address, address), &[&words[..], &size[..]].concat())
 }
 
 /// A job that runs on the cluster.

@@ -111,6 +111,8 @@ fn spark_computes_on_four_workers() -> Result<()> {
     job.wait_until_running()?;
     let page = lab.host("client").shell("curl -sSfL http://192.168.80.3:4040/")?;
     assert!(page.contains("netfw-pi"), "{page}");
+    let page = lab.host("client").shell("curl -sSfL http://192.0.2.1:8080/")?;
+    assert!(page.contains("Spark Master"), "{page}");
     assert!(job.finish()?.starts_with("Pi is roughly 3.1"));
     Ok(())
 }

@@ -105,7 +105,7 @@ impl Lab {
     }
 }
 
-/// Removes a lab that was kept.
+/// Removes what is left of the lab `name`, if anything.
 pub fn remove_named(name: &str) {
     namespaces()
         .filter(|namespace| namespace.starts_with(&format!("{name}-")))

@@ -43,8 +43,15 @@ pub struct Netfw<'lab> {
 }
 
 impl<'lab> Netfw<'lab> {
-    /// An instance that isn't up yet, with `rules` in its rules file.
+    /// An instance that isn't up yet, with `rules` in its rules file; rules that choose no engine get that of the lab.
     pub fn prepare(lab: &'lab Lab, rules: &str) -> Result<Self> {
+        let netfw = Self::prepare_verbatim(lab, rules)?;
+        netfw.write_rules(rules)?;
+        Ok(netfw)
+    }
+
+    /// An instance that isn't up yet, with exactly `rules` in its rules file.
+    pub fn prepare_verbatim(lab: &'lab Lab, rules: &str) -> Result<Self> {
         let host = lab.host("master");
         let netfw = Self {
             host,
@@ -55,7 +62,7 @@ impl<'lab> Netfw<'lab> {
             before: Machine::observe(host, lab.name())?,
             expected_drops: Mutex::default(),
         };
-        netfw.write_rules(rules)?;
+        fs::write(&netfw.rules, rules)?;
         Ok(netfw)
     }
 
@@ -178,13 +185,13 @@ impl<'lab> Netfw<'lab> {
         counters.expect_no_drops_but(|reason| expected.contains_key(reason))
     }
 
-    fn line<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>> {
+    /// The words of a netfw command for this instance.
+    pub fn line<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>> {
         let program = program()?.display().to_string();
         let start = [program, "--instance".to_owned(), self.instance.to_owned()];
         Ok(start.into_iter().chain(words.into_iter().map(str::to_owned)).collect())
     }
 
-    /// Rules that choose no engine get that of the lab.
     fn with_engine(&self, rules: &str) -> String {
         if rules.contains("[engine]") {
             return rules.to_owned();
