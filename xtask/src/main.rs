@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let shell = Shell::new()?;
-    shell.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    shell.change_dir(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(""));
     // Not every user's path has the system's own programs, which the lab is made of.
     shell.set_var("PATH", format!("{}:/usr/sbin:/sbin", shell.var("PATH")?));
     match &cli.task {

@@ -1,6 +1,7 @@
 //! What test harnesses say, counted while it is shown.
 
 use std::{
+    ffi::OsStr,
     fmt,
     io::{BufRead as _, BufReader},
     ops::AddAssign,
@@ -25,7 +26,8 @@ pub(crate) fn watch_for(command: &mut Command, success: &str) -> Result<Tally> {
 }
 
 fn show(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(Tally, ExitStatus)> {
-    eprintln!("$ {command:?}");
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    eprintln!("$ {} {}", command.get_program().display(), words.join(" "));
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("{command:?} cannot be run"))?;
     let mut tally = Tally::default();

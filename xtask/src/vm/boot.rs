@@ -16,9 +16,7 @@ pub(crate) fn run(shell: &Shell, kernel: &Kernel, initramfs: &Path) -> Result<Ta
     let vmlinuz = kernel.vmlinuz();
     let mut qemu: Command =
         cmd!(shell, "timeout --foreground {LIMIT} qemu-system-x86_64 -no-reboot -nodefaults -display none")
-            .args([
-                "-accel", "kvm", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "3G", "-serial", "stdio",
-            ])
+            .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "3G", "-serial", "stdio"])
             .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"])
             .arg("-kernel")
             .arg(vmlinuz)

@@ -15,8 +15,10 @@ use crate::tools;
 
 const INIT: &str = include_str!("init.sh");
 /// Beside busybox, whose commands these come before.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 19] = [
     "bash",
+    "timeout",
+    "mount",
     "ip",
     "tc",
     "nft",
@@ -39,7 +41,7 @@ const MODULES: [&str; 4] = ["kernel/net", "kernel/lib", "kernel/crypto", "kernel
 
 /// Makes the archive for `kernel`.
 pub(crate) fn build(shell: &Shell, kernel: &Kernel, programs: &[Program], script: &str) -> Result<PathBuf> {
-    let root = kernel.root.with_extension("root");
+    let root = beside(kernel, "root");
     shell.remove_path(&root)?;
     skeleton(shell, &root)?;
     for program in PROGRAMS {
@@ -54,7 +56,11 @@ pub(crate) fn build(shell: &Shell, kernel: &Kernel, programs: &[Program], script
     }
     copy_modules(shell, &root, kernel)?;
     shell.write_file(root.join("tests/run"), script)?;
-    archive(shell, &root)
+    archive(shell, &root, &beside(kernel, "cpio"))
+}
+
+fn beside(kernel: &Kernel, what: &str) -> PathBuf {
+    kernel.root.with_file_name(format!("{}.{what}", kernel.release))
 }
 
 fn skeleton(shell: &Shell, root: &Path) -> Result<()> {
@@ -120,7 +126,7 @@ fn copy_modules(shell: &Shell, root: &Path, kernel: &Kernel) -> Result<()> {
         shell.create_dir(&parent)?;
         cmd!(shell, "cp --recursive {part} {parent}").quiet().run()?;
     }
-    for list in ["modules.builtin", "modules.order"] {
+    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         shell.copy_file(from.join(list), &to)?;
     }
     // Busybox cannot read compressed modules.
@@ -130,10 +136,9 @@ fn copy_modules(shell: &Shell, root: &Path, kernel: &Kernel) -> Result<()> {
 }
 
 /// Uncompressed: an emulated processor takes longer to unpack than to read.
-fn archive(shell: &Shell, root: &Path) -> Result<PathBuf> {
-    let initramfs = root.with_extension("cpio");
+fn archive(shell: &Shell, root: &Path, initramfs: &Path) -> Result<PathBuf> {
     let _inside = shell.push_dir(root);
     let script = "find . -print0 | cpio --null --create --format=newc --owner=0:0 --quiet > \"$0\"";
     cmd!(shell, "sh -c {script} {initramfs}").quiet().run()?;
-    Ok(initramfs)
+    Ok(initramfs.to_owned())
 }

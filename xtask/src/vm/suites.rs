@@ -7,7 +7,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 /// Suites that run there: the whole kernel ring, and of the lab what is short and needs no software but the usual.
-const SUITES: [(&str, &[&str]); 1] = [("lab", &["raw_port", "servers_remember"])];
+const SUITES: [(&str, &[&str]); 1] = [("lab", &[])];
 
 /// A program to take along.
 pub(crate) struct Program {
