@@ -41,7 +41,12 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A finding at `span`.
-    pub fn at(severity: Severity, span: &Span, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn at(
+        severity: Severity,
+        span: &Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
         let (line, column) = span.source.position(span.range.start);
         Self {
             severity,
@@ -75,7 +80,7 @@ impl Diagnostic {
 
     /// Marks a second place, with a few words about it.
     #[must_use]
-    pub fn and_at(mut self, span: &Span, words: impl Into<String>) -> Self {
+    pub(crate) fn and_at(mut self, span: &Span, words: impl Into<String>) -> Self {
         if self.source.as_ref().is_some_and(|source| Arc::ptr_eq(source, &span.source)) {
             self.also = Some((span.range.clone(), words.into()));
         }

@@ -5,11 +5,12 @@ use std::{fmt, fs, io, path::Path, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Severity},
+    parse,
     problems::Problems,
     source::{Source, Span},
 };
-use crate::policy::{HostFacts, ValidPolicy, resolve};
+use crate::policy::{HostFacts, ValidPolicy, resolve::resolve};
 
 /// A valid rules file.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Loaded {
 fn missing_interface(name: &str, span: &Span, facts: &HostFacts) -> Diagnostic {
     let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
     let help = format!("write one that this host has: {}", names.join(", "));
-    Diagnostic::at(super::Severity::Error, span, format!("interface {name} does not exist"), help)
+    Diagnostic::at(Severity::Error, span, format!("interface {name} does not exist"), help)
 }
 
 /// Why a rules file cannot be used. It has at least one error.
@@ -128,9 +129,21 @@ pub fn load_text(
     read: &dyn Fn(&Path) -> io::Result<String>,
     facts: &HostFacts,
 ) -> Result<Loaded, LoadError> {
-    let _ = (path, text, read, facts, resolve::resolve as fn());
-    let (errors, warnings) = Problems::default().into_parts();
-    Err(LoadError::Invalid { errors, warnings })
+    let source = Source::new(path, text);
+    let mut problems = Problems::default();
+    let (model, damage) = parse::parse(&source, read, &mut problems);
+    let policy = match damage.is_structural() {
+        true => None,
+        false => resolve(&model, facts, &mut problems),
+    };
+    problems.retain_errors(|error| damage.spares(&source, error));
+    damage.into_errors().into_iter().for_each(|error| problems.push(error));
+    let valid = policy.filter(|_| problems.error_count() == 0);
+    let (errors, warnings) = problems.into_parts();
+    let Some(policy) = valid else { return Err(LoadError::Invalid { errors, warnings }) };
+    let interfaces = model.interfaces.into_iter().map(|interface| interface.name);
+    let interfaces = interfaces.map(|name| (name.value, name.span)).collect();
+    Ok(Loaded { policy, warnings, sources: model.sources, interfaces })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> LoadError {

@@ -5,8 +5,14 @@
 
 mod diagnostic;
 mod load;
-mod problems;
-mod source;
+pub(crate) mod model;
+mod parse;
+pub(crate) mod problems;
+mod reader;
+mod schema;
+pub(crate) mod source;
+pub(crate) mod suggest;
+mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{CheckReport, LoadError, Loaded, load, load_text};

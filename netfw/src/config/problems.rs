@@ -7,7 +7,7 @@ use super::{
 
 /// The findings of one reading of a rules file.
 #[derive(Debug, Default)]
-pub struct Problems {
+pub(crate) struct Problems {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     /// What is being looked at, such as `rule "ssh"`: opens the message.
@@ -15,18 +15,18 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Records an error and returns it, to mark a second place.
-    pub fn error(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+    /// Records an error.
+    pub(crate) fn error(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.push(Diagnostic::at(Severity::Error, span, message, help));
     }
 
     /// Records a warning.
-    pub fn warning(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn warning(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.push(Diagnostic::at(Severity::Warning, span, message, help));
     }
 
     /// Records a finding.
-    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+    pub(crate) fn push(&mut self, mut diagnostic: Diagnostic) {
         diagnostic.rule = self.subject.clone();
         match diagnostic.severity {
             Severity::Error => self.errors.push(diagnostic),
@@ -36,7 +36,11 @@ impl Problems {
 
     /// Looks at one named thing: what `look` finds is reported as its.
     /// The flag tells whether nothing was wrong with it.
-    pub fn about<T>(&mut self, subject: impl Into<String>, look: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+    pub(crate) fn about<T>(
+        &mut self,
+        subject: impl Into<String>,
+        look: impl FnOnce(&mut Self) -> T,
+    ) -> (T, bool) {
         let before = self.errors.len();
         let outer = self.subject.replace(subject.into());
         let found = look(self);
@@ -45,17 +49,17 @@ impl Problems {
     }
 
     /// How many errors there are so far.
-    pub fn error_count(&self) -> usize {
+    pub(crate) fn error_count(&self) -> usize {
         self.errors.len()
     }
 
     /// Drops the errors that `keep` refuses.
-    pub fn retain_errors(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+    pub(crate) fn retain_errors(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
         self.errors.retain(keep);
     }
 
     /// Errors and warnings, each in the order of the file.
-    pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    pub(crate) fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         for list in [&mut self.errors, &mut self.warnings] {
             list.sort_by(|a, b| (&a.file, a.span.start).cmp(&(&b.file, b.span.start)));
         }

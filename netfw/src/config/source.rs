@@ -59,7 +59,7 @@ fn count(number: usize) -> u32 {
 
 /// A stretch of bytes in one of the files that make up a rules file.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub(crate) struct Span {
     /// The file.
     pub source: Arc<Source>,
     /// Bytes of it.
@@ -68,19 +68,19 @@ pub struct Span {
 
 impl Span {
     /// File and line, for reports.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { file: self.source.path().to_owned(), line: self.source.position(self.range.start).0 }
     }
 
     /// What is written there.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.source.text().get(self.range.clone()).unwrap_or_default()
     }
 }
 
 /// A value and where it is written.
 #[derive(Clone, Debug)]
-pub struct Spanned<T> {
+pub(crate) struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it is written.

@@ -1,25 +1,27 @@
 //! What the rules file means once every name is resolved and every contradiction refused.
 //!
-//! [`ValidPolicy`] can only be made by [`resolve`](resolve::resolve): holding one is the proof that there is
-//! nothing left to check, so the compiler (`crate::image`) cannot fail on content, only on size.
+//! [`ValidPolicy`] can only be made by [`config::load`](crate::config::load): holding one is the proof that
+//! there is nothing left to check, so the compiler (`crate::image`) cannot fail on content, only on size.
 
+mod address;
 pub mod facts;
-pub mod resolve;
+mod forward;
+mod icmp;
+mod names;
+mod ports;
+pub(crate) mod resolve;
+mod rule;
+mod warnings;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use ipnet::IpNet;
+pub use self::{address::AddressMatch, facts::HostFacts, ports::PortRange};
 
-pub use facts::HostFacts;
-
-/// An inclusive range of port numbers, `first <= last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortRange {
-    /// Lowest port.
-    pub first: u16,
-    /// Highest port.
-    pub last: u16,
-}
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
 
 /// Where a thing was written, for reports (`file:line`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -28,6 +30,12 @@ pub struct Place {
     pub file: PathBuf,
     /// Line, from 1.
     pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
 }
 
 /// Towards which side an interface looks.
@@ -80,17 +88,6 @@ pub enum Action {
     Drop,
     /// Drop and tell the sender (TCP reset, else ICMP unreachable).
     Reject,
-}
-
-/// Addresses that a `from` or `to` selects: in some `include` (or `include` is empty: any) and in no `exclude`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct AddressMatch {
-    /// Prefixes that match; empty means any address of either family (unless `restricted`).
-    pub include: Vec<IpNet>,
-    /// Prefixes that don't match after all.
-    pub exclude: Vec<IpNet>,
-    /// The key was written with at least one positive word: an empty `include` (an empty set) then matches nothing.
-    pub restricted: bool,
 }
 
 /// One host that a port-forward may choose, in both families.

@@ -1,0 +1,231 @@
+//! Which addresses a `from` or `to` selects.
+
+use std::{net::IpAddr, ops::RangeInclusive};
+
+use ipnet::IpNet;
+
+/// Addresses that a `from` or `to` selects: in some `include` (or `include` is empty: any) and in no `exclude`.
+///
+/// Both lists are sorted and without overlaps, so that equal selections are equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct AddressMatch {
+    /// Prefixes that match; empty means any address of either family (unless `restricted`).
+    pub include: Vec<IpNet>,
+    /// Prefixes that don't match after all.
+    pub exclude: Vec<IpNet>,
+    /// The key was written with at least one positive word: an empty `include` (an empty set) then matches nothing.
+    pub restricted: bool,
+}
+
+impl AddressMatch {
+    /// A selection of what is in `include`, if that was written, and not in `exclude`.
+    pub(super) fn new(include: &[IpNet], exclude: &[IpNet], restricted: bool) -> Self {
+        Self { include: sorted(include), exclude: sorted(exclude), restricted }
+    }
+
+    /// Whether every address matches, as when the key is left out.
+    pub fn is_any(&self) -> bool {
+        !self.restricted && self.exclude.is_empty()
+    }
+
+    /// Whether `address` matches.
+    pub fn matches(&self, address: IpAddr) -> bool {
+        let within = |list: &[IpNet]| list.iter().any(|network| network.contains(&address));
+        (!self.restricted || within(&self.include)) && !within(&self.exclude)
+    }
+}
+
+fn sorted(networks: &[IpNet]) -> Vec<IpNet> {
+    let mut networks = IpNet::aggregate(&networks.to_vec());
+    networks.sort();
+    networks
+}
+
+/// An address of either family on one line of numbers; IPv4 comes first.
+type Point = (bool, u128);
+
+fn point(address: IpAddr) -> Point {
+    match address {
+        IpAddr::V4(v4) => (false, u128::from(v4.to_bits())),
+        IpAddr::V6(v6) => (true, v6.to_bits()),
+    }
+}
+
+/// The addresses of an [`AddressMatch`] as sorted ranges without overlaps, to compare two of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AddressRanges(Vec<RangeInclusive<Point>>);
+
+impl AddressRanges {
+    pub(super) fn of(selection: &AddressMatch) -> Self {
+        let everything = [(false, 0)..=(false, u128::from(u32::MAX)), (true, 0)..=(true, u128::MAX)];
+        let mut ranges = match selection.restricted {
+            true => joined(&selection.include),
+            false => everything.to_vec(),
+        };
+        for hole in joined(&selection.exclude) {
+            ranges = ranges.into_iter().flat_map(|range| without(range, &hole)).collect();
+        }
+        Self(ranges)
+    }
+
+    /// Without the addresses of a family that is not wanted.
+    pub(super) fn of_families(mut self, v4: bool, v6: bool) -> Self {
+        self.0.retain(|range| if range.start().0 { v6 } else { v4 });
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether IPv4 and IPv6 addresses are among them.
+    pub(super) fn families(&self) -> (bool, bool) {
+        (self.0.iter().any(|range| !range.start().0), self.0.iter().any(|range| range.start().0))
+    }
+
+    /// Whether some address is in both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+            if a.end() < b.start() {
+                left.next();
+            } else if b.end() < a.start() {
+                right.next();
+            } else {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether every address of `other` is among these.
+    pub(super) fn contains(&self, other: &Self) -> bool {
+        other.0.iter().all(|inner| {
+            let next = self.0.partition_point(|outer| outer.end() < inner.start());
+            self.0.get(next).is_some_and(|outer| outer.start() <= inner.start() && inner.end() <= outer.end())
+        })
+    }
+}
+
+/// Networks as ranges, neighbours joined.
+fn joined(networks: &[IpNet]) -> Vec<RangeInclusive<Point>> {
+    let range = |network: &IpNet| point(network.network())..=point(network.broadcast());
+    let mut ranges: Vec<_> = networks.iter().map(range).collect();
+    ranges.sort_by_key(|range| *range.start());
+    let mut joined: Vec<RangeInclusive<Point>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut().filter(|last| touches(last, &range)) {
+            Some(last) => *last = *last.start()..=*last.end().max(range.end()),
+            None => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn touches(left: &RangeInclusive<Point>, right: &RangeInclusive<Point>) -> bool {
+    let (family, last) = *left.end();
+    *right.start() <= (family, last.saturating_add(1))
+}
+
+/// What is left of `range` beside `hole`.
+fn without(range: RangeInclusive<Point>, hole: &RangeInclusive<Point>) -> Vec<RangeInclusive<Point>> {
+    if hole.end() < range.start() || range.end() < hole.start() {
+        return vec![range];
+    }
+    let mut rest = Vec::new();
+    if range.start() < hole.start() {
+        rest.push(*range.start()..=(hole.start().0, hole.start().1 - 1));
+    }
+    if hole.end() < range.end() {
+        rest.push((hole.end().0, hole.end().1 + 1)..=*range.end());
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("a network")).collect()
+    }
+
+    fn selection(include: &[&str], exclude: &[&str]) -> AddressMatch {
+        AddressMatch::new(&networks(include), &networks(exclude), !include.is_empty())
+    }
+
+    fn matches(selection: &AddressMatch, address: &str) -> bool {
+        selection.matches(address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn nothing_written_is_everyone() {
+        let any = AddressMatch::default();
+        assert!(any.is_any() && matches(&any, "192.0.2.1") && matches(&any, "2001:db8::1"));
+    }
+
+    #[test]
+    fn an_empty_set_is_nobody() {
+        let nobody = AddressMatch::new(&[], &[], true);
+        assert!(!nobody.is_any() && !matches(&nobody, "192.0.2.1") && !matches(&nobody, "2001:db8::1"));
+        assert!(AddressRanges::of(&nobody).is_empty());
+    }
+
+    #[test]
+    fn only_exclusions_are_everyone_else() {
+        let others = selection(&[], &["192.0.2.0/24"]);
+        assert!(
+            !matches(&others, "192.0.2.1") && matches(&others, "192.0.3.1") && matches(&others, "fd00::1")
+        );
+    }
+
+    #[test]
+    fn an_exclusion_wins_whatever_the_order() {
+        let some = selection(&["192.0.2.1/32", "192.0.2.0/24"], &["192.0.2.1/32"]);
+        assert!(!matches(&some, "192.0.2.1") && matches(&some, "192.0.2.2") && !matches(&some, "fd00::1"));
+    }
+
+    #[test]
+    fn the_families_do_not_touch() {
+        let v6 = AddressRanges::of(&selection(&["::/0"], &[]));
+        let v4 = AddressRanges::of(&selection(&["0.0.0.0/0"], &[]));
+        assert!(!v6.overlaps(&v4) && !v6.contains(&v4));
+        assert_eq!(v6.families(), (false, true));
+        let both = AddressRanges::of(&AddressMatch::default());
+        assert!(both.contains(&v4) && both.contains(&v6) && !v4.contains(&both));
+    }
+
+    #[test]
+    fn order_and_overlaps_do_not_matter_for_equality() {
+        let split = selection(&["192.0.2.128/25", "192.0.2.0/25", "192.0.2.7/32"], &[]);
+        assert_eq!(split, selection(&["192.0.2.0/24"], &[]));
+    }
+
+    /// A few networks inside 10.0.0.0/28, so that sixteen addresses decide everything.
+    fn small_networks() -> impl Strategy<Value = Vec<IpNet>> {
+        let network = (0_u8..16, 28_u8..=32).prop_map(|(host, length)| {
+            let address = IpAddr::from([10, 0, 0, host]);
+            IpNet::new(address, length).expect("a length up to 32").trunc()
+        });
+        prop::collection::vec(network, 0..4)
+    }
+
+    fn small_selection() -> impl Strategy<Value = AddressMatch> {
+        (small_networks(), small_networks())
+            .prop_map(|(include, exclude)| AddressMatch::new(&include, &exclude, true))
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_matching(left in small_selection(), right in small_selection()) {
+            let all = || (0_u8..16).map(|host| IpAddr::from([10, 0, 0, host]));
+            let (a, b) = (AddressRanges::of(&left), AddressRanges::of(&right));
+            let both = all().any(|address| left.matches(address) && right.matches(address));
+            let inside = all().all(|address| left.matches(address) || !right.matches(address));
+            prop_assert_eq!(a.overlaps(&b), both);
+            prop_assert_eq!(a.contains(&b), inside);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Hosts and sets: from names to addresses.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::AddressMatch;
+use crate::config::{
+    model::{Host, HostWord, Model, Selection, Selector, Set},
+    problems::Problems,
+    source::{Span, Spanned},
+    suggest,
+};
+
+/// Everything that `[hosts]` and `[sets]` define.
+pub(super) struct Names<'m> {
+    hosts: BTreeMap<&'m str, &'m Host>,
+    sets: BTreeMap<&'m str, &'m Set>,
+    /// Members of the sets looked up so far.
+    expanded: BTreeMap<&'m str, Vec<IpNet>>,
+}
+
+impl<'m> Names<'m> {
+    /// Looks up every set, used or not.
+    pub(super) fn new(model: &'m Model, problems: &mut Problems) -> Self {
+        let mut names = Self {
+            hosts: model.hosts.iter().map(|host| (host.name.value.as_str(), host)).collect(),
+            sets: model.sets.iter().map(|set| (set.name.value.as_str(), set)).collect(),
+            expanded: BTreeMap::new(),
+        };
+        for set in &model.sets {
+            names.expand(set, &mut Vec::new(), problems);
+            if names.hosts.contains_key(set.name.value.as_str()) {
+                let message = format!("\"{}\" is the name of a host and of a set", set.name.value);
+                problems.error(&set.name.span, message, "rename one of them");
+            }
+        }
+        names
+    }
+
+    /// Looks up the members of `set`; `path` holds the sets that are being looked up around it.
+    fn expand(&mut self, set: &'m Set, path: &mut Vec<&'m str>, problems: &mut Problems) {
+        let name = set.name.value.as_str();
+        if self.expanded.contains_key(name) {
+            return;
+        }
+        path.push(name);
+        let (members, _) = problems.about(format!("set \"{name}\""), |problems| {
+            let mut members = Vec::new();
+            for word in &set.members {
+                self.expand_member(word, path, &mut members, problems);
+            }
+            members
+        });
+        path.pop();
+        self.expanded.insert(name, IpNet::aggregate(&members));
+    }
+
+    fn expand_member(
+        &mut self,
+        word: &'m Spanned<Selector>,
+        path: &mut Vec<&'m str>,
+        members: &mut Vec<IpNet>,
+        problems: &mut Problems,
+    ) {
+        if let Selector::Name(name) = &word.value
+            && let Some(inner) = self.sets.get(name.as_str()).copied()
+        {
+            if let Some(start) = path.iter().position(|outer| outer == name) {
+                return report_cycle(&path[start..], name, &word.span, problems);
+            }
+            self.expand(inner, path, problems);
+        }
+        members.extend(self.networks(&word.value, &word.span, problems));
+    }
+
+    /// The networks that one word stands for.
+    fn networks(&self, selector: &Selector, span: &Span, problems: &mut Problems) -> Vec<IpNet> {
+        let name = match selector {
+            Selector::Network(network) => return vec![*network],
+            Selector::Name(name) => name.as_str(),
+        };
+        if let Some(members) = self.expanded.get(name) {
+            return members.clone();
+        }
+        if let Some(host) = self.hosts.get(name) {
+            return host.addresses.iter().copied().map(IpNet::from).collect();
+        }
+        if !self.sets.contains_key(name) {
+            self.report_unknown(name, span, problems);
+        }
+        Vec::new()
+    }
+
+    /// The addresses that a `from` or `to` selects; all if it is not written.
+    pub(super) fn select(&self, selection: Option<&Selection>, problems: &mut Problems) -> AddressMatch {
+        let Some(selection) = selection else { return AddressMatch::default() };
+        let (mut include, mut exclude, mut restricted) = (Vec::new(), Vec::new(), false);
+        for Spanned { value: (excludes, selector), span } in &selection.words {
+            let list = if *excludes { &mut exclude } else { &mut include };
+            list.extend(self.networks(selector, span, problems));
+            restricted |= !excludes;
+        }
+        AddressMatch::new(&include, &exclude, restricted)
+    }
+
+    /// The addresses of one host: at most one a family. `None` if that was, or is now, reported.
+    pub(super) fn host(&self, word: &HostWord, span: &Span, problems: &mut Problems) -> Option<Vec<IpAddr>> {
+        let name = match word {
+            HostWord::Address(address) => return Some(vec![*address]),
+            HostWord::Name(name) => name.as_str(),
+        };
+        let Some(host) = self.hosts.get(name) else {
+            self.report_no_host(name, span, problems);
+            return None;
+        };
+        if host.addresses.len() > 2 || same_family(&host.addresses) {
+            let message = format!("host \"{name}\" has several addresses of one family");
+            problems.error(
+                span,
+                message,
+                "give each address a host of its own, and name the one that is meant",
+            );
+            return None;
+        }
+        host.sound.then(|| host.addresses.clone())
+    }
+
+    fn report_no_host(&self, name: &str, span: &Span, problems: &mut Problems) {
+        if self.sets.contains_key(name) {
+            let help = "write its hosts one by one, as a list";
+            problems.error(span, format!("\"{name}\" is a set where one host is needed"), help);
+        } else {
+            self.report_unknown(name, span, problems);
+        }
+    }
+
+    fn report_unknown(&self, name: &str, span: &Span, problems: &mut Problems) {
+        let known = self.hosts.keys().chain(self.sets.keys()).copied();
+        let help = match suggest::nearest(name, known) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None => format!("define it: {name} = \"192.0.2.1\" below [hosts], or a list below [sets]"),
+        };
+        problems.error(span, format!("no host or set is called \"{name}\""), help);
+    }
+}
+
+fn same_family(addresses: &[IpAddr]) -> bool {
+    matches!(addresses, [first, second] if first.is_ipv4() == second.is_ipv4())
+}
+
+fn report_cycle(path: &[&str], back_to: &str, span: &Span, problems: &mut Problems) {
+    let circle = path.iter().copied().chain([back_to]).collect::<Vec<_>>().join(" → ");
+    let help = format!("take \"{back_to}\" out of \"{}\"", path.last().unwrap_or(&back_to));
+    problems.error(span, format!("sets contain each other in a circle: {circle}"), help);
+}
