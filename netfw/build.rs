@@ -15,8 +15,8 @@ mod tools;
 /// Binaries of the crate `netfw-ebpf`.
 const OBJECTS: [&str; 1] = ["netfw-ebpf"];
 const INPUTS: [&str; 4] = ["netfw-ebpf", "netfw-common", "Cargo.toml", "Cargo.lock"];
-const VARIABLES: [&str; 5] =
-    ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS", "PATH"];
+const VARIABLES: [&str; 4] =
+    ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS"];
 
 fn main() -> ExitCode {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
