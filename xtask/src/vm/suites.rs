@@ -33,6 +33,9 @@ pub(crate) fn build(shell: &Shell) -> Result<Vec<Program>> {
 
 fn executable(message: &str) -> Option<Program> {
     let message: Value = serde_json::from_str(message).ok()?;
+    if message["target"]["kind"][0] != "test" {
+        return None;
+    }
     let name = message["target"]["name"].as_str()?.to_owned();
     Some(Program { name, path: message["executable"].as_str()?.into() })
 }
