@@ -11,6 +11,9 @@ pub(crate) struct Args {
     /// Leaves the five machines up and says how to enter them.
     #[arg(long)]
     keep: bool,
+    /// Takes away what `--keep` left.
+    #[arg(long, conflicts_with = "keep")]
+    remove: bool,
 }
 
 /// Prepares the machine, then hands over to `netfw-demo`.
@@ -18,7 +21,7 @@ pub(crate) fn run(shell: &Shell, args: &Args) -> Result<()> {
     setup::run(shell, &[setup::Part::Build, setup::Part::Lab, setup::Part::Spark])?;
     cmd!(shell, "cargo build --release --package netfw --package netfw-tests --bins").run()?;
     let demo = shell.current_dir().join("target/release/netfw-demo");
-    let keep = args.keep.then_some("--keep");
-    root::command(shell, &[&demo.to_string_lossy()])?.args(keep).run()?;
+    let option = if args.keep { Some("--keep") } else { args.remove.then_some("--remove") };
+    root::command(shell, &[&demo.to_string_lossy()])?.args(option).run()?;
     Ok(())
 }

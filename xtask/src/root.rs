@@ -12,7 +12,7 @@ pub(crate) fn prefix() -> Result<&'static [&'static str]> {
         return Ok(&[]);
     }
     ensure!(tools::on_path("sudo").is_some(), "this needs root and there is no sudo: run it as root");
-    Ok(&["sudo"])
+    Ok(&["sudo", "--preserve-env=NETFW_BIN,NETFW_ENGINE,RUST_BACKTRACE"])
 }
 
 /// A command that runs as root.
