@@ -1,6 +1,7 @@
 //! What hosts say to each other: datagrams, streams, and frames no kernel would send.
 
 pub mod frame;
+mod knock;
 mod raw;
 mod service;
 mod tcp;
@@ -9,6 +10,7 @@ mod udp;
 use std::time::Duration;
 
 pub use self::{
+    knock::{Reception, knock_tcp, knock_udp},
     raw::RawPort,
     tcp::{TcpServer, connect, connect_from, exchange_line},
     udp::{UdpServer, ask, udp_socket},

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::lab::Host;
 
-/// Sends everything back, on any number of connections.
+/// Serves any number of connections.
 #[derive(Debug)]
 pub struct TcpServer {
     peers: Arc<Mutex<Vec<SocketAddr>>>,
@@ -25,8 +25,13 @@ pub struct TcpServer {
 }
 
 impl TcpServer {
-    /// Serves `address` on `host`.
+    /// Sends everything back, on `address` of `host`.
     pub fn echo(host: &Host, address: &str) -> Result<Self> {
+        Self::start(host, address, echo)
+    }
+
+    /// Handles every connection to `address` of `host` with `serve`, each on a thread of its own.
+    pub fn start(host: &Host, address: &str, serve: fn(TcpStream)) -> Result<Self> {
         let listener = host.enter(|| {
             TcpListener::bind(address).with_context(|| format!("tcp {address} on {}", host.name()))
         })?;
@@ -36,7 +41,12 @@ impl TcpServer {
         let service = Service::start(move || match listener.accept() {
             Ok((stream, peer)) => {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
-                thread::spawn(move || echo(stream));
+                // It ends with its connection, so it needs no guard.
+                thread::spawn(move || {
+                    // A socket that cannot be set up is a connection that fails: its client is the judge.
+                    let _ = stream.set_nonblocking(false);
+                    serve(stream);
+                });
             }
             Err(_) => thread::sleep(GLANCE / 10),
         })?;
@@ -49,11 +59,9 @@ impl TcpServer {
     }
 }
 
-/// Ends with the connection, so it needs no guard.
 fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 65536];
-    // A reset connection ends like a closed one: its client is the judge.
-    let _ = stream.set_nonblocking(false);
+    // A reset connection ends like a closed one.
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..length]).is_err() {
             return;
@@ -74,7 +82,13 @@ pub fn connect_from(host: &Host, from: &str, to: &str) -> Result<TcpStream> {
     open(host, Some(from), to, ANSWER)
 }
 
-fn open(host: &Host, from: Option<SocketAddr>, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+/// Connects within `limit`.
+pub(super) fn open(
+    host: &Host,
+    from: Option<SocketAddr>,
+    to: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream> {
     let socket =
         host.enter(|| Ok(Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?))?;
     if let Some(from) = from {

@@ -1,0 +1,160 @@
+//! The LAN reaches the outside as the master.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use anyhow::{Context, Result};
+use netfw_tests::{
+    net::{Reception, TcpServer, UdpServer, ask, connect, exchange_line, knock_udp, udp_socket},
+    netfw::Count,
+    rules,
+    scenario::two_armed,
+};
+
+const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
+
+/// Scenario 1: the outside sees the master, the worker sees the server, counters are exact.
+#[test]
+fn the_outside_sees_the_master() -> Result<()> {
+    let families = [
+        ("192.168.80.3:5000", "203.0.113.10:7", "192.0.2.1", 28),
+        ("[fd00:80::3]:5000", "[2001:db8:1::10]:7", "2001:db8::1", 48),
+    ];
+    two_armed(&rules::two_armed(LAN), |lab, netfw| {
+        for (worker, outside, master, headers) in families {
+            let udp = UdpServer::echo(lab.host("client"), outside)?;
+            let tcp = TcpServer::echo(lab.host("client"), outside)?;
+            let before = netfw.counters()?;
+            let socket = udp_socket(lab.host("worker1"), worker)?;
+            for _ in 0..5 {
+                ask(&socket, outside, &[1; 33])?;
+            }
+            let moved = netfw.counters()?.since(&before);
+            moved.expect("masquerade.out", Count::of(5, headers + 33))?;
+            moved.expect("masquerade.in", Count::of(5, headers + 33))?;
+            assert_eq!(moved.number("masquerade.flows_opened"), 1);
+            exchange_line(&mut connect(lab.host("worker1"), outside)?, b"hello")?;
+            for peer in udp.peers().into_iter().chain(tcp.peers()) {
+                assert_eq!(peer.ip(), master.parse::<std::net::IpAddr>()?);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Scenario 4: the same source port on every worker, one server; each gets its own answers.
+#[test]
+fn equal_source_ports_do_not_clash() -> Result<()> {
+    two_armed(&rules::two_armed(LAN), |lab, _| {
+        let server = UdpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        let sockets = (1..=4)
+            .map(|number| {
+                udp_socket(lab.host(&format!("worker{number}")), &format!("192.168.80.{}:5000", number + 2))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for round in 0..3_u8 {
+            for (number, socket) in sockets.iter().enumerate() {
+                ask(socket, "203.0.113.10:7", format!("round {round} of worker {number}").as_bytes())?;
+            }
+        }
+        let ports: BTreeSet<_> = server.peers().iter().map(SocketAddr::port).collect();
+        assert_eq!(ports.len(), 4, "{ports:?}");
+        Ok(())
+    })
+}
+
+/// Scenario 4: with two ports there are two flows to one server; the third fails, counted, and hurts nobody else.
+#[test]
+fn running_out_of_ports_is_counted() -> Result<()> {
+    two_armed(&rules::two_armed(&format!("{LAN}ports = \"20000-20001\"\n")), |lab, netfw| {
+        let server = UdpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        let first = udp_socket(lab.host("worker1"), "192.168.80.3:0")?;
+        let second = udp_socket(lab.host("worker2"), "192.168.80.4:0")?;
+        ask(&first, "203.0.113.10:7", b"first")?;
+        ask(&second, "203.0.113.10:7", b"second")?;
+        netfw.expect_drops("no-free-port", 1..=1);
+        assert_eq!(knock_udp(lab.host("worker3"), "203.0.113.10:7")?, Reception::Silence);
+        ask(&first, "203.0.113.10:7", b"first again")?;
+        let ports: BTreeSet<_> = server.peers().iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [20000, 20001].into());
+        let other = UdpServer::echo(lab.host("stranger"), "198.51.100.10:7")?;
+        ask(&udp_socket(lab.host("worker3"), "192.168.80.5:0")?, "198.51.100.10:7", b"another server")?;
+        assert_eq!(other.peers().len(), 1, "a port is free again towards another server");
+        Ok(())
+    })
+}
+
+/// Scenario 14: two workers ping with the same identifier at the same time.
+#[test]
+fn equal_echo_identifiers_do_not_clash() -> Result<()> {
+    two_armed(&rules::two_armed(LAN), |lab, netfw| {
+        for target in ["203.0.113.10", "2001:db8:1::10"] {
+            let before = netfw.counters()?;
+            let mut pings = ["worker1", "worker2"].map(|host| {
+                lab.host(host).spawn(["ping", "-e", "77", "-c", "3", "-i", "0.2", "-W", "10", target])
+            });
+            for ping in &mut pings {
+                let ping = ping.as_mut().ok().context("ping starts")?;
+                assert_eq!(ping.wait()?, 0, "{}", ping.output());
+            }
+            let moved = netfw.counters()?.since(&before);
+            assert_eq!(moved.number("masquerade.flows_opened"), 2);
+            assert_eq!(moved.number("masquerade.in.packets"), 6);
+        }
+        Ok(())
+    })
+}
+
+/// Scenario 2: a worker that sends from a forwarded port does not receive what is meant for the forward.
+#[test]
+fn a_worker_cannot_shadow_a_forward() -> Result<()> {
+    let rules = rules::two_armed(&format!(
+        "{LAN}\n[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n"
+    ));
+    two_armed(&rules, |lab, _| {
+        let victim = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let outside = udp_socket(lab.host("client"), "203.0.113.10:5000")?;
+        let thief = udp_socket(lab.host("worker2"), "192.168.80.4:7000")?;
+        thief.send_to(b"mine now", "203.0.113.10:5000")?;
+        let (_, seen) = outside.recv_from(&mut [0; 16])?;
+        assert_ne!(seen.port(), 7000, "the forwarded port was given away");
+        ask(&outside, "192.0.2.1:7000", b"for worker1")?;
+        assert_eq!(victim.peers().len(), 1);
+        Ok(())
+    })
+}
+
+/// Scenario 2: nor the port of a server on the master itself.
+#[test]
+fn a_worker_cannot_shadow_a_port_of_the_master() -> Result<()> {
+    let rules = rules::two_armed(&format!(
+        "{LAN}\n[[rule]]\nname = \"own\"\naction = \"accept\"\nprotocol = \"udp\"\nport = 7000\n"
+    ));
+    two_armed(&rules, |lab, _| {
+        let victim = UdpServer::echo(lab.host("master"), "0.0.0.0:7000")?;
+        let outside = udp_socket(lab.host("client"), "203.0.113.10:5000")?;
+        let thief = udp_socket(lab.host("worker2"), "192.168.80.4:7000")?;
+        thief.send_to(b"mine now", "203.0.113.10:5000")?;
+        let (_, seen) = outside.recv_from(&mut [0; 16])?;
+        assert_ne!(seen.port(), 7000, "the master's port was given away");
+        ask(&outside, "192.0.2.1:7000", b"for the master")?;
+        assert_eq!(victim.peers().len(), 1);
+        Ok(())
+    })
+}
+
+/// The master's own flows and masqueraded ones keep apart, though they use the same address.
+#[test]
+fn the_masters_own_ports_stay_its_own() -> Result<()> {
+    two_armed(&rules::two_armed(LAN), |lab, _| {
+        let server = UdpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        let own = udp_socket(lab.host("master"), "192.0.2.1:5000")?;
+        let worker = udp_socket(lab.host("worker1"), "192.168.80.3:5000")?;
+        for _ in 0..3 {
+            ask(&own, "203.0.113.10:7", b"from the master")?;
+            ask(&worker, "203.0.113.10:7", b"from the worker")?;
+        }
+        let ports: BTreeSet<_> = server.peers().iter().map(SocketAddr::port).collect();
+        assert_eq!(ports.len(), 2, "{ports:?}");
+        Ok(())
+    })
+}

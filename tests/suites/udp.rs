@@ -1,0 +1,85 @@
+//! Scenario 8: datagrams of every size, and the two faces of a UDP checksum of zero.
+
+use std::net::Ipv6Addr;
+
+use anyhow::Result;
+use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpHeader};
+use netfw_tests::{
+    lab::Lab,
+    net::{RawPort, UdpServer, ask, frame, udp_socket},
+    rules,
+    scenario::two_armed,
+};
+
+const RULES: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
+
+/// Empty, odd, and as large as the link carries, through a forward and a masquerade, both families.
+#[test]
+fn every_size_arrives_unchanged() -> Result<()> {
+    let families = [
+        ("192.168.80.3", "192.0.2.1", "203.0.113.10", "0.0.0.0", 1472),
+        ("[fd00:80::3]", "[2001:db8::1]", "[2001:db8:1::10]", "[::]", 1452),
+    ];
+    two_armed(&rules::two_armed(RULES), |lab, _| {
+        for (worker, master, client, any, full) in families {
+            let _inside = UdpServer::echo(lab.host("worker1"), &format!("{worker}:7"))?;
+            let _outside = UdpServer::echo(lab.host("client"), &format!("{client}:9"))?;
+            let to_worker = udp_socket(lab.host("client"), &format!("{any}:0"))?;
+            let to_client = udp_socket(lab.host("worker2"), &format!("{any}:0"))?;
+            for size in [0, 1, 2, 3, 255, 256, 511, 1001, full - 1, full] {
+                let payload: Vec<_> = (0..size).map(|index: usize| index.to_le_bytes()[0]).collect();
+                ask(&to_worker, &format!("{master}:7000"), &payload)?;
+                ask(&to_client, &format!("{client}:9"), &payload)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// IPv4: a sender that computes no checksum is left alone.
+#[test]
+fn no_checksum_stays_no_checksum() -> Result<()> {
+    two_armed(&rules::two_armed(RULES), |lab, _| {
+        let mut frame = datagram(lab, "203.0.113.10", "192.0.2.1", b"unchecked")?;
+        frame[40..42].copy_from_slice(&[0, 0]);
+        assert_eq!(arriving_checksum(lab, &frame)?, 0);
+        Ok(())
+    })
+}
+
+/// A checksum that comes out as zero is sent as all ones, because zero would mean none.
+#[test]
+fn a_computed_zero_is_sent_as_all_ones() -> Result<()> {
+    two_armed(&rules::two_armed(RULES), |lab, _| {
+        // The checksum of the rest, added as payload, makes the sum all ones, whose complement is zero.
+        let udp = UdpHeader { source_port: 4000, destination_port: 7, length: 10, checksum: 0 };
+        let filler = udp.calc_checksum_ipv4_raw([203, 0, 113, 10], [192, 168, 80, 3], &[0, 0])?;
+        let frame = datagram(lab, "203.0.113.10", "192.0.2.1", &filler.to_be_bytes())?;
+        assert_eq!(arriving_checksum(lab, &frame)?, 0xffff);
+        let [client, worker]: [Ipv6Addr; 2] = ["2001:db8:1::10".parse()?, "fd00:80::3".parse()?];
+        let filler = udp.calc_checksum_ipv6_raw(client.octets(), worker.octets(), &[0, 0])?;
+        let frame = datagram(lab, "2001:db8:1::10", "2001:db8::1", &filler.to_be_bytes())?;
+        assert_eq!(arriving_checksum(lab, &frame)?, 0xffff);
+        Ok(())
+    })
+}
+
+/// A datagram from port 4000 to the forwarded port, as the internet hands it to the master.
+fn datagram(lab: &Lab, from: &str, to: &str, payload: &[u8]) -> Result<Vec<u8>> {
+    let macs = (lab.host("internet").mac("eth0")?, lab.host("master").mac("eth0")?);
+    frame::udp(macs, (from.parse()?, to.parse()?), (4000, 7000), payload)
+}
+
+/// Sends it to the master; the UDP checksum with which it reaches the worker.
+fn arriving_checksum(lab: &Lab, frame: &[u8]) -> Result<u16> {
+    let arrival = RawPort::open(lab.host("worker1"), "eth0")?;
+    RawPort::open(lab.host("internet"), "eth0")?.send(frame)?;
+    arrival.expect("the datagram", |frame| {
+        let packet = SlicedPacket::from_ethernet(frame).ok()?;
+        let ip = matches!(packet.net, Some(NetSlice::Ipv4(_) | NetSlice::Ipv6(_)));
+        match packet.transport {
+            Some(TransportSlice::Udp(udp)) if ip && udp.destination_port() == 7 => Some(udp.checksum()),
+            _ => None,
+        }
+    })
+}
