@@ -91,7 +91,7 @@ impl Diagnostic {
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let mut text = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false);
+        let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_links(false);
         match handler.render_report(&mut text, &Snippet::of(self)) {
             Ok(()) => text,
             Err(fmt::Error) => format!("{self}\n"),

@@ -139,7 +139,7 @@ pub fn load_text(
     problems.retain_errors(|error| damage.spares(&source, error));
     damage.into_errors().into_iter().for_each(|error| problems.push(error));
     let valid = policy.filter(|_| problems.error_count() == 0);
-    let (errors, warnings) = problems.into_parts();
+    let (errors, warnings) = problems.into_parts(path);
     let Some(policy) = valid else { return Err(LoadError::Invalid { errors, warnings }) };
     let interfaces = model.interfaces.into_iter().map(|interface| interface.name);
     let interfaces = interfaces.map(|name| (name.value, name.span)).collect();

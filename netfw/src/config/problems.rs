@@ -1,5 +1,7 @@
 //! Collects what is wrong, so that everything is reported at once.
 
+use std::path::Path;
+
 use super::{
     diagnostic::{Diagnostic, Severity},
     source::Span,
@@ -58,10 +60,12 @@ impl Problems {
         self.errors.retain(keep);
     }
 
-    /// Errors and warnings, each in the order of the file.
-    pub(crate) fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// Errors and warnings, each in the order of the files, `first` before the others.
+    pub(crate) fn into_parts(mut self, first: &Path) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         for list in [&mut self.errors, &mut self.warnings] {
-            list.sort_by(|a, b| (&a.file, a.span.start).cmp(&(&b.file, b.span.start)));
+            list.sort_by_cached_key(|finding| {
+                (finding.file != first, finding.file.clone(), finding.span.start)
+            });
         }
         (self.errors, self.warnings)
     }

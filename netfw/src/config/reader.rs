@@ -1,6 +1,6 @@
 //! A small reader over the TOML tree that knows places, reports what does not fit, and goes on.
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use toml::de::{DeTable, DeValue};
 
@@ -43,7 +43,7 @@ impl<'t> Table<'t> {
         debug_assert!(self.schema.example(key).is_some(), "{key} is not in the schema");
         let example = self.schema.example(key).unwrap_or_default();
         let value = self.entries.get(key)?;
-        Some(Node { key, example, value: value.get_ref(), span: self.at(value.span()) })
+        Some(Node { key, example: example.into(), value: value.get_ref(), span: self.at(value.span()) })
     }
 
     /// The value of `key`, which must be written.
@@ -91,7 +91,8 @@ impl<'t> Table<'t> {
 #[derive(Clone)]
 pub(super) struct Node<'t> {
     key: &'t str,
-    example: &'static str,
+    /// What the whole line could be instead.
+    example: Cow<'static, str>,
     value: &'t DeValue<'t>,
     pub(super) span: Span,
 }
@@ -105,7 +106,7 @@ impl<'t> Node<'t> {
         Some(table)
     }
 
-    /// As a table whose keys are names that the user chooses; each value is like `example`.
+    /// As a table whose keys are names that the user chooses; each value could be `example`.
     pub(super) fn names(
         &self,
         example: &'static str,
@@ -113,8 +114,9 @@ impl<'t> Node<'t> {
     ) -> Vec<(Spanned<&'t str>, Node<'t>)> {
         let Some(entries) = self.typed(self.value.as_table(), problems) else { return Vec::new() };
         let entry = |(key, value): (&'t toml::Spanned<_>, &'t toml::Spanned<DeValue<'t>>)| {
-            let key_text: &'t std::borrow::Cow<'t, str> = key.get_ref();
+            let key_text: &'t Cow<'t, str> = key.get_ref();
             let name = Spanned { value: key_text.as_ref(), span: self.at(key.span()) };
+            let example = format!("{} = {example}", name.value).into();
             let node = Node { key: name.value, example, value: value.get_ref(), span: self.at(value.span()) };
             (name, node)
         };
@@ -127,7 +129,7 @@ impl<'t> Node<'t> {
         let item = |value: &'t toml::Spanned<DeValue<'t>>| Node {
             value: value.get_ref(),
             span: self.at(value.span()),
-            ..*self
+            ..self.clone()
         };
         array.iter().map(item).collect()
     }
@@ -151,6 +153,11 @@ impl<'t> Node<'t> {
     /// Whether it is a table, in braces or with a head of its own.
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()
+    }
+
+    /// Whether it is the string `word`.
+    pub(super) fn is(&self, word: &str) -> bool {
+        self.value.as_str() == Some(word)
     }
 
     /// As a truth value.

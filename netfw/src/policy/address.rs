@@ -58,14 +58,11 @@ pub(super) struct AddressRanges(Vec<RangeInclusive<Point>>);
 impl AddressRanges {
     pub(super) fn of(selection: &AddressMatch) -> Self {
         let everything = [(false, 0)..=(false, u128::from(u32::MAX)), (true, 0)..=(true, u128::MAX)];
-        let mut ranges = match selection.restricted {
+        let ranges = match selection.restricted {
             true => joined(&selection.include),
             false => everything.to_vec(),
         };
-        for hole in joined(&selection.exclude) {
-            ranges = ranges.into_iter().flat_map(|range| without(range, &hole)).collect();
-        }
-        Self(ranges)
+        Self(without(&ranges, &joined(&selection.exclude)))
     }
 
     /// Without the addresses of a family that is not wanted.
@@ -127,17 +124,20 @@ fn touches(left: &RangeInclusive<Point>, right: &RangeInclusive<Point>) -> bool 
     *right.start() <= (family, last.saturating_add(1))
 }
 
-/// What is left of `range` beside `hole`.
-fn without(range: RangeInclusive<Point>, hole: &RangeInclusive<Point>) -> Vec<RangeInclusive<Point>> {
-    if hole.end() < range.start() || range.end() < hole.start() {
-        return vec![range];
-    }
-    let mut rest = Vec::new();
-    if range.start() < hole.start() {
-        rest.push(*range.start()..=(hole.start().0, hole.start().1 - 1));
-    }
-    if hole.end() < range.end() {
-        rest.push((hole.end().0, hole.end().1 + 1)..=*range.end());
+/// What is left of `ranges` beside `holes`; both are sorted and without overlaps.
+fn without(ranges: &[RangeInclusive<Point>], holes: &[RangeInclusive<Point>]) -> Vec<RangeInclusive<Point>> {
+    let mut rest = Vec::with_capacity(ranges.len());
+    let mut holes = holes;
+    for range in ranges {
+        let mut start = Some(*range.start());
+        holes = &holes[holes.partition_point(|hole| hole.end() < range.start())..];
+        for hole in holes.iter().take_while(|hole| hole.start() <= range.end()) {
+            if let Some(start) = start.filter(|start| start < hole.start()) {
+                rest.push(start..=(hole.start().0, hole.start().1 - 1));
+            }
+            start = (hole.end() < range.end()).then(|| (hole.end().0, hole.end().1 + 1));
+        }
+        rest.extend(start.map(|start| start..=*range.end()));
     }
     rest
 }

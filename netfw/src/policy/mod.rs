@@ -11,6 +11,7 @@ mod names;
 mod ports;
 pub(crate) mod resolve;
 mod rule;
+mod shadow;
 mod warnings;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};

@@ -90,41 +90,33 @@ fn check_overlaps(model: &Model, forwards: &[Option<PortForward>], problems: &mu
         .collect();
     for (index, (later, later_model, later_from)) in built.iter().enumerate() {
         for (earlier, earlier_model, earlier_from) in &built[..index] {
-            if let Some(what) = common(earlier, later)
-                && earlier_from.overlaps(later_from)
-            {
-                report_overlap(&what, earlier_model, later_model, problems);
+            if same_address(earlier, later) && earlier_from.overlaps(later_from) {
+                check_ports(earlier_model, later_model, problems);
             }
         }
     }
 }
 
-/// The first protocol and ports that both forwards take, such as `tcp port 2201`.
-fn common(earlier: &PortForward, later: &PortForward) -> Option<String> {
-    let address = |forward: &PortForward| forward.addresses.is_empty();
-    let same_address = address(earlier)
-        || address(later)
-        || earlier.addresses.iter().any(|address| later.addresses.contains(address));
-    let protocol = earlier.protocols.iter().find(|protocol| later.protocols.contains(protocol))?;
-    let pairs = earlier.ports.iter().flat_map(|left| later.ports.iter().map(move |right| (left, right)));
-    let ports = pairs
-        .filter(|(left, right)| left.overlaps(**right))
-        .map(|(left, right)| left.common(*right))
-        .next()?;
-    let protocol = if *protocol == super::TCP { "tcp" } else { "udp" };
-    same_address.then(|| format!("{protocol} port {ports}"))
+fn same_address(earlier: &PortForward, later: &PortForward) -> bool {
+    let (left, right) = (&earlier.addresses, &later.addresses);
+    left.is_empty() || right.is_empty() || left.iter().any(|address| right.contains(address))
 }
 
-fn report_overlap(
-    what: &str,
-    earlier: &model::PortForward,
-    later: &model::PortForward,
-    problems: &mut Problems,
-) {
-    let span = later.ports.first().map_or(&later.title.span, |port| &port.span);
-    let first = earlier.ports.first().map_or(&earlier.title.span, |port| &port.span);
-    let message = format!("{what} is also forwarded by {} at {}", earlier.title.label, first.place());
+/// Reports the first port that both forwards take.
+fn check_ports(earlier: &model::PortForward, later: &model::PortForward, problems: &mut Problems) {
+    let protocols = || earlier.protocols.iter().map(|protocol| protocol.value);
+    let shared = protocols().find(|protocol| later.protocols.iter().any(|other| other.value == *protocol));
+    let pairs = earlier.ports.iter().flat_map(|left| later.ports.iter().map(move |right| (left, right)));
+    let clash = pairs
+        .filter(|(left, right)| left.value.overlaps(right.value))
+        .min_by_key(|(_, right)| right.span.range.start);
+    let Some((protocol, (first, second))) = shared.zip(clash) else { return };
+    let protocol = if protocol == super::TCP { "tcp" } else { "udp" };
+    let ports = first.value.common(second.value);
+    let other = format!("{} at {}", earlier.title.label, first.span.place());
+    let message = format!("{protocol} port {ports} is also forwarded by {other}");
     let help = "give each port to one port-forward, or make their \"from\" or \"address\" exclude each other";
-    let error = Diagnostic::at(Severity::Error, span, message, help).and_at(first, "the other one");
+    let error =
+        Diagnostic::at(Severity::Error, &second.span, message, help).and_at(&first.span, "the other one");
     problems.about(&later.title.label, |problems| problems.push(error));
 }

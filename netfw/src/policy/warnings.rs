@@ -1,11 +1,10 @@
 //! What is valid but probably not meant.
 
 use super::{
-    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, PortForward, PortRange, Rule, TCP, ValidPolicy,
-    address::AddressRanges, facts::ListeningPort,
+    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, PortForward, Rule, TCP, ValidPolicy,
+    address::AddressRanges, facts::ListeningPort, forward::families, shadow,
 };
 use crate::config::{
-    Diagnostic, Severity,
     model::{self, Model},
     problems::Problems,
 };
@@ -15,7 +14,7 @@ const SSH: u16 = 22;
 /// Looks at a valid policy. Rules and port-forwards are those of `model`, in the same order.
 pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, problems: &mut Problems) {
     warn_about_lock_out(policy, model, problems);
-    warn_about_shadows(policy, model, problems);
+    shadow::look(policy, model, problems);
     for (rule, written) in policy.rules.iter().zip(&model.rules) {
         problems.about(&written.title.label, |problems| {
             warn_if_families_differ(rule, written, problems);
@@ -23,8 +22,10 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
         });
     }
     for (forward, written) in policy.port_forwards.iter().zip(&model.port_forwards) {
-        problems
-            .about(&written.title.label, |problems| warn_about_listeners(forward, written, facts, problems));
+        problems.about(&written.title.label, |problems| {
+            warn_if_nobody_reaches(forward, written, problems);
+            warn_about_listeners(forward, written, facts, problems);
+        });
     }
 }
 
@@ -56,134 +57,22 @@ fn admits_ssh(policy: &ValidPolicy) -> bool {
 fn may_match_ssh(rule: &Rule) -> bool {
     let tcp = rule.protocols.is_empty() || rule.protocols.contains(&TCP);
     let port = rule.ports.is_empty() || rule.ports.iter().any(|range| range.contains(SSH));
-    let somebody = !AddressRanges::of(&rule.from).is_empty();
+    let somebody = families_of(rule) != (false, false);
     rule.chain == Chain::Input && tcp && port && somebody && rule.port_forward.is_none()
 }
 
-/// What a rule matches, in a form that can be compared; also what reaches a port-forward's targets.
-struct Reach<'a> {
-    protocols: &'a [u8],
-    from: AddressRanges,
-    to: AddressRanges,
-    ports: &'a [PortRange],
-    from_ports: &'a [PortRange],
-    icmp_types: &'a [u8],
-    interface: Option<&'a str>,
-    port_forward: Option<usize>,
-}
-
-impl<'a> Reach<'a> {
-    fn of_rule(rule: &'a Rule) -> Self {
-        Self {
-            protocols: &rule.protocols,
-            from: AddressRanges::of(&rule.from),
-            to: AddressRanges::of(&rule.to),
-            ports: &rule.ports,
-            from_ports: &rule.from_ports,
-            icmp_types: &rule.icmp_types,
-            interface: rule.interface.as_deref(),
-            port_forward: rule.port_forward,
-        }
-    }
-
-    /// `ports` are those of the forward's targets.
-    fn of_forward(forward: &'a PortForward, index: usize, ports: &'a [PortRange]) -> Self {
-        let hosts = forward.targets.iter().flat_map(|target| &target.addresses);
-        let hosts: Vec<_> = hosts.copied().map(ipnet::IpNet::from).collect();
-        Self {
-            protocols: &forward.protocols,
-            from: AddressRanges::of(&forward.from),
-            to: AddressRanges::of(&AddressMatch::new(&hosts, &[], true)),
-            ports,
-            from_ports: &[],
-            icmp_types: &[],
-            interface: None,
-            port_forward: Some(index),
-        }
-    }
-
-    /// Whether everything that `other` matches is matched here too.
-    fn contains(&self, other: &Self) -> bool {
-        among(self.protocols, other.protocols)
-            && within(self.ports, other.ports)
-            && within(self.from_ports, other.from_ports)
-            && among(self.icmp_types, other.icmp_types)
-            && (self.interface.is_none() || self.interface == other.interface)
-            && (self.port_forward.is_none() || self.port_forward == other.port_forward)
-            && self.from.contains(&other.from)
-            && self.to.contains(&other.to)
-    }
-}
-
-/// Whether `outer` (empty: any) has all of `inner`.
-fn among(outer: &[u8], inner: &[u8]) -> bool {
-    outer.is_empty() || (!inner.is_empty() && inner.iter().all(|value| outer.contains(value)))
-}
-
-/// Whether each range of `inner` lies within one of `outer` (empty: any).
-fn within(outer: &[PortRange], inner: &[PortRange]) -> bool {
-    let inside =
-        |range: &PortRange| outer.iter().any(|wide| wide.first <= range.first && range.last <= wide.last);
-    outer.is_empty() || (!inner.is_empty() && inner.iter().all(inside))
-}
-
-fn warn_about_shadows(policy: &ValidPolicy, model: &Model, problems: &mut Problems) {
-    let reaches: Vec<_> = policy.rules.iter().map(Reach::of_rule).collect();
-    for (later, rule) in policy.rules.iter().enumerate() {
-        let shadows = |earlier: &usize| {
-            policy.rules[*earlier].chain == rule.chain && reaches[*earlier].contains(&reaches[later])
-        };
-        if let Some(earlier) = (0..later).find(shadows) {
-            warn_about_rule_shadow(&model.rules[earlier], &model.rules[later], problems);
-        }
-    }
-    for (index, forward) in policy.port_forwards.iter().enumerate() {
-        let ports: Vec<_> = forward.targets.iter().map(|target| target.ports).collect();
-        let reach = Reach::of_forward(forward, index, &ports);
-        let shuts = |rule: &Rule| rule.chain == Chain::Forward && rule.action != Action::Accept;
-        let shadow =
-            policy.rules.iter().zip(&reaches).position(|(rule, rules)| shuts(rule) && rules.contains(&reach));
-        if let Some(rule) = shadow {
-            warn_about_forward_shadow(&model.rules[rule], &model.port_forwards[index], problems);
-        }
-    }
-}
-
-fn warn_about_rule_shadow(earlier: &model::Rule, later: &model::Rule, problems: &mut Problems) {
-    let message = format!(
-        "never decides: {} at {} matches all of it first",
-        earlier.title.label,
-        earlier.title.head.place()
-    );
-    let warning = Diagnostic::at(
-        Severity::Warning,
-        &later.title.span,
-        message,
-        "move it above that rule, or take it out",
-    );
-    problems.about(&later.title.label, |problems| {
-        problems.push(warning.and_at(&earlier.title.span, "decides first"));
-    });
-}
-
-fn warn_about_forward_shadow(rule: &model::Rule, forward: &model::PortForward, problems: &mut Problems) {
-    let message =
-        format!("leads nowhere: {} at {} stops all of it", rule.title.label, rule.title.head.place());
-    let help = format!("accept it above that rule: port-forward = \"{}\"", forward.title.name);
-    let warning = Diagnostic::at(Severity::Warning, &forward.title.span, message, help);
-    problems
-        .about(&forward.title.label, |problems| problems.push(warning.and_at(&rule.title.span, "stops it")));
+/// Whether a rule can match IPv4 and IPv6 packets.
+fn families_of(rule: &Rule) -> (bool, bool) {
+    let not_only =
+        |protocol| rule.protocols.is_empty() || rule.protocols.iter().any(|known| *known != protocol);
+    let (from, to) = (AddressRanges::of(&rule.from).families(), AddressRanges::of(&rule.to).families());
+    (from.0 && to.0 && not_only(ICMPV6), from.1 && to.1 && not_only(ICMP))
 }
 
 /// A rule whose source, destination and protocol have no family in common.
 fn warn_if_families_differ(rule: &Rule, written: &model::Rule, problems: &mut Problems) {
-    let any =
-        |protocol: u8| rule.protocols.is_empty() || rule.protocols.iter().any(|known| *known != protocol);
-    let (from, to) = (AddressRanges::of(&rule.from).families(), AddressRanges::of(&rule.to).families());
-    let v4 = from.0 && to.0 && any(ICMPV6);
-    let v6 = from.1 && to.1 && any(ICMP);
-    let somebody = (from.0 || from.1) && (to.0 || to.1);
-    if somebody && !v4 && !v6 {
+    let empty = |selection: &AddressMatch| AddressRanges::of(selection).is_empty();
+    if families_of(rule) == (false, false) && !empty(&rule.from) && !empty(&rule.to) {
         let message = "never matches: its source, destination and protocol are not all IPv4 or all IPv6";
         problems.warning(
             &written.title.span,
@@ -208,6 +97,16 @@ fn warn_if_never_translated(
         let span = written.port_forward.as_ref().map_or(&written.title.span, |name| &name.span);
         let message = format!("never matches: no target of \"{}\" is this host", forward.name);
         problems.warning(span, message, "write chain = \"forward\"");
+    }
+}
+
+/// A port-forward whose clients have addresses of one family and whose targets have the other.
+fn warn_if_nobody_reaches(forward: &PortForward, written: &model::PortForward, problems: &mut Problems) {
+    let clients = AddressRanges::of(&forward.from);
+    let (v4, v6) = families(forward);
+    if !clients.is_empty() && clients.of_families(v4, v6).is_empty() {
+        let message = "never used: \"from\" and \"to\" have no family of addresses in common";
+        problems.warning(&written.title.span, message, "write IPv4 addresses in both, or IPv6 addresses");
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn interfaces(file: &Table<'_>, problems: &mut Problems) -> (Vec<Inte
 
 pub(super) fn hosts(file: &Table<'_>, problems: &mut Problems) -> Vec<Host> {
     let Some(node) = file.get("hosts") else { return Vec::new() };
-    let example = r#"worker1 = "192.168.80.3" or worker1 = ["192.168.80.3", "fd00:80::3"]"#;
+    let example = r#""192.168.80.3", or ["192.168.80.3", "fd00:80::3"]"#;
     let entries = node.names(example, problems);
     entries.into_iter().map(|(name, node)| host(&name, &node, problems)).collect()
 }
@@ -57,7 +57,7 @@ fn host(name: &Spanned<&str>, node: &Node<'_>, problems: &mut Problems) -> Host 
 
 pub(super) fn sets(file: &Table<'_>, includes: &mut Includes<'_>, problems: &mut Problems) -> Vec<Set> {
     let Some(node) = file.get("sets") else { return Vec::new() };
-    let example = r#"office = ["203.0.113.0/24", "worker1"] or office = { file = "office.txt" }"#;
+    let example = r#"["203.0.113.0/24", "worker1"], or { file = "addresses.txt" }"#;
     let entries = node.names(example, problems);
     entries.into_iter().map(|(name, node)| set(&name, &node, includes, problems)).collect()
 }

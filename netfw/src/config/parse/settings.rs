@@ -20,12 +20,11 @@ const MOST_CAPACITY: u32 = 16_777_216;
 
 const ON_CHANGES: [(&str, OnChange); 2] = [("cut", OnChange::Cut), ("keep", OnChange::Keep)];
 
-const MODES: [(&str, Option<EngineMode>); 5] = [
-    ("auto", Some(EngineMode::Auto)),
-    ("xdp", Some(EngineMode::Xdp)),
-    ("xdp-generic", Some(EngineMode::XdpGeneric)),
-    ("tc", Some(EngineMode::Tc)),
-    ("xdp-offload", None),
+const MODES: [(&str, EngineMode); 4] = [
+    ("auto", EngineMode::Auto),
+    ("xdp", EngineMode::Xdp),
+    ("xdp-generic", EngineMode::XdpGeneric),
+    ("tc", EngineMode::Tc),
 ];
 
 fn section<'t>(
@@ -130,12 +129,12 @@ pub(super) fn engine(file: &Table<'_>, problems: &mut Problems) -> Engine {
 }
 
 fn mode(node: &Node<'_>, problems: &mut Problems) -> Option<EngineMode> {
-    let mode = node.choice(problems, &MODES)?;
-    if mode.is_none() {
+    if node.is("xdp-offload") {
         let message = "\"xdp-offload\" is not yet supported: no program of netfw runs inside a network card";
         problems.error(&node.span, message, "write \"auto\", or \"xdp\" for the driver's own XDP");
+        return None;
     }
-    mode
+    node.choice(problems, &MODES)
 }
 
 pub(super) fn watch(file: &Table<'_>, problems: &mut Problems) -> bool {

@@ -80,35 +80,46 @@ fn table_before(text: &str, offset: usize) -> usize {
 fn describe(source: &Arc<Source>, error: &Error, start: usize) -> Diagnostic {
     let at = |range: Range<usize>| Span { source: source.clone(), range };
     let span = at(error.span().unwrap_or(start..start));
-    let report =
-        |span: &Span, message: String, help: String| Diagnostic::at(Severity::Error, span, message, help);
     if error.message() == "duplicate key" {
-        let help = "keep one of them, or join both";
-        return report(&span, format!("\"{}\" is written twice", span.text()), help.into());
+        let message = format!("\"{}\" is written twice", span.text());
+        return Diagnostic::at(Severity::Error, &span, message, "keep one of them, or join both");
     }
-    match bare_value(source, start).filter(|_| is_local(error)) {
-        Some((key, value)) if value.is_empty() => report(
-            &span,
-            format!("\"{key}\" has no value"),
-            format!("write one behind the \"=\", or take \"{key}\" out"),
-        ),
-        Some((key, value)) if is_decimal(&source.text()[value.clone()]) => {
-            let number = source.text()[value.clone()].trim_start_matches('0');
-            report(&at(value), "a number does not begin with 0".into(), format!("write {key} = {number}"))
-        }
-        Some((key, value)) => {
-            let help = format!("write {key} = \"{}\"", &source.text()[value.clone()]);
-            report(&at(value), "text stands in quotes".into(), help)
-        }
-        None => {
-            let help = "write one key = value a line, text in \"quotes\", lists in [brackets]";
-            report(&span, error.message().to_owned(), help.into())
-        }
+    if let Some((key, value)) = bare_value(source, start).filter(|_| is_local(error)) {
+        let (message, help) = describe_bare(key, &source.text()[value.clone()]);
+        return Diagnostic::at(Severity::Error, &at(value), message, help);
+    }
+    let help = help(error.message(), &source.text()[source.line_range(start)]);
+    Diagnostic::at(Severity::Error, &span, error.message(), help)
+}
+
+/// What to write for a bare `value` that is neither a number nor a truth value.
+fn describe_bare(key: &str, value: &str) -> (String, String) {
+    let lower = value.to_lowercase();
+    if value.is_empty() {
+        let help = format!("write one behind the \"=\", or take \"{key}\" out");
+        (format!("\"{key}\" has no value"), help)
+    } else if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        let help = format!("write {key} = {}", value.trim_start_matches('0'));
+        ("a number does not begin with 0".to_owned(), help)
+    } else if lower == "true" || lower == "false" {
+        ("true and false are written small".to_owned(), format!("write {key} = {lower}"))
+    } else {
+        ("text stands in quotes".to_owned(), format!("write {key} = \"{value}\""))
     }
 }
 
-fn is_decimal(value: &str) -> bool {
-    value.bytes().all(|byte| byte.is_ascii_digit())
+/// What to do about a broken structure that the parser noticed in `line`.
+fn help(message: &str, line: &str) -> String {
+    let head = line.trim().trim_matches(['[', ']']);
+    if message.starts_with("unclosed array table") {
+        format!("write [[{head}]]")
+    } else if message.starts_with("unclosed table") {
+        format!("write [{head}]")
+    } else if message.contains("array") {
+        "end the list above with \"]\", its words with commas between them".to_owned()
+    } else {
+        "write one key = value a line, text in \"quotes\", lists in [brackets]".to_owned()
+    }
 }
 
 /// Key and value of a line `key = value` whose value is bare: neither quoted, nor a list, nor a table.

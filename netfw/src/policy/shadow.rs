@@ -1,0 +1,124 @@
+//! Rules and port-forwards that never get to decide, because an earlier rule matches all that they match.
+
+use super::{Action, AddressMatch, Chain, PortForward, PortRange, Rule, ValidPolicy, address::AddressRanges};
+use crate::config::{
+    Diagnostic, Severity,
+    model::{self, Model},
+    problems::Problems,
+};
+
+/// What a rule matches, in a form that can be compared; also what reaches a port-forward's targets.
+struct Reach<'a> {
+    protocols: &'a [u8],
+    from: AddressRanges,
+    to: AddressRanges,
+    ports: &'a [PortRange],
+    from_ports: &'a [PortRange],
+    icmp_types: &'a [u8],
+    interface: Option<&'a str>,
+    port_forward: Option<usize>,
+}
+
+impl<'a> Reach<'a> {
+    fn of_rule(rule: &'a Rule) -> Self {
+        Self {
+            protocols: &rule.protocols,
+            from: AddressRanges::of(&rule.from),
+            to: AddressRanges::of(&rule.to),
+            ports: &rule.ports,
+            from_ports: &rule.from_ports,
+            icmp_types: &rule.icmp_types,
+            interface: rule.interface.as_deref(),
+            port_forward: rule.port_forward,
+        }
+    }
+
+    /// `ports` are those of the forward's targets.
+    fn of_forward(forward: &'a PortForward, index: usize, ports: &'a [PortRange]) -> Self {
+        let hosts = forward.targets.iter().flat_map(|target| &target.addresses);
+        let hosts: Vec<_> = hosts.copied().map(ipnet::IpNet::from).collect();
+        Self {
+            protocols: &forward.protocols,
+            from: AddressRanges::of(&forward.from),
+            to: AddressRanges::of(&AddressMatch::new(&hosts, &[], true)),
+            ports,
+            from_ports: &[],
+            icmp_types: &[],
+            interface: None,
+            port_forward: Some(index),
+        }
+    }
+
+    /// Whether everything that `other` matches is matched here too.
+    fn contains(&self, other: &Self) -> bool {
+        among(self.protocols, other.protocols)
+            && within(self.ports, other.ports)
+            && within(self.from_ports, other.from_ports)
+            && among(self.icmp_types, other.icmp_types)
+            && (self.interface.is_none() || self.interface == other.interface)
+            && (self.port_forward.is_none() || self.port_forward == other.port_forward)
+            && self.from.contains(&other.from)
+            && self.to.contains(&other.to)
+    }
+}
+
+/// Whether `outer` (empty: any) has all of `inner`.
+fn among(outer: &[u8], inner: &[u8]) -> bool {
+    outer.is_empty() || (!inner.is_empty() && inner.iter().all(|value| outer.contains(value)))
+}
+
+/// Whether each range of `inner` lies within one of `outer` (empty: any).
+fn within(outer: &[PortRange], inner: &[PortRange]) -> bool {
+    let inside =
+        |range: &PortRange| outer.iter().any(|wide| wide.first <= range.first && range.last <= wide.last);
+    outer.is_empty() || (!inner.is_empty() && inner.iter().all(inside))
+}
+
+/// Looks for rules that an earlier rule leaves nothing to, and port-forwards that a rule shuts.
+pub(super) fn look(policy: &ValidPolicy, model: &Model, problems: &mut Problems) {
+    let reaches: Vec<_> = policy.rules.iter().map(Reach::of_rule).collect();
+    for (later, rule) in policy.rules.iter().enumerate() {
+        let shadows = |earlier: &usize| {
+            policy.rules[*earlier].chain == rule.chain && reaches[*earlier].contains(&reaches[later])
+        };
+        if let Some(earlier) = (0..later).find(shadows) {
+            warn_about_rule_shadow(&model.rules[earlier], &model.rules[later], problems);
+        }
+    }
+    for (index, forward) in policy.port_forwards.iter().enumerate() {
+        let ports: Vec<_> = forward.targets.iter().map(|target| target.ports).collect();
+        let reach = Reach::of_forward(forward, index, &ports);
+        let shuts = |rule: &Rule| rule.chain == Chain::Forward && rule.action != Action::Accept;
+        let shadow =
+            policy.rules.iter().zip(&reaches).position(|(rule, rules)| shuts(rule) && rules.contains(&reach));
+        if let Some(rule) = shadow {
+            warn_about_forward_shadow(&model.rules[rule], &model.port_forwards[index], problems);
+        }
+    }
+}
+
+fn warn_about_rule_shadow(earlier: &model::Rule, later: &model::Rule, problems: &mut Problems) {
+    let message = format!(
+        "never decides: {} at {} matches all of it first",
+        earlier.title.label,
+        earlier.title.head.place()
+    );
+    let warning = Diagnostic::at(
+        Severity::Warning,
+        &later.title.span,
+        message,
+        "move it above that rule, or take it out",
+    );
+    problems.about(&later.title.label, |problems| {
+        problems.push(warning.and_at(&earlier.title.span, "decides first"));
+    });
+}
+
+fn warn_about_forward_shadow(rule: &model::Rule, forward: &model::PortForward, problems: &mut Problems) {
+    let message =
+        format!("leads nowhere: {} at {} stops all of it", rule.title.label, rule.title.head.place());
+    let help = format!("accept it above that rule: port-forward = \"{}\"", forward.title.name);
+    let warning = Diagnostic::at(Severity::Warning, &forward.title.span, message, help);
+    problems
+        .about(&forward.title.label, |problems| problems.push(warning.and_at(&rule.title.span, "stops it")));
+}
