@@ -13,7 +13,7 @@ use std::{
 mod tools;
 
 /// Binaries of the crate `netfw-ebpf`.
-const OBJECTS: [&str; 1] = ["netfw-ebpf"];
+const OBJECTS: [&str; 2] = ["netfw-ebpf", "netfw-bench"];
 const INPUTS: [&str; 4] = ["netfw-ebpf", "netfw-common", "Cargo.toml", "Cargo.lock"];
 const VARIABLES: [&str; 4] =
     ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS"];

@@ -1,0 +1,105 @@
+//! The other ends of `cargo xtask bench`: a source of frames, a sink, and the least a gateway could do between them.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "frames and counters are reached by raw pointers")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        Global,
+        bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
+        macros::{map, xdp},
+        maps::{DevMap, PerCpuArray},
+        programs::XdpContext,
+    };
+
+    /// A UDP frame over IPv4 of 64 bytes in native words; in place of its UDP checksum the sum of all that is
+    /// covered but the source port.
+    #[unsafe(no_mangle)]
+    static FRAME: Global<[u64; 8]> = Global::new([0; 8]);
+    /// How many flows the frames belong to.
+    #[unsafe(no_mangle)]
+    static FLOWS: Global<u32> = Global::new(1);
+    /// What arrives where it should: destination address and port, as three words of the frame.
+    #[unsafe(no_mangle)]
+    static TARGET: Global<[u16; 3]> = Global::new([0; 3]);
+
+    /// Frames made so far.
+    #[map]
+    static MADE: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+    /// Frames that came to the sink: elsewhere addressed, and to the target.
+    #[map]
+    static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+    /// The way out of the bare redirect.
+    #[map]
+    static OUT: DevMap = DevMap::with_max_entries(1, 0);
+
+    const FIRST_PORT: u32 = 1024;
+
+    /// Makes the next frame and sends it out where it seems to have come in. All of the header is written: the page
+    /// is one that comes back from the gateway, with what that made of it.
+    #[xdp]
+    pub fn generate(ctx: XdpContext) -> u32 {
+        let Some(frame) = at::<[u64; 8]>(&ctx, 0) else { return XDP_ABORTED };
+        let Some(made) = MADE.get_ptr_mut(0) else { return XDP_ABORTED };
+        // SAFETY: the entry is this CPU's alone and the program cannot be interrupted by itself.
+        let number = unsafe { *made };
+        // SAFETY: as above.
+        unsafe { *made = number.wrapping_add(1) };
+        let port = ((FIRST_PORT + number.checked_rem(FLOWS.load()).unwrap_or(0)) as u16).to_be();
+        let mut words = FRAME.load();
+        words[4] = words[4] & !0xffff_0000 | u64::from(port) << 16;
+        words[5] = words[5] & !0xffff | u64::from(!folded((words[5] & 0xffff) as u32 + u32::from(port)));
+        // SAFETY: the bounds were checked; frames of a test run begin at a multiple of eight.
+        unsafe { *frame = words };
+        XDP_TX
+    }
+
+    /// Counts and drops.
+    #[xdp]
+    pub fn sink(ctx: XdpContext) -> u32 {
+        let Some(destination) = at::<[u16; 4]>(&ctx, 30) else { return XDP_DROP };
+        // SAFETY: the bounds were checked, and the offset is even, as every frame's begin is.
+        let [high, low, _, port] = unsafe { *destination };
+        let right = [high, low, port] == TARGET.load();
+        if let Some(count) = ARRIVED.get_ptr_mut(u32::from(right)) {
+            // SAFETY: the entry is this CPU's alone and the program cannot be interrupted by itself.
+            unsafe { *count += 1 };
+        }
+        XDP_DROP
+    }
+
+    /// Sends everything on, unseen: the ceiling for any gateway.
+    #[xdp]
+    pub fn redirect(_: XdpContext) -> u32 {
+        OUT.redirect(0, 0).unwrap_or_else(|action| action)
+    }
+
+    /// One's complement sum in 16 bits, of a sum of two such.
+    fn folded(sum: u32) -> u16 {
+        ((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
+    /// Where `T` lies in the frame, if it does to its end.
+    #[inline(always)]
+    fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
+        let start = ctx.data() + offset;
+        (start + size_of::<T>() <= ctx.data_end()).then_some(start as *mut T)
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
