@@ -1,0 +1,190 @@
+//! Random rules files and packets, from so small a world that they meet often.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use proptest::{
+    collection::{btree_set, vec},
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
+
+use crate::{
+    naive::Packet,
+    rules_file::{Forward, HOSTS, Rule, RulesFile, Selection, Word, host},
+};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const GRE: u8 = 47;
+
+/// Local addresses that a port-forward may listen on.
+const OUTSIDE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)),
+];
+
+fn address4() -> impl Strategy<Value = IpAddr> {
+    let near = (0u8..16).prop_map(|last| IpAddr::from([192, 0, 2, last]));
+    prop_oneof![6 => near, 1 => Just(IpAddr::from([203, 0, 113, 9])), 1 => Just(OUTSIDE[0])]
+}
+
+fn address6() -> impl Strategy<Value = IpAddr> {
+    let near = (0u16..16).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
+    let far = Just(IpAddr::from([0x2001, 0xdb9, 0, 0, 0, 0, 0, 9]));
+    prop_oneof![6 => near, 1 => far, 1 => Just(OUTSIDE[1])]
+}
+
+fn network() -> impl Strategy<Value = IpNet> {
+    let v4 = (address4(), select(vec![0, 8, 24, 28, 29, 30, 31, 32]));
+    let v6 = (address6(), select(vec![0, 16, 32, 64, 124, 125, 126, 127, 128]));
+    prop_oneof![v4, v6].prop_map(|(address, length)| IpNet::new(address, length).unwrap().trunc())
+}
+
+/// A word that may name the first `sets` sets.
+fn word(sets: usize) -> BoxedStrategy<Word> {
+    let plain =
+        prop_oneof![4 => network().prop_map(Word::Network), 2 => (0..HOSTS.len()).prop_map(Word::Host)];
+    if sets == 0 {
+        plain.boxed()
+    } else {
+        prop_oneof![6 => plain, 2 => (0..sets).prop_map(Word::Set)].boxed()
+    }
+}
+
+fn words() -> impl Strategy<Value = Selection> {
+    vec((prop::bool::weighted(0.3), word(SETS)), 1..4)
+}
+
+fn any_or_words() -> impl Strategy<Value = Selection> {
+    prop_oneof![Just(Vec::new()), words()]
+}
+
+const SETS: usize = 3;
+
+fn sets() -> impl Strategy<Value = Vec<Vec<Word>>> {
+    (vec(word(0), 0..3), vec(word(1), 0..3), vec(word(2), 0..3)).prop_map(|(a, b, c)| vec![a, b, c])
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![3 => 1u16..12, 6 => 98u16..132, 1 => Just(u16::MAX)]
+}
+
+fn ports() -> impl Strategy<Value = Vec<[u16; 2]>> {
+    let range = (port(), port()).prop_map(|(a, b)| [a.min(b), a.max(b)]);
+    prop_oneof![vec(range, 0..3), port().prop_map(|port| vec![[port, port]])]
+}
+
+/// Protocols with what may be asked of them: ports, source ports, ICMP types.
+type Transport = (Vec<u8>, Vec<[u16; 2]>, Vec<[u16; 2]>, Vec<u8>);
+
+fn transport() -> impl Strategy<Value = Transport> {
+    let none = || Just(Vec::new());
+    let with_ports = (subsequence(vec![TCP, UDP, SCTP], 1..=3), ports(), ports(), Just(Vec::new()));
+    let types = btree_set(0u8..12, 0..4).prop_map(|types| types.into_iter().collect());
+    let icmp = (select(vec![vec![ICMP], vec![ICMPV6]]), none(), none(), types);
+    let others = subsequence(vec![TCP, UDP, SCTP, ICMP, ICMPV6, GRE], 0..=4);
+    prop_oneof![3 => with_ports, 1 => icmp, 2 => (others, none(), none(), Just(Vec::new()))]
+}
+
+fn action() -> impl Strategy<Value = &'static str> {
+    select(vec!["accept", "drop", "reject"])
+}
+
+/// A rule in a file with `forwards` port-forwards.
+fn rule(forwards: usize) -> impl Strategy<Value = Rule> {
+    let place = (0usize..3, option::weighted(0.3, 1usize..=2), option::weighted(0.4, 0..forwards.max(1)));
+    (place, action(), transport(), any_or_words(), any_or_words()).prop_map(
+        move |((chain, interface, forward), action, transport, from, to)| {
+            let (protocols, ports, from_ports, icmp_types) = transport;
+            let port_forward = forward.filter(|&forward| chain != 2 && forward < forwards);
+            Rule {
+                chain,
+                action,
+                protocols,
+                from,
+                to,
+                ports,
+                from_ports,
+                icmp_types,
+                interface,
+                port_forward,
+            }
+        },
+    )
+}
+
+/// The `number`-th port-forward: it has ports of its own, so that none overlap.
+fn forward(number: u16) -> impl Strategy<Value = Forward> {
+    let first = 100 + 10 * number;
+    let ports = select(vec![
+        vec![[first, first]],
+        vec![[first, first + 3]],
+        vec![[first + 4, first + 5], [first, first], [first + 7, first + 9]],
+    ]);
+    let hosts = vec((0..HOSTS.len(), 1u16..12, any::<bool>()), 8);
+    let protocols = subsequence(vec![TCP, UDP], 1..=2);
+    (ports, hosts, 1usize..4, any::<bool>(), protocols, any_or_words(), any::<bool>()).prop_map(
+        |(ports, hosts, balanced, one_to_one, protocols, from, bound)| {
+            let count = ports.iter().map(|[first, last]| last - first + 1).sum::<u16>();
+            let last =
+                |first: u16, shifted: bool| if shifted && !one_to_one { first + count - 1 } else { first };
+            let targets = hosts.iter().map(|&(host, port, shifted)| (host, [port, last(port, shifted)]));
+            let targets: Vec<_> = targets.take(if one_to_one { count.into() } else { balanced }).collect();
+            let addresses = if bound { outside(&targets) } else { Vec::new() };
+            Forward { protocols, ports, from, addresses, targets, one_to_one }
+        },
+    )
+}
+
+/// Outside addresses of the families that the targets have.
+fn outside(targets: &[(usize, [u16; 2])]) -> Vec<IpAddr> {
+    let served = |outside: &IpAddr| {
+        targets.iter().any(|(name, _)| host(*name).any(|target| target.is_ipv4() == outside.is_ipv4()))
+    };
+    OUTSIDE.into_iter().filter(served).collect()
+}
+
+/// A valid rules file.
+pub(crate) fn rules_file() -> impl Strategy<Value = RulesFile> {
+    let forwards = prop_oneof![
+        Just(Vec::new()).boxed(),
+        forward(0).prop_map(|forward| vec![forward]).boxed(),
+        (forward(0), forward(1), forward(2)).prop_map(|(a, b, c)| vec![a, b, c]).boxed(),
+    ];
+    forwards.prop_flat_map(|forwards| {
+        // More than 64 rules fill more than one word of a vector.
+        let rules =
+            prop_oneof![4 => vec(rule(forwards.len()), 0..16), 1 => vec(rule(forwards.len()), 60..140)];
+        let default_actions = [action(), action(), action()];
+        (sets(), default_actions, Just(forwards), vec(words(), 0..3), rules).prop_map(
+            |(sets, default_actions, forwards, masquerades, rules)| RulesFile {
+                sets,
+                default_actions,
+                forwards,
+                masquerades,
+                rules,
+            },
+        )
+    })
+}
+
+/// A packet as it arrives.
+pub(crate) fn packet() -> impl Strategy<Value = Packet> {
+    let ends = prop_oneof![(address4(), address4()), (address6(), address6())];
+    let protocol = select(vec![TCP, TCP, TCP, UDP, UDP, UDP, SCTP, ICMP, ICMPV6, GRE]);
+    (0usize..3, 0usize..3, ends, protocol, port(), port()).prop_map(
+        |(chain, interface, (source, destination), protocol, source_port, port)| {
+            let (source_port, detail) = match protocol {
+                ICMP | ICMPV6 => (source_port, port % 12),
+                GRE => (0, 0),
+                _ => (source_port, port),
+            };
+            Packet { chain, interface, source, destination, protocol, source_port, detail }
+        },
+    )
+}
