@@ -41,7 +41,10 @@ impl Loaded {
 
 fn missing_interface(name: &str, span: &Span, facts: &HostFacts) -> Diagnostic {
     let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-    let help = format!("write one that this host has: {}", names.join(", "));
+    let help = match names.as_slice() {
+        [] => "create it, or name another one".to_owned(),
+        names => format!("write one that this host has: {}", names.join(", ")),
+    };
     Diagnostic::at(Severity::Error, span, format!("interface {name} does not exist"), help)
 }
 

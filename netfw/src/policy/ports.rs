@@ -42,3 +42,35 @@ impl fmt::Display for PortRange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EDGES: [u16; 8] = [1, 2, 3, 1023, 1024, 65533, 65534, 65535];
+
+    fn ranges() -> impl Iterator<Item = PortRange> {
+        let pairs = EDGES.into_iter().flat_map(|first| EDGES.into_iter().map(move |last| (first, last)));
+        pairs.filter(|(first, last)| first <= last).map(|(first, last)| PortRange { first, last })
+    }
+
+    #[test]
+    fn counting_includes_both_ends() {
+        for range in ranges() {
+            assert_eq!(range.count(), (range.first..=range.last).count());
+            assert!(range.contains(range.first) && range.contains(range.last));
+            assert!(!range.contains(range.first - 1) && !range.contains(range.last.wrapping_add(1)));
+        }
+    }
+
+    #[test]
+    fn what_overlaps_has_ports_in_common() {
+        for (a, b) in ranges().flat_map(|a| ranges().map(move |b| (a, b))) {
+            let shared: Vec<u16> = (a.first..=a.last).filter(|port| b.contains(*port)).collect();
+            assert_eq!(a.overlaps(b), !shared.is_empty(), "{a} and {b}");
+            if let (Some(first), Some(last)) = (shared.first(), shared.last()) {
+                assert_eq!(a.common(b), PortRange { first: *first, last: *last });
+            }
+        }
+    }
+}
