@@ -1,1 +1,5 @@
-fn main() {}
+//! The `netfw` command.
+
+fn main() -> netfw::cli::exit::Exit {
+    netfw::cli::main()
+}

@@ -1,0 +1,230 @@
+//! What a person types.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use ipnet::IpNet;
+
+use crate::{
+    daemon::instance::{Instance, RULES_FILE},
+    report::flows::{Filter, STATES},
+};
+
+/// A firewall and NAT manager for Linux gateways.
+#[derive(Debug, Parser)]
+#[command(name = "netfw", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// The instance to talk to.
+    #[arg(long, global = true, env = "NETFW_INSTANCE", default_value = "default", value_name = "NAME")]
+    pub instance: Instance,
+    /// Print one JSON document.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load the datapath, apply the rules file, attach; then watch the file.
+    Up(Up),
+    /// Stop the daemon, detach everything, remove all state.
+    Down,
+    /// Interfaces, engines, rules in force, flows used.
+    Status,
+    /// Parse and validate a rules file.
+    Check {
+        /// The rules file.
+        #[arg(default_value = RULES_FILE)]
+        file: PathBuf,
+    },
+    /// Apply the rules file now.
+    Reload {
+        /// A candidate that becomes the rules file.
+        file: Option<PathBuf>,
+        /// Take the rules back unless they are confirmed in time.
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+    },
+    /// Counters of interfaces, rules, port-forwards and drop reasons.
+    Stats {
+        /// Show them again and again.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+        watch: Option<f64>,
+    },
+    /// The flow table.
+    Flows(Flows),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Plan(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Confirm(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Rollback(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Explain(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Ban(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Unban(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Bans(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Watch(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Top(Words),
+    /// Not yet supported.
+    #[command(hide = true)]
+    Doctor(Words),
+}
+
+/// `netfw up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The rules file.
+    #[arg(short, long, default_value = RULES_FILE, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Return once the instance is ready.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Wait for interfaces that are missing.
+    #[arg(long, hide = true)]
+    pub boot: bool,
+    /// Log what the datapath does (slow).
+    #[arg(long, env = "NETFW_DEBUG_DATAPATH", hide_env_values = true)]
+    pub debug_datapath: bool,
+    /// The second process of `--detach`.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// `netfw flows`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Flows {
+    /// Which.
+    #[command(flatten)]
+    pub filter: FlowFilter,
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: Option<FlowAction>,
+}
+
+/// What to do with flows.
+#[derive(Debug, Subcommand)]
+pub enum FlowAction {
+    /// End them.
+    Cut(FlowFilter),
+}
+
+/// Which flows.
+#[derive(Debug, Args)]
+pub struct FlowFilter {
+    /// Translated by this port-forward.
+    #[arg(long, value_name = "NAME")]
+    port_forward: Option<String>,
+    /// Opened from here.
+    #[arg(long, value_name = "CIDR", value_parser = net)]
+    from: Option<IpNet>,
+    /// Leading to here, before or after translation.
+    #[arg(long, value_name = "CIDR", value_parser = net)]
+    to: Option<IpNet>,
+    /// In this state.
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
+    state: Option<String>,
+}
+
+impl From<&FlowFilter> for Filter {
+    fn from(typed: &FlowFilter) -> Self {
+        Self {
+            port_forward: typed.port_forward.clone(),
+            from: typed.from,
+            to: typed.to,
+            state: typed.state.clone(),
+        }
+    }
+}
+
+/// Words of a command that does nothing yet.
+#[derive(Debug, Args)]
+pub struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// An address or a CIDR.
+fn net(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or(address).map_err(|_| "write an address or a CIDR".to_owned())
+}
+
+/// How often `--watch` shows again.
+pub fn period(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(100))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_instance_may_stand_anywhere() -> Result<(), clap::Error> {
+        for line in ["netfw --instance lab status", "netfw status --instance lab"] {
+            assert_eq!(parse(line)?.instance.to_string(), "lab");
+        }
+        assert!(parse("netfw --instance a/b status").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn watch_takes_seconds_or_none() -> Result<(), clap::Error> {
+        for (line, expected) in
+            [("netfw stats", None), ("netfw stats --watch", Some(1.0)), ("netfw stats --watch=5", Some(5.0))]
+        {
+            let Command::Stats { watch } = parse(line)?.command else { panic!("{line}") };
+            assert_eq!(watch, expected, "{line}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn flows_are_filtered_with_and_without_cut() -> Result<(), clap::Error> {
+        for line in [
+            "netfw flows --from 10.0.0.0/8 --state closed",
+            "netfw flows cut --from 10.0.0.1 --port-forward a",
+        ] {
+            parse(line)?;
+        }
+        assert!(parse("netfw flows --from nowhere").is_err());
+        assert!(parse("netfw flows --state asleep").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_built_yet_takes_any_words() -> Result<(), clap::Error> {
+        parse("netfw explain tcp 10.0.0.1:5 10.0.0.2:22 --in eth0")?;
+        parse("netfw ban 10.0.0.1 --for 1h")?;
+        Ok(())
+    }
+}

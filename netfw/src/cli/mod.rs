@@ -1,0 +1,30 @@
+//! The command line: typed words ([`args`]), done ([`run`]), told ([`output`], [`exit`]).
+
+pub mod args;
+pub mod exit;
+pub mod output;
+mod run;
+
+use clap::Parser as _;
+
+use exit::Exit;
+
+/// The program.
+pub fn main() -> Exit {
+    let arguments = args::Arguments::parse();
+    start_log();
+    match run::run(&arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::failure(&error);
+            Exit::of(&error)
+        }
+    }
+}
+
+/// `NETFW_LOG` chooses how much is said, as `tracing` filters are written.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NETFW_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,notify=warn,netlink_proto=error"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false).init();
+}

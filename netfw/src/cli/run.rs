@@ -1,0 +1,223 @@
+//! Commands, done.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::time::sleep;
+
+use super::{
+    args::{Arguments, Command, FlowAction, Flows, Up, period},
+    exit::Exit,
+    output,
+};
+use crate::{
+    config::{CheckReport, Loaded},
+    daemon::{
+        Failure, Instance,
+        background::{self, Began},
+        control,
+        host::Host,
+        lock, rules, run,
+        state::State,
+        sweep,
+    },
+    kernel::{Maps, Pair, now},
+    report::{
+        flows::{self, Filter},
+        stats::Stats,
+        status::Status,
+    },
+};
+
+/// Does what was typed.
+///
+/// # Errors
+/// Whatever kept it from being done.
+pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
+    let Arguments { instance, json, command } = arguments;
+    if let Some(name) = needs_root(command) {
+        check_permission(name)?;
+    }
+    match command {
+        Command::Up(up) => return bring_up(instance, up),
+        Command::Down => asynchronously(control::down(instance))?,
+        Command::Status => status(instance, *json)?,
+        Command::Check { file } => return asynchronously(check(file, *json)),
+        Command::Reload { confirm: Some(_), .. } => return Ok(not_yet("reload --confirm")),
+        Command::Reload { file, .. } => reload(instance, file.as_deref())?,
+        Command::Stats { watch } => asynchronously(stats(instance, *json, *watch))?,
+        Command::Flows(flows) => list_flows(instance, *json, flows)?,
+        Command::Plan(_) => return Ok(not_yet("plan")),
+        Command::Confirm(_) => return Ok(not_yet("confirm")),
+        Command::Rollback(_) => return Ok(not_yet("rollback")),
+        Command::Explain(_) => return Ok(not_yet("explain")),
+        Command::Ban(_) => return Ok(not_yet("ban")),
+        Command::Unban(_) => return Ok(not_yet("unban")),
+        Command::Bans(_) => return Ok(not_yet("bans")),
+        Command::Watch(_) => return Ok(not_yet("watch")),
+        Command::Top(_) => return Ok(not_yet("top")),
+        Command::Doctor(_) => return Ok(not_yet("doctor")),
+    }
+    Ok(Exit::Done)
+}
+
+fn not_yet(what: &str) -> Exit {
+    eprintln!("error: `netfw {what}` is not yet supported\nhelp: `netfw --help` lists what is");
+    Exit::Usage
+}
+
+fn needs_root(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Up(_) => Some("up"),
+        Command::Down => Some("down"),
+        Command::Status => Some("status"),
+        Command::Reload { .. } => Some("reload"),
+        Command::Stats { .. } => Some("stats"),
+        Command::Flows(_) => Some("flows"),
+        _ => None,
+    }
+}
+
+fn check_permission(command: &'static str) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::NotRoot(command));
+    }
+    let (major, minor) = kernel_version();
+    if (major, minor) < (6, 1) {
+        return Err(Failure::OldKernel(format!("{major}.{minor}")));
+    }
+    Ok(())
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers =
+        release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The daemon has one thing to do at a time: one thread.
+fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn bring_up(instance: &Instance, up: &Up) -> Result<Exit> {
+    if up.boot {
+        return Ok(not_yet("up --boot"));
+    }
+    if up.detach && !up.detached {
+        return match background::start()? {
+            Began::Ready(line) => {
+                println!("{line}");
+                Ok(Exit::Done)
+            }
+            Began::Failed(code) => Ok(Exit::from_code(code)),
+        };
+    }
+    if up.detached {
+        background::leave_session()?;
+    }
+    asynchronously(serve(instance, up))?;
+    Ok(Exit::Done)
+}
+
+async fn serve(instance: &Instance, up: &Up) -> Result<()> {
+    let wanted =
+        control::Up { instance: instance.clone(), file: up.config.clone(), debug: up.debug_datapath };
+    let started = control::up(&wanted).await?;
+    output::findings(&started.warnings);
+    if let Some(failure) = started.fallback {
+        output::failure(&failure.into());
+        eprintln!("warning: {} is not used; the rules that were valid last hold", up.config.display());
+    }
+    println!("{}", started.ready);
+    std::io::stdout().flush()?;
+    if up.detached {
+        background::leave_terminal(instance)?;
+    }
+    run::run(instance).await
+}
+
+fn reload(instance: &Instance, file: Option<&Path>) -> Result<()> {
+    let reloaded = asynchronously(control::reload(instance, file))?;
+    output::findings(&reloaded.warnings);
+    println!("generation {} holds", reloaded.generation);
+    Ok(())
+}
+
+async fn check(file: &Path, json: bool) -> Result<Exit> {
+    let host = Host::gather().await?;
+    let result = rules::load_file(file, &host, None);
+    let (report, exit) = match &result {
+        Ok(Loaded { warnings, .. }) => (CheckReport { valid: true, errors: &[], warnings }, Exit::Done),
+        Err(Failure::InvalidRules(wrong)) => {
+            (CheckReport { valid: false, errors: &wrong.0, warnings: &[] }, Exit::InvalidRules)
+        }
+        Err(other) => anyhow::bail!("{other}"),
+    };
+    if json {
+        output::print(true, &report, |_| String::new())?;
+        return Ok(exit);
+    }
+    output::findings(report.errors);
+    output::findings(report.warnings);
+    if report.valid {
+        println!("{} is valid", file.display());
+    }
+    Ok(exit)
+}
+
+/// An instance's memory and maps, for reading.
+fn open(instance: &Instance) -> Result<(State, Maps)> {
+    let pins = instance.pins();
+    if !pins.exist() {
+        return Err(Failure::NotUp(instance.clone()).into());
+    }
+    Ok((State::load(instance)?, Maps::open(&pins)?))
+}
+
+fn status(instance: &Instance, json: bool) -> Result<()> {
+    let (state, maps) = open(instance)?;
+    let daemon = lock::daemon(instance).map(nix::unistd::Pid::as_raw);
+    let status = Status::new(instance, &state, daemon, maps.flows()?.len());
+    output::print(json, &status, Status::render)
+}
+
+async fn stats(instance: &Instance, json: bool, watch: Option<f64>) -> Result<()> {
+    let host = Host::gather().await?;
+    loop {
+        let (state, maps) = open(instance)?;
+        let loaded = rules::load_applied(instance, &host)?.context("the rules in force are not known")?;
+        let stats = Stats::read(&state, &loaded.policy, &maps.counters()?)?;
+        if watch.is_some() && !json && std::io::stdout().is_terminal() {
+            // Clears the screen.
+            print!("\x1b[H\x1b[2J");
+        }
+        output::print(json, &stats, Stats::render)?;
+        match watch {
+            Some(seconds) => sleep(period(seconds)).await,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn list_flows(instance: &Instance, json: bool, flows: &Flows) -> Result<()> {
+    let (state, maps) = open(instance)?;
+    let typed = match &flows.action {
+        Some(FlowAction::Cut(filter)) => filter,
+        None => &flows.filter,
+    };
+    let filter = Filter::from(typed);
+    let selected = |pair: &Pair| filter.selects(pair, &state.ids);
+    let pairs: Vec<Pair> = maps.flows()?.into_iter().filter(selected).collect();
+    if flows.action.is_some() {
+        sweep::cut(&maps, &pairs)?;
+    }
+    let policy = maps.policy()?.context("no policy holds")?;
+    let document = flows::Flows::new(&pairs, &state.ids, &policy, now());
+    output::print(json, &document, flows::Flows::render)
+}

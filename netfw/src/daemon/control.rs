@@ -1,0 +1,222 @@
+//! What the commands do: bring an instance up, give it new rules, take it down.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    controller::Controller,
+    failure::Failure,
+    host::{Host, netns, sysctl},
+    instance::Instance,
+    lock::{self, Daemon, Lock},
+    rules,
+    state::{self, LastReload, Rules, State},
+};
+use crate::{
+    config::{Diagnostic, Loaded},
+    kernel::{self, Port},
+    policy::Role,
+};
+
+/// What `netfw up` was asked for.
+#[derive(Clone, Debug)]
+pub struct Up {
+    /// The instance.
+    pub instance: Instance,
+    /// Its rules file.
+    pub file: PathBuf,
+    /// Whether the datapath logs what it does.
+    pub debug: bool,
+}
+
+/// An instance that was brought up.
+pub struct Started {
+    /// Held as long as this process is its daemon.
+    pub daemon: Daemon,
+    /// The line for the terminal.
+    pub ready: String,
+    /// What is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// Why the rules file could not be used and the rules applied last are in force.
+    pub fallback: Option<Failure>,
+}
+
+/// Brings an instance up, or adopts it where it is up already.
+///
+/// # Errors
+/// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing behind).
+pub async fn up(wanted: &Up) -> Result<Started> {
+    let host = Host::gather().await?;
+    let (loaded, fallback) = usable_rules(wanted, &host)?;
+    let daemon = Daemon::become_it(&wanted.instance).await?;
+    let lock = Lock::acquire(&wanted.instance)?;
+    let first = !wanted.instance.pins().exist();
+    let outcome = start(lock, wanted, &loaded, &host, fallback.as_ref());
+    match outcome {
+        Ok(ready) => Ok(Started { daemon, ready, warnings: loaded.warnings, fallback }),
+        Err(error) => {
+            if first {
+                let _lock = Lock::acquire(&wanted.instance)?;
+                dismantle(&wanted.instance)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The rules file's, else those applied last.
+fn usable_rules(wanted: &Up, host: &Host) -> Result<(Loaded, Option<Failure>)> {
+    let state = State::load(&wanted.instance).ok();
+    let failure = match rules::load_file(&wanted.file, host, state.as_ref()) {
+        Ok(loaded) => return Ok((loaded, None)),
+        Err(failure) => failure,
+    };
+    match rules::load_applied(&wanted.instance, host) {
+        Ok(Some(loaded)) if has_interfaces(&loaded, host) => Ok((loaded, Some(failure))),
+        _ => Err(failure.into()),
+    }
+}
+
+fn has_interfaces(loaded: &Loaded, host: &Host) -> bool {
+    loaded.policy.interfaces().iter().any(|interface| host.link(&interface.name).is_some())
+}
+
+fn start(
+    lock: Lock,
+    wanted: &Up,
+    loaded: &Loaded,
+    host: &Host,
+    fallback: Option<&Failure>,
+) -> Result<String> {
+    let (instance, policy) = (&wanted.instance, &loaded.policy);
+    let file = absolute(&wanted.file)?;
+    let mut controller = Controller::load(lock, instance, &file, policy.capacity(), wanted.debug)?;
+    controller.replace_programs(policy, host)?;
+    controller.apply(policy, host)?;
+    controller.state.last_reload = LastReload::now(fallback.map(ToString::to_string));
+    controller.save()?;
+    if fallback.is_none() {
+        state::keep_valid(instance, &Rules::of(loaded))?;
+    }
+    Ok(ready_line(instance, &controller.state))
+}
+
+fn absolute(file: &Path) -> Result<PathBuf> {
+    std::path::absolute(file).with_context(|| format!("{} is not a path", file.display()))
+}
+
+fn ready_line(instance: &Instance, state: &State) -> String {
+    let interfaces = state.interfaces.iter().map(|(name, managed)| {
+        let role = if managed.role() == Role::External { "external" } else { "internal" };
+        format!("{name} ({role}, {})", managed.engine)
+    });
+    let interfaces: Vec<String> = interfaces.collect();
+    format!("ready: instance {instance}, generation {}, {}", state.generation, interfaces.join(", "))
+}
+
+/// What a reload did.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What holds now.
+    pub generation: u32,
+    /// What is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Applies the rules file now, or a candidate that becomes the rules file.
+///
+/// # Errors
+/// The instance is not up; the rules cannot be used: then nothing has changed.
+pub async fn reload(instance: &Instance, candidate: Option<&Path>) -> Result<Reloaded> {
+    let host = Host::gather().await?;
+    let mut controller = Controller::open(instance)?;
+    let rules_file = controller.state.rules_file.clone();
+    let outcome = apply_file(instance, &mut controller, candidate, &rules_file, &host);
+    if let Err(error) = &outcome {
+        controller.state.last_reload = LastReload::now(Some(format!("{error:#}")));
+        controller.save()?;
+    }
+    outcome
+}
+
+fn apply_file(
+    instance: &Instance,
+    controller: &mut Controller,
+    candidate: Option<&Path>,
+    rules_file: &Path,
+    host: &Host,
+) -> Result<Reloaded> {
+    let file = candidate.unwrap_or(rules_file);
+    let loaded = rules::load_file(file, host, Some(&controller.state))?;
+    if candidate.is_some() {
+        check_move(&loaded, file, rules_file)?;
+    }
+    controller.apply(&loaded.policy, host)?;
+    let mut rules = Rules::of(&loaded);
+    if candidate.is_some() {
+        replace(rules_file, loaded.text())?;
+        if let Some((path, _)) = rules.texts.first_mut() {
+            rules_file.clone_into(path);
+        }
+    }
+    state::keep_valid(instance, &rules)?;
+    Ok(Reloaded { generation: controller.state.generation, warnings: loaded.warnings })
+}
+
+/// A candidate that includes files by relative paths means others once it lies elsewhere.
+fn check_move(loaded: &Loaded, from: &Path, to: &Path) -> Result<()> {
+    let directory = |file: &Path| file.parent().and_then(|parent| parent.canonicalize().ok());
+    if loaded.sources.len() > 1 && directory(&absolute(from)?) != directory(to) {
+        bail!(
+            "{} includes other files and lies in another directory than the rules file {}\nhelp: put both beside each \
+             other",
+            from.display(),
+            to.display()
+        );
+    }
+    Ok(())
+}
+
+/// In one step, as editors do.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, path))
+        .with_context(|| format!("the rules hold now, but cannot be written to {}", path.display()))
+}
+
+/// Ends the daemon and removes everything; nothing there is no error.
+///
+/// # Errors
+/// Something cannot be removed.
+pub async fn down(instance: &Instance) -> Result<()> {
+    lock::stop_daemon(instance).await?;
+    let _lock = Lock::acquire(instance)?;
+    dismantle(instance)
+}
+
+/// Takes off everything of an instance; the caller holds the lock.
+fn dismantle(instance: &Instance) -> Result<()> {
+    let pins = instance.pins();
+    let state = State::load(instance).ok();
+    let here = state.as_ref().filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
+    for (name, managed) in state.iter().flat_map(|state| &state.interfaces) {
+        kernel::detach(&pins, Port { name, index: managed.index })?;
+    }
+    pins.remove()?;
+    for managed in here.iter().flat_map(|state| state.interfaces.values()) {
+        sysctl::restore(&managed.turned);
+    }
+    let run = instance.run();
+    match fs::remove_dir_all(&run) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", run.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,43 @@
+//! Failures that a caller tells apart. All others are plain errors.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::instance::Instance;
+use crate::config::{Diagnostic, LoadError};
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Nothing is attached.
+    #[error("no instance {0} is up\nhelp: start it with `netfw up`, or name another one with --instance")]
+    NotUp(Instance),
+    /// The rules cannot be used.
+    #[error("{0}")]
+    InvalidRules(Findings),
+    /// Somebody without the rights.
+    #[error("netfw {0} needs root\nhelp: run it with sudo")]
+    NotRoot(&'static str),
+    /// This kernel is too old.
+    #[error("Linux {0} is too old\nhelp: netfw needs Linux 6.1 or newer")]
+    OldKernel(String),
+}
+
+/// Everything that is wrong with the rules.
+#[derive(Debug)]
+pub struct Findings(pub Vec<Diagnostic>);
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::InvalidRules(Findings(error.errors().to_vec()))
+    }
+}
+
+/// One line an error, as for a log.
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}

@@ -1,0 +1,53 @@
+//! The host as it is now: links, addresses, sockets. Gathered here, so that judging and compiling stay pure.
+
+mod links;
+pub mod netns;
+mod sockets;
+pub mod sysctl;
+pub mod watch;
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+pub use links::{Address, Link};
+pub use sockets::{Connection, connections};
+
+use crate::policy::facts::{HostFacts, HostInterface};
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Links of this network namespace, with their addresses.
+    pub links: Vec<Link>,
+}
+
+impl Host {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub async fn gather() -> Result<Self> {
+        Ok(Self { links: links::gather().await? })
+    }
+
+    /// The link called `name`.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// Every address of the host.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.links.iter().flat_map(|link| &link.addresses).map(|address| address.ip)
+    }
+
+    /// What a rules file is judged by.
+    pub fn facts(&self) -> HostFacts {
+        let interface = |link: &Link| HostInterface { name: link.name.clone(), index: link.index };
+        HostFacts {
+            interfaces: self.links.iter().map(interface).collect(),
+            addresses: self.addresses().collect(),
+            listening: sockets::listening().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What keeps an instance in step with its rules file and with the host. Each command does its own work under the
+//! instance's lock, so that nothing depends on a daemon; the daemon does the same work when something changes.
+
+pub mod background;
+pub mod control;
+mod controller;
+pub mod engine;
+pub mod failure;
+pub mod host;
+pub mod instance;
+pub mod lock;
+pub mod rules;
+pub mod run;
+pub mod state;
+pub mod sweep;
+mod watch;
+
+pub use failure::Failure;
+pub use instance::Instance;

@@ -1,0 +1,213 @@
+//! What an instance remembers beside its maps: for the commands, and for the next `netfw up`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{engine::Engine, host::sysctl::Turned, instance::Instance};
+use crate::{config::Loaded, image::Ids, policy::Role};
+
+/// Kept under `/run` while the instance is up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Network namespace it belongs to (inode).
+    pub namespace: u64,
+    /// The rules file.
+    pub rules_file: PathBuf,
+    /// Counts the images that were installed.
+    pub generation: u32,
+    /// Flows that the table was made for; changing it needs a new start.
+    pub capacity: u32,
+    /// Managed interfaces, by name.
+    pub interfaces: BTreeMap<String, Managed>,
+    /// Slots of all interfaces that were ever managed: their counters go on when they come back.
+    pub slots: BTreeMap<String, u32>,
+    /// Ids of rules and port-forwards.
+    pub ids: Ids,
+    /// How the last attempt to apply rules ended.
+    pub last_reload: LastReload,
+}
+
+/// A managed interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Managed {
+    /// Kernel index; 0 while it is gone.
+    pub index: u32,
+    /// Towards the outside.
+    pub external: bool,
+    /// Hook in use.
+    pub engine: Engine,
+    /// Why not a faster one.
+    pub reason: String,
+    /// Switches turned for it.
+    pub turned: Vec<Turned>,
+}
+
+impl Managed {
+    /// Its side.
+    pub fn role(&self) -> Role {
+        if self.external { Role::External } else { Role::Internal }
+    }
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// When.
+    pub at: SystemTime,
+    /// Why nothing was changed; none: it was.
+    pub error: Option<String>,
+}
+
+impl LastReload {
+    /// Now.
+    pub fn now(error: Option<String>) -> Self {
+        Self { at: SystemTime::now(), error }
+    }
+}
+
+/// The text of a rules file and of what it includes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Rules {
+    /// Paths with their text, the rules file first.
+    pub texts: Vec<(PathBuf, String)>,
+}
+
+impl Rules {
+    /// Of a rules file that was just read.
+    pub fn of(loaded: &Loaded) -> Self {
+        let text = |source: &std::sync::Arc<crate::config::Source>| {
+            (source.path().to_owned(), source.text().to_string())
+        };
+        Self { texts: loaded.sources.iter().map(text).collect() }
+    }
+
+    /// The rules file's path and text.
+    pub fn main(&self) -> Option<(&Path, &str)> {
+        self.texts.first().map(|(path, text)| (path.as_path(), text.as_str()))
+    }
+
+    /// An included file's text.
+    ///
+    /// # Errors
+    /// It is not among them.
+    pub fn read(&self, path: &Path) -> io::Result<String> {
+        let found = self.texts.iter().find(|(known, _)| known == path);
+        found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl State {
+    /// Of a running instance.
+    ///
+    /// # Errors
+    /// There is none, or another version of netfw wrote it.
+    pub fn load(instance: &Instance) -> Result<Self> {
+        let path = instance.run().join("state.json");
+        read(&path)?.with_context(|| format!("instance {instance} is up, but {} is missing", path.display()))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self, instance: &Instance) -> Result<()> {
+        write(&instance.run().join("state.json"), self)
+    }
+
+    /// The slot of an interface, a new one where it has none.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn slot(&mut self, name: &str) -> Result<u32> {
+        if let Some(&slot) = self.slots.get(name) {
+            return Ok(slot);
+        }
+        let taken = |slot: u32| self.slots.values().any(|&other| other == slot);
+        let Some(slot) = (1..netfw_common::interface::MAX_INTERFACES as u32).find(|&slot| !taken(slot))
+        else {
+            bail!(
+                "{name} would be one interface too many: an instance remembers up to 63\nhelp: run a second one"
+            );
+        };
+        self.slots.insert(name.to_owned(), slot);
+        Ok(slot)
+    }
+}
+
+/// The rules that were applied last: those in force, and those that an instance starts from when its rules file is of
+/// no use.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn last_valid(instance: &Instance) -> Result<Option<Rules>> {
+    read(&instance.library().join("last-valid.json"))
+}
+
+/// Keeps rules that were applied.
+///
+/// # Errors
+/// What the file system says.
+pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
+    write(&instance.library().join("last-valid.json"), rules)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let value = serde_json::from_str(&text);
+    value.map(Some).with_context(|| format!("{} is of another version of netfw, or broken", path.display()))
+}
+
+/// In one step: a reader sees the old content or the new one.
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let draft = path.with_extension("new");
+    let save = || -> io::Result<()> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut file = fs::File::create(&draft)?;
+        serde_json::to_writer(&mut file, value)?;
+        file.flush()?;
+        file.sync_data()?;
+        fs::rename(&draft, path)
+    };
+    save().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("below").join("rules.json");
+        assert_eq!(read::<Rules>(&path)?, None);
+        let rules = Rules { texts: vec![("/etc/netfw/netfw.toml".into(), "[policy]\n".into())] };
+        write(&path, &rules)?;
+        assert_eq!(read::<Rules>(&path)?, Some(rules.clone()));
+        assert_eq!(rules.read(Path::new("/etc/netfw/netfw.toml"))?, "[policy]\n");
+        assert!(rules.read(Path::new("/etc/passwd")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_broken_file_is_named() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("state.json");
+        fs::write(&path, "{")?;
+        let error = read::<Rules>(&path).expect_err("not a document");
+        assert!(error.to_string().contains("state.json"), "{error}");
+        Ok(())
+    }
+}

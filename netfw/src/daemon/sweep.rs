@@ -1,0 +1,81 @@
+//! The flow table, tidied from user space: only quicker than the datapath, which does without.
+
+use anyhow::Result;
+use netfw_common::{
+    image::{KEEP_REFUSED, Policy},
+    tcp::State,
+    tick::Tick,
+};
+
+use crate::{
+    image::Image,
+    kernel::{Maps, Nudger, Pair, now},
+};
+
+/// How long a closed flow is kept for late packets, seconds.
+const LINGER: u64 = 30;
+
+/// Ends the flows that the rules in force no longer admit; says how many.
+///
+/// The datapath refuses their next packet by itself. A TCP connection may have no next packet for hours: both its ends
+/// are made to send one. What has no connection to reset is removed at once.
+///
+/// # Errors
+/// What the kernel says.
+pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
+    if image.policy.flags & KEEP_REFUSED != 0 {
+        return Ok(0);
+    }
+    let refused = |pair: &Pair| pair.original.generation != generation && !pair.is_admitted_by(image);
+    let refused: Vec<Pair> = maps.flows()?.into_iter().filter(refused).collect();
+    end(maps, &refused)?;
+    Ok(refused.len())
+}
+
+/// Ends flows that the rules admit.
+///
+/// # Errors
+/// What the kernel says.
+pub fn cut(maps: &Maps, pairs: &[Pair]) -> Result<()> {
+    for pair in pairs {
+        maps.condemn(pair)?;
+    }
+    end(maps, pairs)
+}
+
+/// Ends flows that the datapath refuses from now on.
+fn end(maps: &Maps, refused: &[Pair]) -> Result<()> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let nudger = Nudger::open()?;
+    for pair in refused {
+        if pair.state() == State::Established && nudger.applies_to(pair) {
+            nudger.nudge(pair);
+        } else {
+            maps.forget(pair)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets flows that are over; says how many.
+///
+/// # Errors
+/// What the kernel says.
+pub fn forget_expired(maps: &Maps) -> Result<usize> {
+    let Some(policy) = maps.policy()? else { return Ok(0) };
+    let now = now();
+    let expired = |pair: &Pair| is_over(pair, &policy, now);
+    let expired: Vec<Pair> = maps.flows()?.into_iter().filter(expired).collect();
+    for pair in &expired {
+        maps.forget(pair)?;
+    }
+    maps.forget_orphans(now, Tick::ticks(LINGER))?;
+    Ok(expired.len())
+}
+
+fn is_over(pair: &Pair, policy: &Policy, now: Tick) -> bool {
+    let idle = pair.idle(now);
+    idle > pair.limit(policy) || (pair.state() == State::Closed && idle > Tick::ticks(LINGER))
+}

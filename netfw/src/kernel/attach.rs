@@ -1,0 +1,218 @@
+//! Programs on interfaces. Links are pinned, so that they outlive this process; where one is pinned already its program
+//! is replaced in place and not a packet is lost.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+    util::KernelVersion,
+};
+use aya_obj::programs::XdpAttachType;
+
+use super::{
+    object::{self, EGRESS, INGRESS, XDP},
+    pins::Pins,
+};
+
+/// Where our filters stand among those of others on kernels without TCX links.
+const PRIORITY: u16 = 9;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How far packets of an interface are handled by XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceleration {
+    /// In the driver.
+    Native,
+    /// In the kernel's generic hook, after the driver.
+    Generic,
+}
+
+/// An interface, by both its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port<'a> {
+    /// Kernel name.
+    pub name: &'a str,
+    /// Kernel index.
+    pub index: u32,
+}
+
+/// The programs of an instance.
+pub struct Programs {
+    xdp: Xdp,
+    ingress: SchedClassifier,
+    egress: SchedClassifier,
+    pins: Pins,
+}
+
+impl Programs {
+    /// Loads them anew over the pinned maps (new ones where there are none) and pins them in place of older ones.
+    ///
+    /// # Errors
+    /// Pins of another version; what the kernel refuses.
+    pub fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Self> {
+        let mut object = object::load(pins, capacity, debug)?;
+        for name in [XDP, INGRESS, EGRESS] {
+            pin_program(&mut object, name, &pins.program(name))?;
+        }
+        Self::open(pins)
+    }
+
+    /// Those that are pinned.
+    ///
+    /// # Errors
+    /// Nothing is pinned.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self {
+            xdp: Xdp::from_pin(pins.program(XDP), XdpAttachType::Interface)?,
+            ingress: SchedClassifier::from_pin(pins.program(INGRESS))?,
+            egress: SchedClassifier::from_pin(pins.program(EGRESS))?,
+            pins: pins.clone(),
+        })
+    }
+
+    /// Puts both classifiers on an interface: first the one for leaving packets, so that the master's own flows are known
+    /// before their answers are judged.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn attach_classifiers(&mut self, port: Port<'_>) -> Result<()> {
+        let pins = self.pins.clone();
+        for (program, hook, word) in [
+            (&mut self.egress, TcAttachType::Egress, "egress"),
+            (&mut self.ingress, TcAttachType::Ingress, "ingress"),
+        ] {
+            let attached = if has_tcx() {
+                attach_tcx(program, port, hook, &pins.link(port.index, word))
+            } else {
+                attach_filter(program, port, hook)
+            };
+            attached.with_context(|| format!("cannot attach to {} ({word})", port.name))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the XDP program on an interface.
+    ///
+    /// # Errors
+    /// Another XDP program is there, or the driver cannot.
+    pub fn attach_xdp(&mut self, port: Port<'_>, acceleration: Acceleration) -> Result<()> {
+        let pin = self.pins.link(port.index, xdp_word(acceleration));
+        if pin.exists() {
+            let link = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
+            let link = self.xdp.attach_to_link(link)?;
+            // Dropping it closes a descriptor; the pin holds the link.
+            drop(self.xdp.take_link(link)?);
+            return Ok(());
+        }
+        let mode = match acceleration {
+            Acceleration::Native => XdpMode::Driver,
+            Acceleration::Generic => XdpMode::Skb,
+        };
+        let link = self.xdp.attach_to_if_index(port.index, mode)?;
+        let link: FdLink = self
+            .xdp
+            .take_link(link)?
+            .try_into()
+            .map_err(|_| anyhow!("the kernel gave no XDP link for {}", port.name))?;
+        link.pin(&pin)?;
+        Ok(())
+    }
+}
+
+fn xdp_word(acceleration: Acceleration) -> &'static str {
+    match acceleration {
+        Acceleration::Native => "xdp",
+        Acceleration::Generic => "xdp-generic",
+    }
+}
+
+/// Takes XDP in this form off an interface, if it was there.
+///
+/// # Errors
+/// What the file system says.
+pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<()> {
+    remove_if_there(&pins.link(index, xdp_word(acceleration)))
+}
+
+/// Takes everything of ours off an interface.
+///
+/// # Errors
+/// What the kernel says; an interface that is gone is no error.
+pub fn detach(pins: &Pins, port: Port<'_>) -> Result<()> {
+    for word in ["xdp", "xdp-generic", "ingress", "egress"] {
+        remove_if_there(&pins.link(port.index, word))?;
+    }
+    if !has_tcx() && nix::net::if_::if_nametoindex(port.name) == Ok(port.index) {
+        for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+            // No filter there is what we want.
+            let _ = SchedClassifierLink::attached(port.name, hook, PRIORITY, HANDLE, None).map(drop);
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(pin: &Path) -> Result<()> {
+    if pin.exists() {
+        std::fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+    }
+    Ok(())
+}
+
+/// TCX links came with Linux 6.6.
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// We stand first: a program before us could end the packet's way through the others, and with it the firewall.
+fn attach_tcx(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachType, pin: &Path) -> Result<()> {
+    if pin.exists() {
+        let link = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
+        let link = program.attach_to_link(link)?;
+        drop(program.take_link(link)?);
+        return Ok(());
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let link = program.attach_with_options(port.name, hook, options)?;
+    let link: FdLink = program.take_link(link)?.try_into()?;
+    link.pin(pin)?;
+    Ok(())
+}
+
+fn attach_filter(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachType) -> Result<()> {
+    // It may be there already, ours or another's; if it could not be added for another reason, the filter says so.
+    let _ = tc::qdisc_add_clsact(port.name);
+    let old = SchedClassifierLink::attached(port.name, hook, PRIORITY, HANDLE, None)?;
+    let link = match program.attach_to_link(old) {
+        Ok(link) => link,
+        Err(_) => {
+            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+            program.attach_with_options(port.name, hook, TcAttachOptions::Netlink(options))?
+        }
+    };
+    // A filter stays until somebody removes it; forgetting ours keeps it from being detached here.
+    std::mem::forget(program.take_link(link)?);
+    Ok(())
+}
+
+/// Programs of others on an interface's classifier hooks, by name: they go on, after ours.
+pub fn foreign_classifiers(port: Port<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let Ok((_, programs)) = SchedClassifier::query_tcx(port.name, hook) else { continue };
+        let foreign = programs.iter().filter_map(|program| program.name_as_str());
+        names.extend(foreign.filter(|name| *name != INGRESS && *name != EGRESS).map(str::to_owned));
+    }
+    names
+}
+
+fn pin_program(object: &mut Ebpf, name: &str, path: &Path) -> Result<()> {
+    let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    remove_if_there(path)?;
+    program.pin(path).with_context(|| format!("cannot pin the program {name}"))
+}

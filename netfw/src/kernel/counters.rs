@@ -1,0 +1,116 @@
+//! Counters, added up over all CPUs.
+
+use std::ops::AddAssign;
+
+use anyhow::{Result, anyhow};
+use netfw_common::{
+    counters::{Count, InterfaceCount, TranslationCount},
+    reason::Reason,
+    shared::Shared,
+};
+
+use super::maps::{Array, Maps};
+
+/// How a per-CPU value is added to another.
+trait Sum: Shared + Default {
+    fn add(&mut self, other: &Self);
+}
+
+impl Sum for Count {
+    fn add(&mut self, other: &Self) {
+        Self::add(self, other.packets, other.bytes);
+    }
+}
+
+impl Sum for InterfaceCount {
+    fn add(&mut self, other: &Self) {
+        Sum::add(&mut self.forwarded, &other.forwarded);
+        Sum::add(&mut self.accepted, &other.accepted);
+        Sum::add(&mut self.dropped, &other.dropped);
+    }
+}
+
+impl Sum for TranslationCount {
+    fn add(&mut self, other: &Self) {
+        self.flows_opened.add_assign(other.flows_opened);
+        Sum::add(&mut self.forth, &other.forth);
+        Sum::add(&mut self.back, &other.back);
+    }
+}
+
+/// Reads counters; opened once, asked often.
+pub struct Counters<'a> {
+    maps: &'a Maps,
+    cpus: usize,
+}
+
+impl Maps {
+    /// The counters.
+    ///
+    /// # Errors
+    /// The kernel does not say how many CPUs there may be.
+    pub fn counters(&self) -> Result<Counters<'_>> {
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+        Ok(Counters { maps: self, cpus })
+    }
+}
+
+impl Counters<'_> {
+    /// Of the interface in `slot`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn interface(&self, slot: u32) -> Result<InterfaceCount> {
+        self.sum(&self.maps.interface_counts, slot)
+    }
+
+    /// Of the rule with this stable id.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn rule(&self, id: u16) -> Result<Count> {
+        self.sum(&self.maps.rule_counts, id.into())
+    }
+
+    /// Of the port-forward with this stable id plus 1, or of the masquerade
+    /// ([`netfw_common::counters::MASQUERADE_COUNTER`]).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn translation(&self, number: u32) -> Result<TranslationCount> {
+        self.sum(&self.maps.translation_counts, number)
+    }
+
+    /// Of packets dropped for `reason`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn drops(&self, reason: Reason) -> Result<Count> {
+        self.sum(&self.maps.drops, reason as u32)
+    }
+
+    /// Starts the counter of a rule from 0.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reset_rule(&self, id: u16) -> Result<()> {
+        Ok(self.maps.rule_counts.set_per_cpu(&id.into(), &vec![Count::default(); self.cpus])?)
+    }
+
+    /// Starts the counter of a port-forward from 0.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reset_port_forward(&self, id: u16) -> Result<()> {
+        let zero = vec![TranslationCount::default(); self.cpus];
+        Ok(self.maps.translation_counts.set_per_cpu(&(u32::from(id) + 1), &zero)?)
+    }
+
+    fn sum<V: Sum>(&self, array: &Array<V>, index: u32) -> Result<V> {
+        let mut total = V::default();
+        for value in array.get_per_cpu(&index, self.cpus)? {
+            Sum::add(&mut total, &value);
+        }
+        Ok(total)
+    }
+}

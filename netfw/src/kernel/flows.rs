@@ -1,0 +1,312 @@
+//! The flow table as user space sees it. Both families have one form here: an IPv4 address stands in the form that
+//! [`netfw_common::family::Address::widen`] gives it.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use anyhow::Result;
+use netfw_common::{
+    family::{Addr4, Addr6, Address, Ipv4, Ipv6},
+    flow::Flow,
+    image::Policy,
+    shared::Shared,
+    tcp::{Seen, State},
+    tick::Tick,
+    timeout::{self, Timeout},
+    tuple::Tuple,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{
+    maps::Maps,
+    table::{EXISTING, Table},
+};
+use crate::image::Image;
+
+/// A flow with both its directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Whether it is IPv6.
+    pub v6: bool,
+    /// Which of the family's tables holds it.
+    part: usize,
+    /// Its first packet, as it arrived.
+    pub key: Tuple<Addr6>,
+    /// The direction that opened it.
+    pub original: Flow<Addr6>,
+    /// The answering direction, if it is still there.
+    pub reply: Option<Flow<Addr6>>,
+}
+
+impl Pair {
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.original.state(self.reply.map_or(Seen::default(), |reply| Seen(reply.seen)))
+    }
+
+    /// Ticks since its last packet.
+    pub fn idle(&self, now: Tick) -> u32 {
+        let ages = [Some(self.original), self.reply].into_iter().flatten();
+        ages.map(|half| now.since(Tick(half.last_seen))).min().unwrap_or(u32::MAX)
+    }
+
+    /// Ticks of silence after which it is forgotten.
+    pub fn limit(&self, policy: &Policy) -> u32 {
+        let kind = timeout::kind(self.key.protocol, self.state());
+        let own = self.original.idle_timeout;
+        if own != 0 && !matches!(kind, Timeout::TcpTransitory | Timeout::UdpUnanswered) {
+            return own;
+        }
+        policy.timeouts.get(kind as usize).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Whether `image` would admit it if it were new, with the translation it has.
+    pub fn is_admitted_by(&self, image: &Image) -> bool {
+        if self.v6 {
+            return image.still_admits::<Ipv6>(&self.key, &self.original);
+        }
+        image.still_admits::<Ipv4>(&narrow_tuple(&self.key), &narrow(&self.original))
+    }
+
+    /// Packets and bytes of both directions.
+    pub fn count(&self) -> (u64, u64) {
+        let reply = self.reply.map_or((0, 0), |reply| (reply.packets, reply.bytes));
+        (self.original.packets + reply.0, self.original.bytes + reply.1)
+    }
+
+    /// Source and destination of a tuple of this flow.
+    pub fn ends(&self, tuple: &Tuple<Addr6>) -> [SocketAddr; 2] {
+        [
+            SocketAddr::new(self.ip(tuple.source), tuple.source_port),
+            SocketAddr::new(self.ip(tuple.destination), tuple.destination_port),
+        ]
+    }
+
+    fn ip(&self, address: Addr6) -> IpAddr {
+        if self.v6 { address.to_ip() } else { Addr4::narrow(address).to_ip() }
+    }
+}
+
+/// The datapath's clock.
+pub fn now() -> Tick {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    Tick::from_nanos(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+impl Maps {
+    /// All flows.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn flows(&self) -> Result<Vec<Pair>> {
+        let mut pairs = Vec::new();
+        for (part, table) in self.flows4.all().into_iter().enumerate() {
+            pairs.extend(join(false, part, &table.entries()?));
+        }
+        for (part, table) in self.flows6.all().into_iter().enumerate() {
+            pairs.extend(join(true, part, &table.entries()?));
+        }
+        Ok(pairs)
+    }
+
+    /// The head of the policy in force.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn policy(&self) -> Result<Option<Policy>> {
+        Ok(self.policies.get(&self.active_slot()?)?)
+    }
+
+    /// Removes directions of proven flows that have been without the other one for `age` ticks.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget_orphans(&self, now: Tick, age: u32) -> Result<()> {
+        forget_orphans(&self.flows4.proven, now, age)?;
+        forget_orphans(&self.flows6.proven, now, age)
+    }
+
+    /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward that does not
+    /// exist.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn condemn(&self, pair: &Pair) -> Result<()> {
+        for key in [pair.key, pair.original.peer_key()] {
+            if pair.v6 {
+                condemn(self.flows6.all()[pair.part], &narrow_tuple(&key), pair.original.id)?;
+            } else {
+                condemn(self.flows4.all()[pair.part], &narrow_tuple(&key), pair.original.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes both directions of a flow; a later flow with the same tuple keeps its entries.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget(&self, pair: &Pair) -> Result<()> {
+        for key in [pair.original.peer_key(), pair.key] {
+            if pair.v6 {
+                remove(self.flows6.all()[pair.part], &narrow_tuple(&key), pair.original.id)?;
+            } else {
+                remove(self.flows4.all()[pair.part], &narrow_tuple(&key), pair.original.id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    if table.get(key)?.is_some_and(|flow| flow.id == id) {
+        table.remove(key)?;
+    }
+    Ok(())
+}
+
+fn condemn<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    if let Some(flow) = table.get(key)?.filter(|flow| flow.id == id) {
+        // No policy has generation 0.
+        table.set(key, Flow { generation: 0, forward: u16::MAX, ..flow }, EXISTING)?;
+    }
+    Ok(())
+}
+
+fn forget_orphans<A: Address>(table: &Table<Tuple<A>, Flow<A>>, now: Tick, age: u32) -> Result<()>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    let entries = table.entries()?;
+    let mut directions = HashMap::new();
+    for (_, flow) in &entries {
+        *directions.entry(flow.id).or_insert(0) += 1;
+    }
+    for (key, flow) in &entries {
+        if directions.get(&flow.id) == Some(&1) && now.since(Tick(flow.last_seen)) > age {
+            remove(table, key, flow.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the directions of each flow together. Answers without a question are on their way out and no flow.
+fn join<A: Address>(v6: bool, part: usize, entries: &[(Tuple<A>, Flow<A>)]) -> Vec<Pair> {
+    let (replies, originals): (Vec<_>, Vec<_>) =
+        entries.iter().copied().partition(|(_, flow)| flow.is_reply());
+    let replies: HashMap<u64, &Flow<A>> = replies.iter().map(|(_, flow)| (flow.id, flow)).collect();
+    let pair = |(key, original): (Tuple<A>, Flow<A>)| Pair {
+        v6,
+        part,
+        key: widen_tuple(&key),
+        original: widen(&original),
+        reply: replies.get(&original.id).map(|reply| widen(reply)),
+    };
+    originals.into_iter().map(pair).collect()
+}
+
+/// A tuple in the form of both families.
+fn widen_tuple<A: Address>(tuple: &Tuple<A>) -> Tuple<Addr6> {
+    Tuple {
+        source: tuple.source.widen(),
+        destination: tuple.destination.widen(),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        protocol: tuple.protocol,
+    }
+}
+
+/// A tuple in the form of its family.
+pub(super) fn narrow_tuple<A: Address>(tuple: &Tuple<Addr6>) -> Tuple<A> {
+    Tuple {
+        source: A::narrow(tuple.source),
+        destination: A::narrow(tuple.destination),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        protocol: tuple.protocol,
+    }
+}
+
+fn widen<A: Address>(flow: &Flow<A>) -> Flow<Addr6> {
+    with_leaving(flow, widen_tuple(&flow.leaving))
+}
+
+/// A flow in the form of its family.
+pub(super) fn narrow<A: Address>(flow: &Flow<Addr6>) -> Flow<A> {
+    with_leaving(flow, narrow_tuple(&flow.leaving))
+}
+
+fn with_leaving<A, B>(flow: &Flow<A>, leaving: Tuple<B>) -> Flow<B> {
+    Flow {
+        id: flow.id,
+        packets: flow.packets,
+        bytes: flow.bytes,
+        leaving,
+        generation: flow.generation,
+        last_seen: flow.last_seen,
+        created: flow.created,
+        idle_timeout: flow.idle_timeout,
+        hop: flow.hop,
+        forward: flow.forward,
+        interface: flow.interface,
+        seen: flow.seen,
+        flags: flow.flags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netfw_common::flow::REPLY;
+
+    use super::*;
+
+    fn tuple() -> Tuple<Addr6> {
+        Tuple {
+            source: [1, 0, 0, 0],
+            destination: [2, 0, 0, 0],
+            source_port: 3,
+            destination_port: 4,
+            protocol: 6,
+        }
+    }
+
+    #[test]
+    fn directions_meet_by_the_id_of_their_flow() {
+        let original = Flow { id: 7, leaving: tuple(), ..Flow::default() };
+        let reply = Flow { flags: REPLY, packets: 5, ..original };
+        let stranger = Flow { id: 8, flags: REPLY, ..original };
+        let entries = [(tuple(), original), (tuple().reversed(), reply), (tuple().reversed(), stranger)];
+        let pairs = join(true, 0, &entries);
+        assert_eq!(pairs.len(), 1);
+        assert_eq!(pairs[0].reply, Some(reply));
+    }
+
+    #[test]
+    fn families_survive_the_round_trip() {
+        let flow = Flow { id: 7, leaving: tuple(), flags: 3, seen: 9, ..Flow::default() };
+        assert_eq!(widen(&narrow::<Addr4>(&flow)), flow);
+        assert_eq!(widen(&narrow::<Addr6>(&flow)), flow);
+    }
+
+    #[test]
+    fn a_forwards_own_timeout_rules_established_flows_only() {
+        let policy = Policy { timeouts: [100, 10, 50, 5, 1, 1], ..Policy::default() };
+        let mut original = Flow { leaving: tuple(), idle_timeout: 999, ..Flow::default() };
+        let pair = |original, reply| Pair { v6: false, part: 0, key: tuple(), original, reply };
+        assert_eq!(pair(original, None).limit(&policy), 10);
+        original.seen = Seen::PACKET | Seen::ACK;
+        let reply = Flow { flags: REPLY, ..original };
+        assert_eq!(pair(original, Some(reply)).limit(&policy), 999);
+    }
+}

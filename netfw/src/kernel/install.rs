@@ -1,0 +1,100 @@
+//! A compiled policy goes into an idle slot; one store makes it hold.
+
+use std::{io, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya_obj::generated::bpf_map_type;
+use netfw_common::{
+    family::{addr4, addr6},
+    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector},
+    shared::Shared,
+};
+
+use super::{
+    maps::{Array, Maps},
+    sys,
+    table::{ANY, Table},
+};
+use crate::image::Image;
+
+/// `BPF_F_NO_PREALLOC`, which a trie demands.
+const NO_PREALLOC: u32 = 1;
+/// `BPF_F_INNER_MAP`: arrays of different length may take each other's place in a map of maps.
+const INNER_MAP: u32 = 0x1000;
+
+impl Maps {
+    /// The slot that holds now.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn active_slot(&self) -> Result<u32> {
+        let active = Active(self.active.get(&0)?.unwrap_or(0));
+        Ok(active.slot(|| 0))
+    }
+
+    /// Puts `image` in force as `generation`: packets see the old one or this one, never a mix.
+    ///
+    /// # Errors
+    /// What the kernel says; then the old image still holds.
+    pub fn install(&self, image: &Image, generation: u32) -> Result<()> {
+        let slot = (self.active_slot()? + 1) % SLOTS;
+        wait_for_readers();
+        self.fill(slot, image, generation).context("cannot write the rules into the kernel's tables")?;
+        self.active.set(&0, Active::confirmed(slot).0, ANY)?;
+        Ok(())
+    }
+
+    fn fill(&self, slot: u32, image: &Image, generation: u32) -> Result<()> {
+        let prefixes = image
+            .addresses4
+            .iter()
+            .map(|(net, class)| ([u32::from(net.prefix_len()), addr4(net.network())], *class));
+        set_inner(&self.addresses4, slot, &trie(prefixes)?)?;
+        let prefixes = image.addresses6.iter().map(|(net, class)| {
+            let [a, b, c, d] = addr6(net.network());
+            ([u32::from(net.prefix_len()), a, b, c, d], *class)
+        });
+        set_inner(&self.addresses6, slot, &trie(prefixes)?)?;
+        set_inner(&self.vectors, slot, &list(&image.vectors)?)?;
+        write(&self.services, slot * SERVICES, &image.services)?;
+        write(&self.rules, slot * MAX_RULES, &image.rules)?;
+        write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
+        write(&self.targets, slot * MAX_TARGETS, &image.targets)?;
+        let mut policy = image.policy;
+        policy.generation = generation;
+        self.policies.set(&slot, policy, ANY)?;
+        Ok(())
+    }
+}
+
+/// A slot is refilled only when no packet that read it as the active one is still on its way.
+fn wait_for_readers() {
+    if sys::wait_for_readers().is_err() {
+        // Tickless kernels refuse to wait for us. A packet is handled within microseconds.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn write<V: Shared>(array: &Array<V>, first: u32, values: &[V]) -> io::Result<()> {
+    let keys: Vec<u32> = (first..).take(values.len()).collect();
+    array.set_all(&keys, values)
+}
+
+fn set_inner<K: Shared, V: Shared>(outer: &Array<u32>, slot: u32, inner: &Table<K, V>) -> io::Result<()> {
+    outer.set(&slot, inner.descriptor(), ANY)
+}
+
+fn trie<K: Shared>(prefixes: impl Iterator<Item = (K, AddressClass)>) -> Result<Table<K, AddressClass>> {
+    let (keys, values): (Vec<K>, Vec<AddressClass>) = prefixes.unzip();
+    let entries = keys.len().max(1) as u32;
+    let trie = Table::create(bpf_map_type::BPF_MAP_TYPE_LPM_TRIE, "addresses", entries, NO_PREALLOC)?;
+    trie.set_all(&keys, &values)?;
+    Ok(trie)
+}
+
+fn list(vectors: &[Vector]) -> Result<Array<Vector>> {
+    let entries = vectors.len().max(1) as u32;
+    let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "vectors", entries, INNER_MAP)?;
+    write(&list, 0, vectors)?;
+    Ok(list)
+}

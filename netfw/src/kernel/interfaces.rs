@@ -1,0 +1,88 @@
+//! What the datapath knows of interfaces and local addresses.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    net::IpAddr,
+};
+
+use anyhow::Result;
+use netfw_common::{
+    family::{addr4, addr6},
+    interface::{Interface, MAX_INTERFACES},
+    shared::Shared,
+};
+
+use super::{
+    maps::Maps,
+    table::{ANY, Table},
+};
+
+impl Maps {
+    /// Tells the datapath about the managed interfaces, by slot; all others are not managed any more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_interfaces(&self, wanted: &BTreeMap<u32, Interface>) -> Result<()> {
+        for slot in 1..MAX_INTERFACES as u32 {
+            let old = self.interfaces.get(&slot)?.unwrap_or_default();
+            let new = wanted.get(&slot).copied().unwrap_or_default();
+            if new == old {
+                continue;
+            }
+            if old.ifindex != 0 && old.ifindex != new.ifindex {
+                self.ifindexes.set(&old.ifindex, 0, ANY)?;
+            }
+            self.interfaces.set(&slot, new, ANY)?;
+        }
+        for (slot, interface) in wanted.iter().filter(|(_, interface)| interface.ifindex != 0) {
+            self.ifindexes.set(&interface.ifindex, *slot, ANY)?;
+        }
+        Ok(())
+    }
+
+    /// Lets XDP send frames out of a device, or not.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_device(&self, ifindex: u32, transmits: bool) -> Result<()> {
+        if transmits {
+            // No program for frames that leave.
+            self.devices.set(&ifindex, [ifindex, 0], ANY)?;
+        } else {
+            self.devices.remove(&ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the datapath which addresses are the host's own, and where they belong
+    /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<()> {
+        let (mut v4, mut v6) = (HashMap::new(), HashMap::new());
+        for (&address, &owner) in addresses {
+            match address {
+                IpAddr::V4(address) => v4.insert(addr4(address), owner).is_some(),
+                IpAddr::V6(address) => v6.insert(addr6(address), owner).is_some(),
+            };
+        }
+        replace(&self.locals4, &v4)?;
+        replace(&self.locals6, &v6)
+    }
+}
+
+/// Makes the table hold exactly `wanted`; what stays is not touched, so that no packet misses it.
+fn replace<K: Shared + Eq + Hash>(table: &Table<K, u32>, wanted: &HashMap<K, u32>) -> Result<()> {
+    let present: HashMap<K, u32> = table.entries()?.into_iter().collect();
+    for (key, value) in wanted {
+        if present.get(key) != Some(value) {
+            table.set(key, *value, ANY)?;
+        }
+    }
+    for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+        table.remove(key)?;
+    }
+    Ok(())
+}

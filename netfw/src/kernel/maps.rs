@@ -1,0 +1,128 @@
+//! All maps of a datapath, opened by their pins: the same for the daemon and for a command that runs once.
+
+use anyhow::{Result, bail};
+use netfw_common::{
+    ABI_VERSION,
+    counters::{Count, InterfaceCount, TranslationCount},
+    family::{Addr4, Addr6, Address},
+    flow::Flow,
+    image::{Forward, Policy, Rule, Service, Target},
+    interface::Interface,
+    shared::Shared,
+    tuple::Tuple,
+};
+
+use super::{pins::Pins, table::Table};
+
+/// A list in which every entry has a number.
+pub(super) type Array<V> = Table<u32, V>;
+
+/// The tables that hold the flows of a family.
+pub(super) struct FlowTables<A> {
+    /// Flows in which both ends have proved themselves.
+    pub(super) proven: Table<Tuple<A>, Flow<A>>,
+    /// Unproven flows opened from outside.
+    pub(super) outside: Table<Tuple<A>, Flow<A>>,
+    /// Unproven flows opened from inside.
+    pub(super) inside: Table<Tuple<A>, Flow<A>>,
+    /// The ring of places for proven flows: key of the original direction of the flow that holds it.
+    pub(super) places: Array<Tuple<A>>,
+}
+
+impl<A: Address> FlowTables<A>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    fn open(pins: &Pins, family: char) -> Result<Self> {
+        let table = |name: &str| Table::open(&pins.map(&format!("{name}{family}")));
+        Ok(Self {
+            proven: table("PROVEN")?,
+            outside: table("OUTSIDE")?,
+            inside: table("INSIDE")?,
+            places: array(pins, &format!("PLACES{family}"))?,
+        })
+    }
+
+    pub(super) fn all(&self) -> [&Table<Tuple<A>, Flow<A>>; 3] {
+        [&self.proven, &self.outside, &self.inside]
+    }
+}
+
+/// The maps of an instance.
+pub struct Maps {
+    pub(super) active: Array<u64>,
+    pub(super) policies: Array<Policy>,
+    pub(super) services: Array<Service>,
+    pub(super) rules: Array<Rule>,
+    pub(super) forwards: Array<Forward>,
+    pub(super) targets: Array<Target>,
+    pub(super) addresses4: Array<u32>,
+    pub(super) addresses6: Array<u32>,
+    pub(super) vectors: Array<u32>,
+    pub(super) ifindexes: Array<u32>,
+    pub(super) interfaces: Array<Interface>,
+    pub(super) devices: Table<u32, [u32; 2]>,
+    pub(super) locals4: Table<Addr4, u32>,
+    pub(super) locals6: Table<Addr6, u32>,
+    pub(super) flows4: FlowTables<Addr4>,
+    pub(super) flows6: FlowTables<Addr6>,
+    pub(super) hands: Array<u64>,
+    pub(super) interface_counts: Array<InterfaceCount>,
+    pub(super) rule_counts: Array<Count>,
+    pub(super) translation_counts: Array<TranslationCount>,
+    pub(super) drops: Array<Count>,
+}
+
+impl Maps {
+    /// Opens what is pinned.
+    ///
+    /// # Errors
+    /// Nothing is pinned, or another version of netfw pinned it.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        check_abi(pins)?;
+        let maps = Self {
+            active: array(pins, "ACTIVE")?,
+            policies: array(pins, "POLICIES")?,
+            services: array(pins, "SERVICES")?,
+            rules: array(pins, "RULES")?,
+            forwards: array(pins, "FORWARDS")?,
+            targets: array(pins, "TARGETS")?,
+            addresses4: array(pins, "ADDRESSES4")?,
+            addresses6: array(pins, "ADDRESSES6")?,
+            vectors: array(pins, "VECTORS")?,
+            ifindexes: array(pins, "IFINDEXES")?,
+            interfaces: array(pins, "INTERFACES")?,
+            devices: Table::open(&pins.map("DEVICES"))?,
+            locals4: Table::open(&pins.map("LOCALS4"))?,
+            locals6: Table::open(&pins.map("LOCALS6"))?,
+            flows4: FlowTables::open(pins, '4')?,
+            flows6: FlowTables::open(pins, '6')?,
+            hands: array(pins, "HANDS")?,
+            interface_counts: array(pins, "INTERFACE_COUNTS")?,
+            rule_counts: array(pins, "RULE_COUNTS")?,
+            translation_counts: array(pins, "TRANSLATION_COUNTS")?,
+            drops: array(pins, "DROPS")?,
+        };
+        Ok(maps)
+    }
+}
+
+fn array<V: Shared>(pins: &Pins, name: &str) -> Result<Array<V>> {
+    Table::open(&pins.map(name))
+}
+
+/// Refuses pins of another version: their entries would be misread.
+///
+/// # Errors
+/// The versions differ.
+pub(super) fn check_abi(pins: &Pins) -> Result<()> {
+    let version = array::<u32>(pins, "ABI")?.get(&0)?.unwrap_or(0);
+    if version != ABI_VERSION {
+        bail!(
+            "another version of netfw is up (its maps have layout {version}, this one needs {ABI_VERSION}); it goes \
+             on undisturbed: use that version, or `netfw down` first, which ends its flows"
+        );
+    }
+    Ok(())
+}

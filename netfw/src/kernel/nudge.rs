@@ -1,0 +1,135 @@
+//! Makes both ends of a TCP connection that is cut notice at once, also when neither has anything to say.
+//!
+//! A SYN inside a live connection is answered with a challenge ACK that carries the right sequence numbers (RFC 5961 §4).
+//! That ACK meets the datapath, which refuses it with a reset that the end believes. The SYN leaves on the way that the
+//! flow's own packets took, past the hooks for leaving packets.
+
+use std::{
+    io, mem,
+    net::IpAddr,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use anyhow::{Context as _, Result};
+use netfw_common::{
+    checksum::{Sum, sum_bytes},
+    family::{Addr6, Family, Ipv4, Ipv6},
+    flow::Flow,
+    tuple::Tuple,
+    wire::{TCP, TCP_SYN},
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+use super::flows::Pair;
+
+/// Sends frames.
+pub struct Nudger {
+    socket: OwnedFd,
+}
+
+impl Nudger {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn open() -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        // Without a protocol it receives nothing.
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None::<SockProtocol>)
+            .context("cannot open a packet socket")?;
+        bypass_queues(&socket)?;
+        Ok(Self { socket })
+    }
+
+    /// Whether there are ends that can be made to speak.
+    pub fn applies_to(&self, pair: &Pair) -> bool {
+        pair.key.protocol == u32::from(TCP)
+    }
+
+    /// Makes both ends of a TCP flow speak. A direction whose way out is not known is left alone.
+    pub fn nudge(&self, pair: &Pair) {
+        for half in [Some(pair.original), pair.reply].into_iter().flatten() {
+            if half.hop.ifindex != 0
+                && let Err(error) = self.send(half.hop.ifindex, &frame(pair, &half))
+            {
+                tracing::debug!("cannot tell the end of a cut connection: {error}");
+            }
+        }
+    }
+
+    fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: a plain C structure for which zero is a value.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = ifindex as i32;
+        let (pointer, size) = (&raw const address, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
+        // SAFETY: frame and address are as long as said, and the kernel only reads them.
+        let sent = unsafe {
+            libc::sendto(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, pointer.cast(), size)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn bypass_queues(socket: &OwnedFd) -> Result<()> {
+    let on: libc::c_int = 1;
+    let (value, size) = (&raw const on, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the option's value is an int, read by the kernel during the call.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, value.cast(), size)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error()).context("cannot set up a packet socket");
+    }
+    Ok(())
+}
+
+/// A bare SYN as the direction `half` would carry it, with its Ethernet header.
+fn frame(pair: &Pair, half: &Flow<Addr6>) -> Vec<u8> {
+    let macs: Vec<u8> = half.hop.macs.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let (ethertype, header) = if pair.v6 {
+        (Ipv6::ETHERTYPE, header6(pair, &half.leaving))
+    } else {
+        (Ipv4::ETHERTYPE, header4(pair, &half.leaving))
+    };
+    [macs, ethertype.to_be_bytes().to_vec(), header, syn(pair, &half.leaving)].concat()
+}
+
+const TTL: u8 = 64;
+const TCP_HEADER: u16 = 20;
+
+fn header4(pair: &Pair, tuple: &Tuple<Addr6>) -> Vec<u8> {
+    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, TTL, TCP, 0, 0];
+    header[2..4].copy_from_slice(&(20 + TCP_HEADER).to_be_bytes());
+    header.extend(addresses(pair, tuple));
+    let checksum = sum_bytes(&header).finish();
+    header[10..12].copy_from_slice(&checksum.to_ne_bytes());
+    header
+}
+
+fn header6(pair: &Pair, tuple: &Tuple<Addr6>) -> Vec<u8> {
+    let mut header = vec![0x60, 0, 0, 0, 0, 0, TCP, TTL];
+    header[4..6].copy_from_slice(&TCP_HEADER.to_be_bytes());
+    header.extend(addresses(pair, tuple));
+    header
+}
+
+fn syn(pair: &Pair, tuple: &Tuple<Addr6>) -> Vec<u8> {
+    let mut segment = vec![0; usize::from(TCP_HEADER)];
+    segment[0..2].copy_from_slice(&tuple.source_port.to_be_bytes());
+    segment[2..4].copy_from_slice(&tuple.destination_port.to_be_bytes());
+    segment[12] = 5 << 4;
+    segment[13] = TCP_SYN;
+    let pseudo = sum_bytes(&addresses(pair, tuple)) + Sum::of_value(TCP.into()) + Sum::of_value(TCP_HEADER);
+    let checksum = (pseudo + sum_bytes(&segment)).finish();
+    segment[16..18].copy_from_slice(&checksum.to_ne_bytes());
+    segment
+}
+
+fn addresses(pair: &Pair, tuple: &Tuple<Addr6>) -> Vec<u8> {
+    let bytes = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    pair.ends(tuple).iter().flat_map(|end| bytes(end.ip())).collect()
+}

@@ -1,0 +1,130 @@
+//! Loading: the object of the datapath becomes programs and pinned maps.
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramError};
+use aya_obj::generated::bpf_map_type;
+use netfw_common::ABI_VERSION;
+
+use super::{
+    capacity::Sizes,
+    maps::check_abi,
+    pins::Pins,
+    table::{ANY, Table},
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netfw-ebpf"));
+
+/// The XDP program.
+pub(super) const XDP: &str = "netfw_xdp";
+/// The classifier for packets that arrive.
+pub(super) const INGRESS: &str = "netfw_ingress";
+/// The classifier for packets that leave.
+pub(super) const EGRESS: &str = "netfw_egress";
+
+/// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
+const PINNED: [&str; 30] = [
+    "ACTIVE",
+    "POLICIES",
+    "SERVICES",
+    "RULES",
+    "FORWARDS",
+    "TARGETS",
+    "ADDRESSES4",
+    "ADDRESSES6",
+    "VECTORS",
+    "IFINDEXES",
+    "INTERFACES",
+    "DEVICES",
+    "LOCALS4",
+    "LOCALS6",
+    "PROVEN4",
+    "PROVEN6",
+    "OUTSIDE4",
+    "OUTSIDE6",
+    "INSIDE4",
+    "INSIDE6",
+    "PLACES4",
+    "PLACES6",
+    "HANDS",
+    "INTERFACE_COUNTS",
+    "RULE_COUNTS",
+    "TRANSLATION_COUNTS",
+    "DROPS",
+    "ROUND_ROBIN",
+    "FRAGMENTS4",
+    "FRAGMENTS6",
+];
+
+/// Loads the programs over new maps, or over those that are pinned already.
+///
+/// # Errors
+/// Pins of another version; what the kernel refuses.
+pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
+    if pins.exist() {
+        check_abi(pins)?;
+    }
+    let sizes = Sizes::for_flows(capacity);
+    // The ring that is there counts, not the one that the rules file asks for now.
+    let places = MapInfo::from_pin(pins.map("PLACES4")).map_or(sizes.places, |info| info.max_entries());
+    let level: u8 = if debug { 5 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    for name in PINNED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    for (name, entries) in sizes.by_map() {
+        loader.map_max_entries(name, entries);
+    }
+    loader.override_global("PLACE_COUNT", &places, true);
+    loader.override_global("AYA_LOG_LEVEL", &level, false);
+    pin_abi(pins)?;
+    let mut object = loader.load(OBJECT).context("the kernel refuses the maps of the datapath")?;
+    load_programs(&mut object)?;
+    Ok(object)
+}
+
+fn load_programs(object: &mut Ebpf) -> Result<()> {
+    for (name, program) in object.programs_mut() {
+        let loaded = match program {
+            aya::programs::Program::Xdp(program) => program.load(),
+            aya::programs::Program::SchedClassifier(program) => program.load(),
+            _ => Ok(()),
+        };
+        loaded.map_err(shortened).with_context(|| format!("the kernel refuses the program {name}"))?;
+    }
+    Ok(())
+}
+
+/// The verifier's log has thousands of lines; the last ones say what is wrong.
+fn shortened(error: ProgramError) -> anyhow::Error {
+    let ProgramError::LoadError { io_error, verifier_log } = &error else { return error.into() };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n  ");
+    anyhow::Error::new(std::io::Error::new(io_error.kind(), format!("{io_error}\n  {tail}")))
+}
+
+fn pin_abi(pins: &Pins) -> Result<()> {
+    let path = pins.map("ABI");
+    if path.exists() {
+        return Ok(());
+    }
+    let abi = Table::<u32, u32>::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "ABI", 1, 0)?;
+    abi.set(&0, ABI_VERSION, ANY)?;
+    abi.pin(&path)
+}
+
+impl Sizes {
+    fn by_map(self) -> [(&'static str, u32); 8] {
+        [
+            ("PLACES4", self.places),
+            ("PLACES6", self.places),
+            ("PROVEN4", self.proven),
+            ("PROVEN6", self.proven),
+            ("OUTSIDE4", self.outside),
+            ("OUTSIDE6", self.outside),
+            ("INSIDE4", self.inside),
+            ("INSIDE6", self.inside),
+        ]
+    }
+}

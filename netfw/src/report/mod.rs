@@ -1,0 +1,27 @@
+//! What the commands print: documents for programs, tables for people.
+
+pub mod flows;
+pub mod stats;
+pub mod status;
+mod table;
+
+use std::time::SystemTime;
+
+use netfw_common::wire::{ICMP, ICMPV6, SCTP, TCP, UDP};
+
+/// A point in time as documents write it (RFC 3339).
+fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// Name of an IP protocol, or its number.
+fn protocol_name(number: u32) -> String {
+    match u8::try_from(number) {
+        Ok(TCP) => "tcp".into(),
+        Ok(UDP) => "udp".into(),
+        Ok(ICMP) => "icmp".into(),
+        Ok(ICMPV6) => "icmpv6".into(),
+        Ok(SCTP) => "sctp".into(),
+        _ => number.to_string(),
+    }
+}
