@@ -120,7 +120,7 @@ impl<'lab> Netfw<'lab> {
     /// Replaces the rules file in one step, as editors do.
     pub fn write_rules(&self, rules: &str) -> Result<()> {
         let draft = self.rules.with_extension("draft");
-        fs::write(&draft, self.with_engine(rules))?;
+        fs::write(&draft, self.complete(rules))?;
         fs::rename(&draft, &self.rules).context("replacing the rules file")
     }
 
@@ -170,6 +170,11 @@ impl<'lab> Netfw<'lab> {
     pub fn down(&self) -> Result<()> {
         self.command(["down"])?.success()?;
         self.lock_daemon().take();
+        self.expect_untouched()
+    }
+
+    /// Fails if anything on the machine differs from what it was before.
+    pub fn expect_untouched(&self) -> Result<()> {
         self.before.expect_same(&Machine::observe(self.host, self.instance)?)
     }
 
@@ -192,7 +197,8 @@ impl<'lab> Netfw<'lab> {
         Ok(start.into_iter().chain(words.into_iter().map(str::to_owned)).collect())
     }
 
-    fn with_engine(&self, rules: &str) -> String {
+    /// Rules that choose no engine get that of the lab.
+    pub fn complete(&self, rules: &str) -> String {
         if rules.contains("[engine]") {
             return rules.to_owned();
         }

@@ -1,0 +1,167 @@
+//! Changes of the rules under traffic: what is no longer admitted is cut, everything else goes on.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use netfw_tests::{
+    net::{Reception, TcpServer, UdpServer, ask, connect, exchange_line, knock_tcp, udp_socket},
+    netfw::Netfw,
+    rules,
+    scenario::two_armed,
+    wait,
+};
+
+fn forwards(ports: &[(u16, &str)]) -> String {
+    let forward = |(port, to): &(u16, &str)| {
+        format!(
+            "[[port-forward]]\nname = \"p{port}\"\nprotocol = [\"tcp\", \"udp\"]\nport = {port}\nto = \"{to}\"\n"
+        )
+    };
+    rules::two_armed(&ports.iter().map(forward).collect::<String>())
+}
+
+/// Scenario 20: the flow through a removed forward ends, the one beside it does not notice.
+#[test]
+fn a_removed_forward_cuts_its_flows_and_no_other() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7"), (7002, "worker2:7")]), |lab, netfw| {
+        let _servers = serve_two(lab)?;
+        let mut stays = connect(lab.host("client"), "192.0.2.1:7001")?;
+        let mut goes = connect(lab.host("client"), "192.0.2.1:7002")?;
+        exchange_line(&mut stays, b"before")?;
+        exchange_line(&mut goes, b"before")?;
+        netfw.reload(&forwards(&[(7001, "worker1:7")]))?;
+        netfw.expect_drops("flow-cut", ..);
+        netfw.expect_drops("policy-input", 1..);
+        ensure!(exchange_line(&mut goes, b"after").is_err(), "the flow of a removed forward goes on");
+        exchange_line(&mut stays, b"after")?;
+        assert_eq!(knock_tcp(lab.host("client"), "192.0.2.1:7002")?, Reception::Silence);
+        Ok(())
+    })
+}
+
+/// Scenario 20: a changed target takes new flows, and no flow stays with the old one.
+#[test]
+fn a_changed_target_keeps_no_flow() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let [first, second] = serve_two(lab)?;
+        let mut stream = connect(lab.host("client"), "192.0.2.1:7001")?;
+        exchange_line(&mut stream, b"to the first")?;
+        netfw.reload(&forwards(&[(7001, "worker2:7")]))?;
+        netfw.expect_drops("flow-cut", ..);
+        netfw.expect_drops("policy-input", ..);
+        ensure!(exchange_line(&mut stream, b"?").is_err(), "the flow stays with the old target");
+        exchange_line(&mut connect(lab.host("client"), "192.0.2.1:7001")?, b"to the second")?;
+        assert_eq!([first.peers().len(), second.peers().len()], [1, 1]);
+        Ok(())
+    })
+}
+
+fn serve_two(lab: &netfw_tests::lab::Lab) -> Result<[TcpServer; 2]> {
+    Ok([
+        TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?,
+        TcpServer::echo(lab.host("worker2"), "192.168.80.4:7")?,
+    ])
+}
+
+/// How many changes the running conversations must survive.
+const CHANGES: usize = 60;
+
+/// Scenario 19: valid and broken rules by turns, while words go back and forth: not one is lost.
+#[test]
+fn changes_lose_no_packet() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _tcp = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let talking = scope.spawn(|| -> Result<()> {
+                let mut stream = connect(lab.host("client"), "192.0.2.1:7001")?;
+                let socket = udp_socket(lab.host("client"), "0.0.0.0:0")?;
+                while !over.load(Ordering::Relaxed) {
+                    exchange_line(&mut stream, b"word")?;
+                    ask(&socket, "192.0.2.1:7001", b"word")?;
+                }
+                Ok(())
+            });
+            let changed = (0..CHANGES).try_for_each(|number| change(netfw, number));
+            over.store(true, Ordering::Relaxed);
+            talking.join().map_err(|_| anyhow!("the talker panicked"))??;
+            changed
+        })
+    })
+}
+
+fn change(netfw: &Netfw<'_>, number: usize) -> Result<()> {
+    let second = if number.is_multiple_of(2) { "worker2:7" } else { "worker3:7" };
+    let valid = forwards(&[(7001, "worker1:7"), (7002, second)]);
+    match number % 3 {
+        0 => {
+            netfw.write_rules(&format!("{valid}\ncolour = \"blue\"\n"))?;
+            netfw.command(["reload"])?.expect_code(3).map(drop)
+        }
+        _ => netfw.reload(&valid),
+    }
+    .with_context(|| format!("change {number}"))
+}
+
+/// The generation tells that something changed, and the counters of what has the same name go on.
+#[test]
+fn counters_go_on() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let socket = udp_socket(lab.host("client"), "0.0.0.0:0")?;
+        let generation = |netfw: &Netfw<'_>| netfw.json("status").map(|status| status["generation"].clone());
+        ask(&socket, "192.0.2.1:7001", b"one")?;
+        let before = generation(netfw)?;
+        netfw.reload(&forwards(&[(7000, "worker2:7"), (7001, "worker1:7")]))?;
+        ensure!(generation(netfw)? != before, "the generation is the same");
+        ask(&socket, "192.0.2.1:7001", b"two")?;
+        assert_eq!(netfw.counters()?.number("port_forwards.p7001.to_target.packets"), 2);
+        Ok(())
+    })
+}
+
+/// Rules that take a set from another file.
+const INCLUDING: &str = r#"
+[interfaces]
+external = ["eth0"]
+internal = ["eth1"]
+
+[sets]
+office = { file = "office.txt" }
+
+[[port-forward]]
+name = "p"
+protocol = "tcp"
+port = 7001
+to = "192.168.80.3:7"
+from = ["office"]
+"#;
+
+/// The file is watched: replaced by rename, written in place, and so are the files it includes.
+#[test]
+fn a_change_is_noticed() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _servers = serve_two(lab)?;
+        netfw.expect_drops("policy-input", ..);
+        let received = |port: u16| knock_tcp(lab.host("client"), &format!("192.0.2.1:{port}")).ok();
+        netfw.write_rules(&forwards(&[(7002, "worker1:7")]))?;
+        wait::until("the replaced file to be applied", || {
+            (received(7002)? == Reception::Welcome).then_some(())
+        })?;
+        let office = netfw.rules().with_file_name("office.txt");
+        std::fs::write(&office, "198.51.100.0/24 # not yet\n")?;
+        std::fs::write(netfw.rules(), netfw.complete(INCLUDING))?;
+        wait::until("the file written in place to be applied", || {
+            (received(7002)? == Reception::Silence).then_some(())
+        })?;
+        assert_eq!(received(7001), Some(Reception::Silence));
+        std::fs::write(&office, "203.0.113.0/24\n")?;
+        wait::until("the included file to be applied", || {
+            (received(7001)? == Reception::Welcome).then_some(())
+        })
+    })
+}

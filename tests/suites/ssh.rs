@@ -1,0 +1,143 @@
+//! OpenSSH through netfw: the job it was made for.
+
+use anyhow::{Context, Result, ensure};
+use netfw_tests::{
+    lab::Lab,
+    netfw::Netfw,
+    rules,
+    scenario::{one_armed, two_armed},
+    ssh::{self, Key},
+    wait,
+};
+
+const SSH: &str = r#"
+[[port-forward]]
+name = "ssh"
+protocol = "tcp"
+port = "2201-2204"
+to = ["worker1:22", "worker2:22", "worker3:22", "worker4:22"]
+spread = "one-to-one"
+from = ["office"]
+
+[[rule]]
+name = "ssh to the master"
+action = "accept"
+protocol = "tcp"
+port = 22
+from = ["office"]
+"#;
+
+/// Four ports, four workers, both families; the master at its own port; nobody from elsewhere.
+#[test]
+fn every_port_reaches_its_host() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, netfw| {
+        let key = Key::create(lab)?;
+        let _servers = ssh::serve_everywhere(lab, &key)?;
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            for number in 1..=4 {
+                let name = key.run(lab.host("client"), address, 2200 + number, "hostname")?;
+                assert_eq!(name, format!("worker{number}"));
+            }
+            assert_eq!(key.run(lab.host("client"), address, 22, "hostname")?, "master");
+        }
+        netfw.expect_drops("policy-input", 1..);
+        ensure!(key.run(lab.host("stranger"), "192.0.2.1", 2201, "hostname").is_err(), "a stranger got in");
+        Ok(())
+    })
+}
+
+/// One-armed, the same.
+#[test]
+fn one_armed_every_port_reaches_its_host() -> Result<()> {
+    one_armed(&rules::one_armed(SSH), |lab, _| {
+        let key = Key::create(lab)?;
+        let _servers = ssh::serve_everywhere(lab, &key)?;
+        for number in 1..=4 {
+            let name = key.run(lab.host("client"), "192.168.80.2", 2200 + number, "hostname")?;
+            assert_eq!(name, format!("worker{number}"));
+        }
+        Ok(())
+    })
+}
+
+/// A large file arrives with the same content, in both directions.
+#[test]
+fn files_arrive_whole() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, _| {
+        let key = Key::create(lab)?;
+        let _server = ssh::serve(lab.host("worker1"), &key)?;
+        let client = key.client("192.0.2.1", 2201).join(" ");
+        let dir = lab.host("client").dir().display();
+        let script = format!(
+            "cd {dir} && head -c 20000000 /dev/urandom > sent && {client} cat < sent > back && cmp sent back && echo same"
+        );
+        assert_eq!(lab.host("client").shell(&script)?, "same");
+        Ok(())
+    })
+}
+
+/// A session survives changes of the rules, the death of the daemon, and its adoption.
+#[test]
+fn a_session_outlives_the_daemon() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, netfw| {
+        let key = Key::create(lab)?;
+        let _server = ssh::serve(lab.host("worker1"), &key)?;
+        let session = key.session(lab.host("client"), "192.0.2.1", 2201)?;
+        let ticks = || session.output().matches("tick").count();
+        let expect_more = |what: &str| {
+            let before = ticks();
+            wait::until("more ticks", || (ticks() > before + 2).then_some(()))
+                .with_context(|| what.to_owned())
+        };
+        expect_more("at first")?;
+        netfw.reload(&rules::two_armed(
+            &SSH.replace("2201-2204", "2201-2203").replace(", \"worker4:22\"", ""),
+        ))?;
+        expect_more("after a reload")?;
+        netfw.kill()?;
+        expect_more("with the daemon dead")?;
+        netfw.start()?;
+        expect_more("after adoption")
+    })
+}
+
+/// A port leaves the rules: the session through it closes by itself, the one beside it goes on.
+#[test]
+fn a_removed_port_closes_its_session() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, netfw| {
+        let key = Key::create(lab)?;
+        let _servers = ssh::serve_everywhere(lab, &key)?;
+        netfw.expect_drops("flow-cut", ..);
+        netfw.expect_drops("policy-input", ..);
+        let stays = key.session(lab.host("client"), "192.0.2.1", 2201)?;
+        let mut closes = key.session(lab.host("client"), "192.0.2.1", 2204)?;
+        shorten(netfw)?;
+        wait::until("the session to close", || (!closes.is_running()).then_some(()))?;
+        let before = stays.output().len();
+        wait::until("more ticks", || (stays.output().len() > before).then_some(()))
+    })
+}
+
+fn shorten(netfw: &Netfw<'_>) -> Result<()> {
+    netfw.write_rules(&rules::two_armed(
+        &SSH.replace("2201-2204", "2201-2203").replace(", \"worker4:22\"", ""),
+    ))
+}
+
+/// A session of before netfw goes on when netfw comes up: the master's own sockets are entered as flows.
+#[test]
+fn the_session_that_typed_up_goes_on() -> Result<()> {
+    for &engine in netfw_tests::lab::Engine::chosen()? {
+        let lab = Lab::two_armed(engine)?;
+        let key = Key::create(&lab)?;
+        let _server = ssh::serve(lab.host("master"), &key)?;
+        let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
+        // Nothing in these rules admits SSH: only the flow itself does.
+        let netfw = Netfw::up(&lab, &rules::two_armed(""))?;
+        let before = session.output().len();
+        wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))?;
+        drop(session);
+        netfw.finish()?;
+    }
+    Ok(())
+}
