@@ -13,20 +13,21 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
     setup::run(shell, &[setup::Part::Build])?;
     let _deny = shell.push_env("NETFW_BPF_DENY_WARNINGS", "1");
     cmd!(shell, "cargo fmt --all --check").run().context("`cargo fmt --all` mends this")?;
-    cmd!(shell, "cargo clippy --quiet --workspace --all-targets -- -Dwarnings").run()?;
+    cmd!(shell, "cargo clippy --quiet --workspace --all-targets --all-features -- -Dwarnings").run()?;
     cmd!(shell, "cargo doc --quiet --workspace --no-deps --document-private-items")
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run()?;
-    for object in ebpf_objects(shell)? {
+    for object in ebpf_objects(shell, &["check"])? {
         elf::check(&object)?;
         println!("{} cannot panic", object.display());
     }
     Ok(())
 }
 
-/// The objects that netfw's build script made.
-fn ebpf_objects(shell: &Shell) -> Result<Vec<PathBuf>> {
-    let messages = cmd!(shell, "cargo check --quiet --package netfw --message-format=json").read()?;
+/// The objects that netfw's build script made for `cargo COMMAND`.
+pub(crate) fn ebpf_objects(shell: &Shell, command: &[&str]) -> Result<Vec<PathBuf>> {
+    let cargo = cmd!(shell, "cargo {command...} --quiet --package netfw");
+    let messages = cargo.arg("--message-format=json-render-diagnostics").read()?;
     let out_dir = messages.lines().find_map(netfw_out_dir).context("cargo names no OUT_DIR of netfw")?;
     let files = shell.read_dir(out_dir)?;
     Ok(files.into_iter().filter(|path| path.is_file()).collect())

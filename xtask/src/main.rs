@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xshell::Shell;
 
+mod bench;
 mod demo;
 mod elf;
 mod lint;
@@ -37,6 +38,8 @@ enum Task {
     Demo(demo::Args),
     /// The tests of the kernel ring and a few of the lab under other kernels, in qemu.
     Vm(vm::Args),
+    /// Measurements.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,5 +63,6 @@ fn run(cli: &Cli) -> Result<()> {
         Task::Test(args) => test::run(&shell, args),
         Task::Demo(args) => demo::run(&shell, args),
         Task::Vm(args) => vm::run(&shell, args),
+        Task::Bench(args) => bench::run(&shell, args),
     }
 }

@@ -1,0 +1,107 @@
+//! The eBPF programs at both ends: what sends frames as fast as it can, and what counts and drops them.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{DevMap, PerCpuArray},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
+};
+use netfw_tests::net::frame;
+use nix::net::if_::if_nametoindex;
+
+use crate::testbed::{self, FORWARDED, INTERFACES, SOURCE, SOURCE_LINK, TARGET, Testbed};
+
+/// Frames a call: each ends with waiting for an RCU grace period, which must not count.
+const FRAMES: u32 = 1 << 20;
+const BATCH: u32 = 64;
+
+/// Sends until `stop`, from the source's namespace and core.
+pub(crate) fn send(testbed: &Testbed, object: &Path, flows: u32, stop: &AtomicBool) -> Result<()> {
+    testbed.source.enter(|| {
+        testbed::pin_source()?;
+        let template = template()?;
+        let mut words = [0_u64; 8];
+        for (word, bytes) in words.iter_mut().zip(template.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into()?);
+        }
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = loader
+            .override_global("FRAME", &words, true)
+            .override_global("FLOWS", &flows, true)
+            .load_file(object)?;
+        let program = program(&mut ebpf, "generate")?;
+        let context = context(if_nametoindex("nbc")?, template.len());
+        while !stop.load(Ordering::Relaxed) {
+            program.test_run(TestRunOptions {
+                data_in: Some(&template),
+                ctx_in: Some(&context),
+                repeat: FRAMES,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..Default::default()
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// A datagram to the forwarded port, with the sum of all but the source port in place of its checksum.
+fn template() -> Result<Vec<u8>> {
+    let addresses = (SOURCE.parse()?, FORWARDED.0.parse()?);
+    let mut frame = frame::udp(SOURCE_LINK, addresses, (0, FORWARDED.1), &[0; 22])?;
+    ensure!(frame.len() == 64, "the frame has {} bytes instead of 64", frame.len());
+    frame[40..42].iter_mut().for_each(|byte| *byte = !*byte);
+    Ok(frame)
+}
+
+/// A `struct xdp_md`: begin and end of the frame, metadata, interface, queue, outgoing interface.
+fn context(interface: u32, length: usize) -> Vec<u8> {
+    let fields = [0, u32::try_from(length).unwrap_or(u32::MAX), 0, interface, 0, 0];
+    fields.into_iter().flat_map(u32::to_ne_bytes).collect()
+}
+
+/// The counting end.
+pub(crate) struct Sink(Ebpf);
+
+impl Sink {
+    /// Attaches it.
+    pub(crate) fn attach(testbed: &Testbed, object: &Path) -> Result<Self> {
+        let address: std::net::Ipv4Addr = TARGET.0.parse()?;
+        let [a, b, c, d] = address.octets();
+        let [e, f] = TARGET.1.to_be_bytes();
+        let target = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
+        let mut ebpf = EbpfLoader::new().override_global("TARGET", &target, true).load_file(object)?;
+        testbed.sink.enter(|| Ok(program(&mut ebpf, "sink")?.attach("nbs", XdpMode::Driver)?))?;
+        Ok(Self(ebpf))
+    }
+
+    /// Frames seen so far: elsewhere addressed, and to the target.
+    pub(crate) fn arrived(&self) -> Result<[u64; 2]> {
+        let map = self.0.map("ARRIVED").context("the object has no map ARRIVED")?;
+        let counts = PerCpuArray::<_, u64>::try_from(map)?;
+        let sum = |index| Ok::<_, anyhow::Error>(counts.get(&index, 0)?.iter().sum());
+        Ok([sum(0)?, sum(1)?])
+    }
+}
+
+/// Attaches the redirect that looks at nothing.
+pub(crate) fn bare_redirect(testbed: &Testbed, object: &Path) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load_file(object)?;
+    testbed.gateway.enter(|| {
+        let mut out = DevMap::try_from(ebpf.map_mut("OUT").context("the object has no map OUT")?)?;
+        out.set(0, if_nametoindex(INTERFACES.1)?, None, 0)?;
+        Ok(program(&mut ebpf, "redirect")?.attach(INTERFACES.0, XdpMode::Driver)?)
+    })?;
+    Ok(ebpf)
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program: &mut Xdp =
+        ebpf.program_mut(name).with_context(|| format!("the object has no {name}"))?.try_into()?;
+    program.load()?;
+    Ok(program)
+}

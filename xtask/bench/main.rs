@@ -1,0 +1,97 @@
+//! `cargo xtask bench forward`: how many packets a second one core forwards, by nftables, by netfw, and at best.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use netfw_tests::wait;
+
+use crate::{ends::Sink, gateway::Gateway, report::Report, testbed::Testbed};
+
+mod ends;
+mod gateway;
+mod report;
+mod testbed;
+
+/// What to measure.
+#[derive(Parser)]
+struct Args {
+    /// The eBPF object with source, sink and bare redirect.
+    #[arg(long)]
+    object: PathBuf,
+    /// The netfw program.
+    #[arg(long)]
+    netfw: PathBuf,
+    /// Numbers of flows the datagrams belong to.
+    #[arg(long, value_delimiter = ',', default_value = "1,4096,20000")]
+    flows: Vec<u32>,
+    /// How often all gateways take their turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+}
+
+/// Frames that must have arrived before the clock starts: every flow has its entry, every cache is warm.
+const WARM_UP: u64 = 200_000;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let testbed = Testbed::new()?;
+    let sink = Sink::attach(&testbed, &args.object)?;
+    let mut report = Report::new(&args.flows);
+    for round in 1..=args.rounds {
+        for (column, &flows) in args.flows.iter().enumerate() {
+            for gateway in Gateway::ALL {
+                let rate =
+                    measure(&testbed, &sink, gateway, flows, args).with_context(|| gateway.to_string())?;
+                eprintln!("round {round}: {gateway:18} {flows:6} flows {:6.2} Mpps", rate / 1e6);
+                report.add(gateway, column, rate);
+            }
+        }
+    }
+    println!("{report}");
+    Ok(())
+}
+
+/// Packets per second that arrive where they should.
+fn measure(testbed: &Testbed, sink: &Sink, gateway: Gateway, flows: u32, args: &Args) -> Result<f64> {
+    let _guard = gateway.stand_up(testbed, args)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let source = scope.spawn(|| ends::send(testbed, &args.object, flows, &stop));
+        let rate = rate(sink, gateway, Duration::from_secs(args.seconds));
+        stop.store(true, Ordering::Relaxed);
+        source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("the source")?;
+        rate
+    })
+}
+
+fn rate(sink: &Sink, gateway: Gateway, time: Duration) -> Result<f64> {
+    let wanted = usize::from(gateway.translates());
+    let before = sink.arrived()?;
+    wait::until("frames at the sink", || {
+        (sink.arrived().ok()?[wanted] > before[wanted] + WARM_UP).then_some(())
+    })?;
+    let (start, begin) = (Instant::now(), sink.arrived()?);
+    thread::sleep(time);
+    let (took, end) = (start.elapsed(), sink.arrived()?);
+    ensure!(end[1 - wanted] == before[1 - wanted], "frames arrive that are not translated as they should be");
+    Ok((end[wanted] - begin[wanted]) as f64 / took.as_secs_f64())
+}

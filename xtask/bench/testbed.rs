@@ -1,0 +1,97 @@
+//! Source, gateway and sink in three network namespaces, joined by two links; one core for the gateway.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use netfw_tests::{
+    lab::{Namespace, command, remove_named},
+    wait,
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+/// Begin of all names here.
+const NAME: &str = "nfwbench";
+/// The core that makes frames.
+const SOURCE_CORE: usize = 0;
+/// The core that has nothing to do but forward them.
+const GATEWAY_CORE: usize = 1;
+
+/// Link address of the source, and of the gateway's interface that frames arrive at.
+pub(crate) const SOURCE_LINK: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+/// The gateway's interfaces: towards the source, towards the sink. Short, so that a thread's name holds the first.
+pub(crate) const INTERFACES: (&str, &str) = ("nb0", "nb1");
+/// Who sends.
+pub(crate) const SOURCE: &str = "198.51.100.10";
+/// Where to: address and port of the gateway, before translation.
+pub(crate) const FORWARDED: (&str, u16) = ("198.51.100.1", 7000);
+/// Address and port after translation.
+pub(crate) const TARGET: (&str, u16) = ("192.168.80.3", 7001);
+
+/// The three of them.
+pub(crate) struct Testbed {
+    pub(crate) source: Namespace,
+    pub(crate) gateway: Namespace,
+    pub(crate) sink: Namespace,
+}
+
+impl Testbed {
+    /// Makes the namespaces and all that every kind of gateway needs: addresses, neighbours, forwarding.
+    pub(crate) fn new() -> Result<Self> {
+        remove_named(NAME);
+        let [source, gateway, sink] =
+            ["source", "gateway", "sink"].map(|name| Namespace::create(&format!("{NAME}-{name}")));
+        let testbed = Self { source: source?, gateway: gateway?, sink: sink? };
+        testbed.gateway.ip_batch(&format!(
+            "link add nb0 address 02:00:00:00:00:02 type veth peer name nbc address 02:00:00:00:00:01 netns {NAME}-source\n\
+             link add nb1 address 02:00:00:00:00:03 type veth peer name nbs address 02:00:00:00:00:04 netns {NAME}-sink\n\
+             address add 198.51.100.1/24 dev nb0\n\
+             address add 192.168.80.1/24 dev nb1\n\
+             link set nb0 up\n\
+             link set nb1 up\n\
+             neighbour add 198.51.100.10 lladdr 02:00:00:00:00:01 dev nb0\n\
+             neighbour add 192.168.80.3 lladdr 02:00:00:00:00:04 dev nb1\n"
+        ))?;
+        testbed.source.ip_batch("link set nbc up")?;
+        testbed.sink.ip_batch("link set nbs up")?;
+        testbed.gateway.sysctl("net/ipv4/ip_forward", "1")?;
+        testbed.receive_in_a_thread()?;
+        Ok(testbed)
+    }
+
+    /// A veth takes frames from XDP only while it polls (GRO asks for that), and only a thread can be given a core.
+    fn receive_in_a_thread(&self) -> Result<()> {
+        let name = self.gateway.name();
+        let script = "ethtool -K nb0 gro on && ethtool -K nb1 gro on && echo 1 > /sys/class/net/nb0/threaded";
+        command::run(["ip", "netns", "exec", name, "sh", "-c", script])?.success()?;
+        Ok(())
+    }
+
+    /// Gives the gateway its core. To be repeated whenever programs were attached: that makes a new thread.
+    pub(crate) fn pin_gateway(&self) -> Result<()> {
+        let thread = wait::until("the gateway's receiving thread", receiving_thread)?;
+        pin(thread, GATEWAY_CORE)
+    }
+}
+
+/// Gives the calling thread the source's core.
+pub(crate) fn pin_source() -> Result<()> {
+    pin(Pid::from_raw(0), SOURCE_CORE)
+}
+
+fn pin(thread: Pid, core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))
+}
+
+fn receiving_thread() -> Option<Pid> {
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let mut found = processes.filter(|process| {
+        let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        name.starts_with(&format!("napi/{}-", INTERFACES.0))
+    });
+    found.find_map(|process| process.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
+}
