@@ -3,7 +3,7 @@
 //! An address whose longest prefix in the table is P lies in another prefix Q of the table exactly if Q contains
 //! P. So the table holds all prefixes that the policy names, and each inherits what those around it say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netfw_common::image::{AddressClass, Vector};
@@ -16,7 +16,7 @@ use super::{
 use crate::policy::{AddressMatch, ValidPolicy};
 
 /// What is asked of an address; each question has sets of its own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Field {
     SourceRules,
     DestinationRules,
@@ -27,22 +27,25 @@ enum Field {
 
 const FIELDS: usize = 5;
 
-/// Numbers that a prefix is written for, in one field.
-#[derive(Default)]
-struct Mentions {
-    included: Vec<usize>,
-    excluded: Vec<usize>,
+/// Who names a prefix in one field, and how.
+struct Mention {
+    field: Field,
+    /// Index of the group of those who do.
+    group: usize,
+    excluded: bool,
 }
 
 /// Every prefix of the policy with who mentions it.
 pub(super) struct Addresses {
-    prefixes: BTreeMap<IpNet, [Mentions; FIELDS]>,
+    /// Sets of those that select the same addresses: a large set named by many rules is walked once.
+    groups: Vec<Vector>,
+    prefixes: BTreeMap<IpNet, Vec<Mention>>,
 }
 
 impl Default for Addresses {
     fn default() -> Self {
-        let everything = [any(false), any(true)];
-        Self { prefixes: everything.map(|prefix| (prefix, Default::default())).into() }
+        let everything = [any(false), any(true)].map(|prefix| (prefix, Vec::new()));
+        Self { groups: Vec::new(), prefixes: everything.into() }
     }
 }
 
@@ -54,49 +57,49 @@ fn any(v6: bool) -> IpNet {
 impl Addresses {
     /// Takes in everything that asks for addresses.
     pub(super) fn add_policy(&mut self, policy: &ValidPolicy, entries: &[Entry<'_>]) {
+        let mut groups: HashMap<(Field, &AddressMatch), Vector> = HashMap::new();
+        let mut add = |field, number, selected| groups.entry((field, selected)).or_default().insert(number);
         for (number, rule) in policy.rules().iter().enumerate() {
-            self.add(Field::SourceRules, number, &rule.from);
-            self.add(Field::DestinationRules, number, &rule.to);
+            add(Field::SourceRules, number, &rule.from);
+            add(Field::DestinationRules, number, &rule.to);
         }
         for (number, masquerade) in policy.masquerades().iter().enumerate() {
-            self.add(Field::Masquerades, number, &masquerade.from);
+            add(Field::Masquerades, number, &masquerade.from);
         }
         for (number, entry) in entries.iter().enumerate() {
-            self.add(Field::SourceForwards, number, &entry.forward.from);
+            add(Field::SourceForwards, number, &entry.forward.from);
             self.listen(number, entry);
+        }
+        for ((field, selected), members) in groups {
+            self.select(field, members, selected);
         }
     }
 
-    fn add(&mut self, field: Field, number: usize, selected: &AddressMatch) {
-        if !selected.restricted {
-            self.include(field, number, any(false));
-            self.include(field, number, any(true));
-        }
-        for &prefix in &selected.include {
-            self.include(field, number, prefix);
-        }
-        for prefix in &selected.exclude {
-            self.mentions(field, prefix.trunc()).excluded.push(number);
-        }
+    /// Whose `members` select the same addresses.
+    fn select(&mut self, field: Field, members: Vector, selected: &AddressMatch) {
+        let everything = [any(false), any(true)];
+        let included = if selected.restricted { selected.include.as_slice() } else { &everything };
+        self.mention(field, members, included, &selected.exclude);
     }
 
     /// Only here the family of an entry counts: a packet's addresses are of one family.
     fn listen(&mut self, number: usize, entry: &Entry<'_>) {
-        let addresses = &entry.forward.addresses;
-        if addresses.is_empty() {
-            self.include(Field::DestinationForwards, number, any(entry.v6));
+        let own = entry.forward.addresses.iter().filter(|address| address.is_ipv6() == entry.v6);
+        let mut included: Vec<IpNet> = own.copied().map(IpNet::from).collect();
+        if entry.forward.addresses.is_empty() {
+            included.push(any(entry.v6));
         }
-        for &address in addresses.iter().filter(|address| address.is_ipv6() == entry.v6) {
-            self.include(Field::DestinationForwards, number, IpNet::from(address));
-        }
+        self.mention(Field::DestinationForwards, Vector::of([number]), &included, &[]);
     }
 
-    fn include(&mut self, field: Field, number: usize, prefix: IpNet) {
-        self.mentions(field, prefix.trunc()).included.push(number);
-    }
-
-    fn mentions(&mut self, field: Field, prefix: IpNet) -> &mut Mentions {
-        &mut self.prefixes.entry(prefix).or_default()[field as usize]
+    fn mention(&mut self, field: Field, members: Vector, included: &[IpNet], excluded: &[IpNet]) {
+        let group = self.groups.len();
+        self.groups.push(members);
+        for (list, excluded) in [(included, false), (excluded, true)] {
+            for prefix in list {
+                self.prefixes.entry(prefix.trunc()).or_default().push(Mention { field, group, excluded });
+            }
+        }
     }
 
     /// The table of each family. Prefixes that say the same as the next wider one are left out.
@@ -108,7 +111,9 @@ impl Addresses {
             while around.last().is_some_and(|level| !level.prefix.contains(&prefix)) {
                 around.pop();
             }
-            let level = Level::inside(around.last(), prefix, mentions, vectors)?;
+            let mut level =
+                Level { prefix, fields: around.last().map(|wider| wider.fields.clone()).unwrap_or_default() };
+            level.take_in(mentions, &self.groups, vectors)?;
             if around.last().is_none_or(|wider| wider.class() != level.class()) {
                 tables.push(prefix, level.class());
             }
@@ -139,6 +144,8 @@ impl Tables {
 struct Sets {
     included: Vector,
     excluded: Vector,
+    /// Whether `result` is out of date.
+    changed: bool,
     /// The set that results; for masquerades its lowest number plus 1.
     result: u16,
 }
@@ -150,27 +157,29 @@ struct Level {
 }
 
 impl Level {
-    fn inside(
-        wider: Option<&Self>,
-        prefix: IpNet,
-        mentions: &[Mentions; FIELDS],
+    /// What is said of the prefix itself.
+    fn take_in(
+        &mut self,
+        mentions: &[Mention],
+        groups: &[Vector],
         vectors: &mut Vectors,
-    ) -> Result<Self, CompileError> {
-        let mut fields = wider.map(|level| level.fields.clone()).unwrap_or_default();
-        for (index, (sets, mentions)) in fields.iter_mut().zip(mentions).enumerate() {
-            if mentions.included.is_empty() && mentions.excluded.is_empty() {
-                continue;
-            }
-            mentions.included.iter().for_each(|&number| sets.included.insert(number));
-            mentions.excluded.iter().for_each(|&number| sets.excluded.insert(number));
+    ) -> Result<(), CompileError> {
+        for &Mention { field, group, excluded } in mentions {
+            let sets = &mut self.fields[field as usize];
+            let set = if excluded { &mut sets.excluded } else { &mut sets.included };
+            set.add(&groups[group]);
+            sets.changed = true;
+        }
+        for (field, sets) in self.fields.iter_mut().enumerate().filter(|(_, sets)| sets.changed) {
             let accepting = sets.included.without(&sets.excluded);
-            sets.result = if index == Field::Masquerades as usize {
+            sets.changed = false;
+            sets.result = if field == Field::Masquerades as usize {
                 accepting.first().map_or(0, |number| number as u16 + 1)
             } else {
                 vectors.index(&accepting)?
             };
         }
-        Ok(Self { prefix, fields })
+        Ok(())
     }
 
     fn class(&self) -> AddressClass {

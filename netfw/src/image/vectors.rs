@@ -12,6 +12,8 @@ pub(super) trait SetOperations {
     fn of(numbers: impl IntoIterator<Item = usize>) -> Self;
     /// Takes a number out.
     fn remove(&mut self, number: usize);
+    /// Puts in all of another set.
+    fn add(&mut self, other: &Self);
     /// What is in `self` and not in `other`.
     fn without(&self, other: &Self) -> Self;
     /// The lowest number in it.
@@ -31,6 +33,11 @@ impl SetOperations for Vector {
         if *word == 0 {
             self.summary &= !(1 << (number / 64));
         }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+        self.summary |= other.summary;
     }
 
     fn without(&self, other: &Self) -> Self {
@@ -99,6 +106,9 @@ mod tests {
             prop_assert_eq!(set.first(), a.first().copied());
             let rest = set.without(&Vector::of(b.iter().copied()));
             prop_assert_eq!(members(&rest), &a - &b);
+            let mut both = rest;
+            both.add(&Vector::of(b.iter().copied()));
+            prop_assert_eq!(members(&both), &a | &b);
             b.iter().for_each(|&number| set.remove(number));
             prop_assert_eq!(set, rest);
         }
