@@ -1,7 +1,41 @@
-//! The eBPF programs of netfw.
+//! The eBPF programs of netfw: thin entry points around the pipeline.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "names of sections and programs"))]
 
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        macros::{classifier, xdp},
+        programs::{TcContext, XdpContext},
+    };
+    use netfw_ebpf::kernel;
+
+    /// XDP on managed interfaces: finishes a packet or leaves it untouched.
+    #[xdp(frags)]
+    pub fn netfw_xdp(ctx: XdpContext) -> u32 {
+        kernel::xdp::run(&ctx)
+    }
+
+    /// TC ingress of managed interfaces.
+    #[classifier]
+    pub fn netfw_ingress(ctx: TcContext) -> i32 {
+        kernel::tc::run::<false>(&ctx)
+    }
+
+    /// TC egress of managed interfaces.
+    #[classifier]
+    pub fn netfw_egress(ctx: TcContext) -> i32 {
+        kernel::tc::run::<true>(&ctx)
+    }
+
+    /// Gives the programs all helpers.
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+/// Code that can panic must fail to load, not run on: the verifier refuses this loop.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
@@ -9,5 +43,4 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 }
 
 #[cfg(not(target_arch = "bpf"))]
-//! x
 fn main() {}

@@ -63,7 +63,13 @@ fn sum(frame: &Frame, at: usize, count: usize) -> Sum {
 
 /// Ethernet and IP header of a packet back to the sender, with `payload` bytes of `protocol` behind them.
 #[inline(always)]
-fn headers<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, from: F::Addr, protocol: u8, payload: u16) -> bool {
+fn headers<F: Family, C: Context>(
+    ctx: &C,
+    work: &mut Work<F>,
+    from: F::Addr,
+    protocol: u8,
+    payload: u16,
+) -> bool {
     let Some(view) = ctx.view::<14>(0) else { return false };
     let frame = &mut work.frame;
     for n in 0..3 {
@@ -160,12 +166,17 @@ fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Wo
     }
     let at = transport::<F>();
     let (kind, detail) = message(work);
-    let pseudo = from.sum() + work.tuple.source.sum() + Sum::of_value(u16::from(F::ICMP)) + Sum::of_value(payload);
+    let pseudo =
+        from.sum() + work.tuple.source.sum() + Sum::of_value(u16::from(F::ICMP)) + Sum::of_value(payload);
     let frame = &mut work.frame;
     put(frame, at, kind.to_be());
     put(frame, at + 1, 0);
     put_word(frame, at + 2, detail);
-    if F::V6 { quote::<24, 48, C>(ctx, frame, at + 4)? } else { quote::<14, 28, C>(ctx, frame, at + 4)? }
+    if F::V6 {
+        quote::<24, 48, C>(ctx, frame, at + 4)?
+    } else {
+        quote::<14, 28, C>(ctx, frame, at + 4)?
+    }
     let body = sum(frame, at, 4 + quoted);
     let checksum = if F::V6 { pseudo + body } else { body }.finish();
     put(frame, at + 1, checksum);
@@ -174,7 +185,11 @@ fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Wo
 
 /// Copies the packet's first bytes into the error.
 #[inline(always)]
-fn quote<const HALVES: usize, const BYTES: u32, C: Context>(ctx: &C, frame: &mut Frame, at: usize) -> Option<()> {
+fn quote<const HALVES: usize, const BYTES: u32, C: Context>(
+    ctx: &C,
+    frame: &mut Frame,
+    at: usize,
+) -> Option<()> {
     let view = ctx.view::<BYTES>(ETHERNET)?;
     for n in 0..HALVES {
         put(frame, at + n, view.half(2 * n as u32));
@@ -190,8 +205,8 @@ fn speaker<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> F
     if C::HOOK == Hook::Egress || kernel.local(destination) != 0 {
         return destination;
     }
-    let wide = kernel.interface(work.interface).map_or([0; 4], |interface| {
-        if F::V6 { interface.address6 } else { [interface.address4, 0, 0, 0] }
-    });
+    let wide = kernel
+        .interface(work.interface)
+        .map_or([0; 4], |interface| if F::V6 { interface.address6 } else { [interface.address4, 0, 0, 0] });
     F::Addr::narrow(wide)
 }

@@ -13,20 +13,19 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::{Context, Hook},
-    find, fragment, judge,
-    kernel::{Inserted, Kernel, Route, Table},
-    open, reclaim, rewrite, route,
+    find, fragment,
+    kernel::{Kernel, Route, Table},
+    open, rewrite, route,
     work::{self, Work},
 };
 
-/// Carries the packet on.
+/// Carries the packet on if it has a flow.
 #[inline(always)]
-pub fn packet<F: Family, C: Context, K: Kernel<F>>(
-    ctx: &mut C,
-    kernel: &K,
-    work: &mut Work<F>,
-    mut entry: K::Entry,
-) -> Step {
+pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
+    fragment::ports(kernel, work)?;
+    let Some(mut entry) = find::flow(kernel, work) else {
+        return Ok(());
+    };
     work.leaving = entry.leaving;
     if entry.generation != work.generation {
         readmit::<F, C, K>(kernel, work, &mut entry)?;
@@ -40,11 +39,12 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(
     touch(work, &mut entry);
     account(kernel, work, &entry);
     if work.table != Table::Proven && has_proved_itself(work, &entry) {
-        promote(kernel, work, &entry);
+        work.original = *entry;
+        kernel.promote(work);
     }
     fragment::remember(kernel, work);
     rewrite::packet(ctx, work, forwarded)?;
-    if forwarded { Err(Verdict::Forward) } else { Ok(()) }
+    Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 
 /// The policy has changed since the flow was admitted: judges it once as if it were new. A refused TCP peer gets a
@@ -55,8 +55,9 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
     work: &mut Work<F>,
     entry: &mut Flow<F::Addr>,
 ) -> Step {
+    work.original = *entry;
     let keep = kernel.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
-    if keep || judge::still_admitted(kernel, &work.tuple, entry) {
+    if keep || kernel.readmit(work) {
         entry.generation = work.generation;
         return Ok(());
     }
@@ -64,7 +65,11 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
         return Err(Verdict::Punt);
     }
     kernel.remove(work.table, &work.tuple);
-    if work.kind == work::TCP { work.answer(Reason::FlowCut, work::RESET) } else { work.drop(Reason::FlowCut) }
+    if work.kind == work::TCP {
+        work.answer(Reason::FlowCut, work::RESET)
+    } else {
+        work.drop(Reason::FlowCut)
+    }
 }
 
 /// Takes the cached way out, or looks it up again. XDP leaves that to TC, where the kernel ages and probes the
@@ -131,27 +136,4 @@ fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::
 fn has_proved_itself<F: Family>(work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
     let answers = work.kind != work::TCP || work.tcp_flags as u8 & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK;
     entry.flags & REPLY == 0 && work.peer_seen != 0 && answers
-}
-
-/// Moves both directions to the proven flows: insert there first, remove here after, so that a look-up always finds
-/// them. Without room the flow stays where it is and tries again with its next packet.
-#[inline(always)]
-fn promote<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) {
-    work.reply_key = entry.peer_key();
-    let Some(peer) = kernel.flow(work.table, &work.reply_key) else {
-        return;
-    };
-    work.original = *entry;
-    work.reply = *peer;
-    if work.reply.id != work.original.id || !reclaim::place(kernel, work, &work.tuple) {
-        return;
-    }
-    if kernel.insert(Table::Proven, &work.reply_key, &work.reply) != Inserted::Done {
-        return;
-    }
-    if kernel.insert(Table::Proven, &work.tuple, &work.original) != Inserted::Done {
-        kernel.remove(Table::Proven, &work.reply_key);
-        return;
-    }
-    find::forget(kernel, work.table, &work.tuple, &work.original);
 }

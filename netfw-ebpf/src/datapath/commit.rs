@@ -47,7 +47,8 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 /// Both entries, but for the source port.
 #[inline(always)]
 fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
-    let seen = if work.kind == work::TCP { Seen::default().tcp(work.tcp_flags as u8) } else { Seen(Seen::PACKET) };
+    let seen =
+        if work.kind == work::TCP { Seen::default().tcp(work.tcp_flags as u8) } else { Seen(Seen::PACKET) };
     let shared = work.flags & !(LOCAL | REPLY) | work.chain << CHAIN_SHIFT;
     work.original = Flow {
         id: u64::from(kernel.random()) << 32 | u64::from(kernel.random()),

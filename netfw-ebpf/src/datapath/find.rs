@@ -66,7 +66,8 @@ fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Ad
     }
     let (peer_seen, peer_idle) = peer(kernel, work.table, entry, work.now);
     let state = entry.state(peer_seen);
-    (reopens && state == State::Closed) || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
+    (reopens && state == State::Closed)
+        || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
 }
 
 /// What the other direction has seen, and for how long it has been silent.
@@ -110,7 +111,12 @@ pub fn expendable<F: Family, K: Kernel<F>>(kernel: &K, entry: &Flow<F::Addr>, no
 
 /// Removes both directions of a flow. The other one may belong to a later flow by now, which keeps it.
 #[inline(always)]
-pub fn forget<F: Family, K: Kernel<F>>(kernel: &K, table: Table, key: &Tuple<F::Addr>, entry: &Flow<F::Addr>) {
+pub fn forget<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    table: Table,
+    key: &Tuple<F::Addr>,
+    entry: &Flow<F::Addr>,
+) {
     let peer_key = entry.peer_key();
     if let Some(peer) = kernel.flow(table, &peer_key)
         && peer.id == entry.id

@@ -10,7 +10,7 @@ use netfw_common::{
 use super::{
     classify,
     kernel::Tables,
-    work::NONE,
+    work::{NONE, Work},
 };
 
 /// What is judged: the fields that rules can ask for.
@@ -30,6 +30,27 @@ pub struct Subject<A> {
     pub forward: u32,
     /// Whether a `[masquerade]` translates it.
     pub masqueraded: bool,
+}
+
+/// Judges the new flow that is planned in `work`; the rule that decides is left in [`Work::rule`].
+#[inline(always)]
+pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 {
+    let subject = Subject {
+        chain: work.chain,
+        interface: work.interface,
+        arriving: work.tuple,
+        leaving: work.leaving,
+        detail: work.detail,
+        forward: work.forward,
+        masqueraded: work.masquerade != NONE,
+    };
+    decide(tables, &subject, &mut work.rule)
+}
+
+/// Judges the live flow in [`Work::original`], found by [`Work::tuple`], again.
+#[inline(always)]
+pub fn live_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> bool {
+    still_admitted(tables, &work.tuple, &work.original)
 }
 
 /// A decision: the action, and in `rule` the number of the rule that made it or [`NONE`].
@@ -95,14 +116,21 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
 
 /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`.
 #[inline(always)]
-pub fn still_admitted<F: Family, T: Tables<F>>(tables: &T, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+pub fn still_admitted<F: Family, T: Tables<F>>(
+    tables: &T,
+    key: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> bool {
     let (arriving, leaving) =
         if flow.is_reply() { (flow.leaving.reversed(), key.reversed()) } else { (*key, flow.leaving) };
     let mut entry = NONE;
     if flow.forward != 0 {
         entry = forward(tables, &arriving);
         match tables.forward(entry) {
-            Some(found) if entry != NONE && found.id + 1 == flow.forward && listed(tables, found, &arriving, &leaving) => {}
+            Some(found)
+                if entry != NONE
+                    && found.id + 1 == flow.forward
+                    && listed(tables, found, &arriving, &leaving) => {}
             _ => return false,
         }
     }

@@ -15,6 +15,8 @@ use netfw_common::{
     tuple::Tuple,
 };
 
+use super::{judge, promote, work::Work};
+
 /// The policy image in force.
 pub trait Tables<F: Family> {
     /// Its head.
@@ -100,7 +102,7 @@ pub struct Way<A> {
 }
 
 /// Everything around the pipeline.
-pub trait Kernel<F: Family>: Tables<F> {
+pub trait Kernel<F: Family>: Tables<F> + Sized {
     /// A flow table entry that can be changed in place.
     type Entry: DerefMut<Target = Flow<F::Addr>>;
 
@@ -143,6 +145,24 @@ pub trait Kernel<F: Family>: Tables<F> {
     fn turn(&self, forward: u32) -> u32;
     /// The turn was taken.
     fn take_turn(&self, forward: u32);
+
+    /// [`judge::new_flow`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn judge(&self, work: &mut Work<F>) -> u32 {
+        judge::new_flow(self, work)
+    }
+
+    /// [`judge::live_flow`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn readmit(&self, work: &mut Work<F>) -> bool {
+        judge::live_flow(self, work)
+    }
+
+    /// [`promote::flow`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn promote(&self, work: &mut Work<F>) {
+        promote::flow(self, work);
+    }
 
     /// Adds to a counter of an interface.
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);

@@ -12,6 +12,7 @@ pub mod carry;
 pub mod classify;
 pub mod commit;
 pub mod context;
+pub mod count;
 pub mod find;
 pub mod fragment;
 pub mod judge;
@@ -20,19 +21,17 @@ pub mod link;
 pub mod open;
 pub mod parse;
 pub mod plan;
+pub mod promote;
 pub mod reclaim;
 pub mod related;
 pub mod rewrite;
 pub mod route;
+pub mod stages;
 pub mod work;
 
-use netfw_common::{counters::Count, family::Family};
+use netfw_common::family::Family;
 
-use self::{
-    context::{Context, Hook},
-    kernel::Kernel,
-    work::Work,
-};
+use self::{stages::Stages, work::Work};
 
 /// What becomes of a packet. Carries no payload: details lie in [`Work`], because a payload leaves registers
 /// undefined on some paths, which the verifier refuses.
@@ -54,59 +53,29 @@ pub enum Verdict {
     Answer,
 }
 
-/// What a stage returns: go on, or stop with a verdict.
+/// What a stage returns: go on with the next, or stop with a verdict.
 pub type Step = Result<(), Verdict>;
 
 /// Decides about one packet and changes it accordingly.
 ///
 /// `work` must have been filled by [`Work::begin`]; afterwards it tells the details of the verdict.
 #[inline(always)]
-pub fn run<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Verdict {
-    let verdict = match decide(ctx, kernel, work) {
+pub fn run<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Verdict {
+    let verdict = match decide(stages, work) {
         Ok(()) => Verdict::Accept,
         Err(verdict) => verdict,
     };
-    let verdict = if verdict == Verdict::Answer { answer::tell(ctx, kernel, work) } else { verdict };
-    count::<F, C, K>(kernel, work, verdict);
+    let verdict = if verdict == Verdict::Answer { stages.answer(work) } else { verdict };
+    stages.count(work, verdict);
     verdict
 }
 
 #[inline(always)]
-fn decide<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
-    parse::packet(ctx, work)?;
-    if C::HOOK != Hook::Egress {
-        parse::sanity(work)?;
-    }
+fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
+    stages.parse(work)?;
     if work.kind == work::ICMP_ERROR {
-        return related::carry(ctx, kernel, work);
+        return stages.related(work);
     }
-    fragment::ports(kernel, work)?;
-    match find::flow(kernel, work) {
-        Some(entry) => carry::packet(ctx, kernel, work, entry),
-        None => open::flow(ctx, kernel, work),
-    }
-}
-
-/// Every packet that arrives for us is counted exactly once, by the hook that finishes it.
-#[inline(always)]
-fn count<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>, verdict: Verdict) {
-    if matches!(verdict, Verdict::Pass | Verdict::Punt) {
-        return;
-    }
-    let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };
-    if let Some(rule) = kernel.rule(work.rule).filter(|_| work.rule != work::NONE) {
-        kernel.count_rule(rule.counter, size);
-    }
-    let dropped = matches!(verdict, Verdict::Drop | Verdict::Answer);
-    if dropped {
-        kernel.count_drop(work.reason, size);
-    }
-    if C::HOOK == Hook::Egress {
-        return;
-    }
-    kernel.count_interface(work.interface, |count| match verdict {
-        Verdict::Forward => &mut count.forwarded,
-        Verdict::Accept => &mut count.accepted,
-        _ => &mut count.dropped,
-    }, size);
+    stages.carry(work)?;
+    stages.open(work)
 }

@@ -12,7 +12,6 @@ use super::{
     Step, Verdict, commit,
     context::{Context, Hook},
     fragment,
-    judge::{self, Subject},
     kernel::Kernel,
     link, plan, rewrite, route,
     work::{self, NONE, Work},
@@ -33,6 +32,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     let forwarded = C::HOOK != Hook::Egress && work.flags & LOCAL == 0;
     if forwarded {
         forwardable(work)?;
+        work.resolve = 1;
     }
     if C::HOOK == Hook::Xdp && !(forwarded && kernel.can_transmit(work.way.hop.ifindex)) {
         return Err(Verdict::Punt);
@@ -44,7 +44,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     fragment::remember(kernel, work);
     account(kernel, work);
     rewrite::packet(ctx, work, forwarded)?;
-    if forwarded { Err(Verdict::Forward) } else { Ok(()) }
+    Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 
 /// Plans for what arrives.
@@ -79,16 +79,7 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 
 #[inline(always)]
 fn admitted<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    let subject = Subject {
-        chain: work.chain,
-        interface: work.interface,
-        arriving: work.tuple,
-        leaving: work.leaving,
-        detail: work.detail,
-        forward: work.forward,
-        masqueraded: work.masquerade != NONE,
-    };
-    let action = judge::decide(kernel, &subject, &mut work.rule);
+    let action = kernel.judge(work);
     if action == ACCEPT {
         return Ok(());
     }

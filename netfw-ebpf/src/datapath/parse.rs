@@ -21,9 +21,15 @@ const ROUTING: u32 = 43;
 const FRAGMENT: u32 = 44;
 const DESTINATION_OPTIONS: u32 = 60;
 
-/// Fills in everything that the bytes say.
+/// Fills in everything that the bytes say, and refuses what cannot be true.
 #[inline(always)]
 pub fn packet<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
+    read(ctx, work)?;
+    if C::HOOK == Hook::Egress { Ok(()) } else { sanity(work) }
+}
+
+#[inline(always)]
+fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     work.fragment = work::WHOLE;
     work.options = 0;
     work.kind = work::OTHER;
@@ -31,7 +37,11 @@ pub fn packet<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     work.tcp_flags = 0;
     work.tuple.source_port = 0;
     work.tuple.destination_port = 0;
-    if F::V6 { ipv6(ctx, work)? } else { ipv4(ctx, work)? }
+    if F::V6 {
+        ipv6(ctx, work)?
+    } else {
+        ipv4(ctx, work)?
+    }
     let header = work.transport - ETHERNET;
     let transport = if work.headless() { 0 } else { transport(ctx, work)? };
     sizes(work, header + transport);
@@ -284,7 +294,7 @@ fn is_error<F: Family>(kind: u8) -> bool {
 
 /// Refuses packets that nobody can have sent to us (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7, RFC 4291 §2.7).
 #[inline(always)]
-pub fn sanity<F: Family>(work: &mut Work<F>) -> Step {
+fn sanity<F: Family>(work: &mut Work<F>) -> Step {
     let land = work.tuple.source == work.tuple.destination;
     if land || !work.tuple.source.can_send() {
         return work.drop(Reason::Martian);
@@ -294,4 +304,3 @@ pub fn sanity<F: Family>(work: &mut Work<F>) -> Step {
     }
     Ok(())
 }
-

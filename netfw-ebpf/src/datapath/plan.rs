@@ -58,7 +58,12 @@ fn scramble(word: u32) -> u32 {
 
 /// Plans the source of a forwarded flow; `out` is the slot of the interface by which it leaves.
 #[inline(always)]
-pub fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32, same_interface: bool) -> Step {
+pub fn source<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    work: &mut Work<F>,
+    out: u32,
+    same_interface: bool,
+) -> Step {
     let flag = if work.forward != NONE {
         let mode = kernel.forward(work.forward).map_or(SOURCE_NAT_AUTO, |forward| forward.source_nat);
         let hides = mode == SOURCE_NAT_ALWAYS || (mode == SOURCE_NAT_AUTO && same_interface);

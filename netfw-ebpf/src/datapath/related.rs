@@ -74,7 +74,7 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
         return work.drop(Reason::NotWritable);
     }
     rewrite::packet(ctx, work, forwarded)?;
-    if forwarded { Err(Verdict::Forward) } else { Ok(()) }
+    Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 
 /// What the master's own stack says about packets without a flow goes out; the rest is nobody's business here.
@@ -129,7 +129,12 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
 /// Turns the quoted packet (which left as `left`) into what its sender knows ([`Work::reply_key`]), and mends the
 /// checksum of the error, which covers it.
 #[inline(always)]
-fn translate<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quote, left: &Tuple<F::Addr>) -> bool {
+fn translate<F: Family, C: Context>(
+    ctx: &mut C,
+    work: &Work<F>,
+    quote: &Quote,
+    left: &Tuple<F::Addr>,
+) -> bool {
     let inner = &work.reply_key;
     let addresses = inner.address_sum() - left.address_sum();
     let ports = inner.port_sum() - left.port_sum();
@@ -181,4 +186,3 @@ fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quote, inner: &Tupl
     let tcp_or_udp = inner.protocol == u32::from(wire::TCP) || inner.protocol == u32::from(wire::UDP);
     !tcp_or_udp || ctx.store(quote.transport, &ports)
 }
-

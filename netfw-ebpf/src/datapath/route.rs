@@ -39,7 +39,8 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     }
     let slot = kernel.slot_of(work.way.hop.ifindex);
     let flags = kernel.interface(slot).map_or(0, |interface| interface.flags);
-    let agrees = work.way.hop.ifindex == work.ifindex || (slot != 0 && flags & work.interface_flags & EXTERNAL != 0);
+    let agrees =
+        work.way.hop.ifindex == work.ifindex || (slot != 0 && flags & work.interface_flags & EXTERNAL != 0);
     if agrees || mode == SPOOF_LOOSE { Ok(()) } else { work.drop(Reason::Spoofed) }
 }
 

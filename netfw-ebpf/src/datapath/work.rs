@@ -68,6 +68,8 @@ pub struct Work<F: Family> {
     /// A new entry for the answering direction.
     pub reply: Flow<F::Addr>,
 
+    /// Slot of the policy image that held when the packet came.
+    pub slot: u32,
     /// When the packet came.
     pub now: Tick,
     /// Arriving (ingress) or leaving (egress) interface, kernel index.

@@ -1,0 +1,71 @@
+//! The stages as the verifier sees them: in the kernel each is a global BPF function, checked once and by itself. In one
+//! piece the pipeline has so many paths that the verifier gives up after a million instructions, and its stack
+//! exceeds the 512 bytes that a chain of calls may use.
+
+use netfw_common::family::Family;
+
+use super::{
+    Step, Verdict, answer, carry, context::Context, count, kernel::Kernel, open, parse, related, work::Work,
+};
+
+/// The stages of the pipeline, in the order of [`super::run`].
+pub trait Stages<F: Family> {
+    /// Reads the packet.
+    fn parse(&mut self, work: &mut Work<F>) -> Step;
+    /// Carries an ICMP error with the flow that it quotes. XDP leaves that to TC.
+    #[inline(always)]
+    fn related(&mut self, _work: &mut Work<F>) -> Step {
+        Err(Verdict::Punt)
+    }
+    /// Carries a packet with its flow; goes on where there is none.
+    fn carry(&mut self, work: &mut Work<F>) -> Step;
+    /// Opens a flow, or refuses it.
+    fn open(&mut self, work: &mut Work<F>) -> Step;
+    /// Tells the sender. XDP leaves that to TC.
+    #[inline(always)]
+    fn answer(&mut self, _work: &mut Work<F>) -> Verdict {
+        Verdict::Punt
+    }
+    /// Counts.
+    fn count(&mut self, work: &mut Work<F>, verdict: Verdict);
+}
+
+/// The stages called directly, over any context and surroundings.
+pub struct Direct<'a, C, K> {
+    /// The packet.
+    pub ctx: &'a mut C,
+    /// What surrounds it.
+    pub kernel: &'a K,
+}
+
+impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
+    #[inline(always)]
+    fn parse(&mut self, work: &mut Work<F>) -> Step {
+        parse::packet(self.ctx, work)
+    }
+
+    #[inline(always)]
+    fn related(&mut self, work: &mut Work<F>) -> Step {
+        related::carry(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn carry(&mut self, work: &mut Work<F>) -> Step {
+        carry::packet(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn open(&mut self, work: &mut Work<F>) -> Step {
+        open::flow(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, work: &mut Work<F>) -> Verdict {
+        answer::tell(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn count(&mut self, work: &mut Work<F>, verdict: Verdict) {
+        count::packet::<F, C, K>(self.kernel, work, verdict);
+    }
+}

@@ -1,0 +1,395 @@
+//! [`Kernel`] over BPF maps and helpers.
+
+use core::{
+    ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr,
+};
+
+use aya_ebpf::{
+    bindings::{
+        bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+    },
+    btf_maps::lpm_trie::Key,
+    helpers::generated::{
+        bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
+        bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+    },
+};
+use netfw_common::{
+    counters::{Count, InterfaceCount, TranslationCount},
+    family::Address,
+    flow::{Flow, Hop},
+    image::{
+        Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, Service,
+        Target, Vector,
+    },
+    interface::{Interface, XDP_TRANSMIT},
+    reason::Reason,
+    tick::Tick,
+    tuple::Tuple,
+    wire,
+};
+
+use super::{
+    maps::{self, FlowMap, FragmentKey, Maps},
+    stages::Parts,
+};
+use crate::datapath::{
+    kernel::{Inserted, Kernel, Query, Route, Table, Tables, Way},
+    work::Work,
+};
+
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+const BPF_F_CURRENT_NETNS: u64 = u64::MAX;
+
+/// The tables as one packet sees them: bound to the image that held when it came.
+#[derive(Clone, Copy)]
+pub struct Live {
+    /// The hook's context.
+    ctx: *mut c_void,
+    /// Slot of the image.
+    slot: u32,
+}
+
+impl Live {
+    /// Reads, once, which image holds.
+    #[inline(always)]
+    pub fn new(ctx: *mut c_void) -> Option<Self> {
+        let active = Active(*maps::ACTIVE.get(0)?);
+        // SAFETY: a helper without arguments.
+        let slot = active.slot(|| unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000);
+        Some(Self { ctx, slot })
+    }
+
+    /// The same tables again, in another function: bound to the image that was read at first.
+    #[inline(always)]
+    pub fn resume(ctx: *mut c_void, slot: u32) -> Self {
+        Self { ctx, slot }
+    }
+
+    /// Slot of the image.
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+impl<F: Maps> Tables<F> for Live {
+    #[inline(always)]
+    fn policy(&self) -> Option<&Policy> {
+        maps::POLICIES.get(self.slot)
+    }
+
+    #[inline(always)]
+    fn address(&self, address: F::Addr) -> AddressClass {
+        let key = Key::new(8 * size_of::<F::Addr>() as u32, address);
+        F::addresses().get(self.slot).and_then(|inner| inner.get(&key)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u32) -> Service {
+        maps::SERVICES.get(self.slot * SERVICES + index).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn vector(&self, index: u32) -> Option<&Vector> {
+        maps::VECTORS.get(self.slot)?.get(index)
+    }
+
+    #[inline(always)]
+    fn rule(&self, number: u32) -> Option<&Rule> {
+        if number < MAX_RULES { maps::RULES.get(self.slot * MAX_RULES + number) } else { None }
+    }
+
+    #[inline(always)]
+    fn forward(&self, number: u32) -> Option<&Forward> {
+        if number < MAX_FORWARDS { maps::FORWARDS.get(self.slot * MAX_FORWARDS + number) } else { None }
+    }
+
+    #[inline(always)]
+    fn target(&self, number: u32) -> Option<&Target> {
+        if number < MAX_TARGETS { maps::TARGETS.get(self.slot * MAX_TARGETS + number) } else { None }
+    }
+}
+
+/// `struct bpf_fib_lookup` of the UAPI, laid out here because aya 0.14's binding names its unions by number.
+#[repr(C)]
+struct FibParams {
+    family: u8,
+    l4_protocol: u8,
+    sport: u16,
+    dport: u16,
+    /// In: length to check; out: MTU of the route.
+    length_or_mtu: u16,
+    ifindex: u32,
+    /// IPv4: TOS; IPv6: flow information; out: metric.
+    tos_or_metric: u32,
+    source: [u32; 4],
+    /// Out: the next hop.
+    destination: [u32; 4],
+    vlan: u32,
+    source_mac: [u16; 3],
+    destination_mac: [u16; 3],
+}
+
+const _: () = assert!(size_of::<FibParams>() == 64);
+
+const FIB_SUCCESS: i64 = 0;
+const FIB_NO_NEIGHBOUR: i64 = 7;
+const FIB_FRAGMENTATION_NEEDED: i64 = 8;
+
+impl FibParams {
+    #[inline(always)]
+    fn new<F: Maps>(query: &Query<F::Addr>) -> Self {
+        Self {
+            family: F::AF,
+            l4_protocol: 0,
+            sport: 0,
+            dport: 0,
+            length_or_mtu: query.length as u16,
+            ifindex: query.ifindex,
+            tos_or_metric: if F::V6 { 0 } else { query.tos },
+            source: query.source.widen(),
+            destination: query.destination.widen(),
+            vlan: 0,
+            source_mac: [0; 3],
+            destination_mac: [0; 3],
+        }
+    }
+
+    #[inline(always)]
+    fn hop(&self) -> Hop {
+        let word = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+        let (to, from) = (&self.destination_mac, &self.source_mac);
+        Hop {
+            ifindex: self.ifindex,
+            expires: 0,
+            mtu: u32::from(self.length_or_mtu),
+            macs: [word(to[0], to[1]), word(to[2], from[0]), word(from[1], from[2])],
+        }
+    }
+}
+
+impl<F: Maps + Parts> Kernel<F> for Live {
+    type Entry = &'static mut Flow<F::Addr>;
+
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        // SAFETY: a helper without arguments.
+        Tick::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn interface(&self, slot: u32) -> Option<&Interface> {
+        maps::INTERFACES.get(slot)
+    }
+
+    #[inline(always)]
+    fn slot_of(&self, ifindex: u32) -> u32 {
+        maps::IFINDEXES.get(ifindex).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn local(&self, address: F::Addr) -> u32 {
+        // SAFETY: the value is one aligned word.
+        unsafe { F::locals().get(&address) }.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
+        let mut params = FibParams::new::<F>(query);
+        // SAFETY: the context is the hook's own, and the parameters are 64 bytes long as announced.
+        let result = unsafe { bpf_fib_lookup(self.ctx, ptr::from_mut(&mut params).cast(), 64, 0) };
+        way.hop = params.hop();
+        // An IPv4 route may lead through an IPv6 neighbour; then the kernel finds the way itself.
+        way.gateway =
+            if params.family == F::AF { F::Addr::narrow(params.destination) } else { F::Addr::default() };
+        match result {
+            FIB_SUCCESS if params.vlan == 0 => Route::Found,
+            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Route::NoNeighbour,
+            FIB_FRAGMENTATION_NEEDED => Route::TooBig,
+            _ => Route::None,
+        }
+    }
+
+    #[inline(always)]
+    fn can_transmit(&self, ifindex: u32) -> bool {
+        let slot = <Self as Kernel<F>>::slot_of(self, ifindex);
+        let interface = <Self as Kernel<F>>::interface(self, slot);
+        slot != 0 && interface.is_some_and(|interface| interface.flags & XDP_TRANSMIT != 0)
+    }
+
+    #[inline(always)]
+    fn socket(&self, tuple: &Tuple<F::Addr>) -> bool {
+        let mut key = bpf_sock_tuple { __bindgen_anon_1: unsafe { core::mem::zeroed() } };
+        let (sport, dport) = (tuple.source_port.to_be(), tuple.destination_port.to_be());
+        let (source, destination) = (tuple.source.widen(), tuple.destination.widen());
+        let length = if F::V6 {
+            key.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                saddr: source,
+                daddr: destination,
+                sport,
+                dport,
+            };
+            size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
+        } else {
+            key.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: source[0],
+                daddr: destination[0],
+                sport,
+                dport,
+            };
+            size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
+        } as u32;
+        // SAFETY: context and tuple are valid, the socket is released at once on the only path that has one.
+        unsafe {
+            let socket = if tuple.protocol == u32::from(wire::TCP) {
+                bpf_skc_lookup_tcp(self.ctx, &mut key, length, BPF_F_CURRENT_NETNS, 0)
+            } else {
+                bpf_sk_lookup_udp(self.ctx, &mut key, length, BPF_F_CURRENT_NETNS, 0)
+            };
+            if socket.is_null() {
+                return false;
+            }
+            bpf_sk_release(socket.cast());
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry> {
+        let entry = match F::flows(table) {
+            FlowMap::Hash(map) => map.get_ptr_mut(key),
+            FlowMap::Lru(map) => map.get_ptr_mut(key),
+        }?;
+        // SAFETY: see the module's documentation.
+        Some(unsafe { &mut *entry })
+    }
+
+    #[inline(always)]
+    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
+        let result = match F::flows(table) {
+            FlowMap::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
+            FlowMap::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
+        };
+        match result {
+            Ok(()) => Inserted::Done,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
+        // Somebody else may have removed it: as good.
+        let _ = match F::flows(table) {
+            FlowMap::Hash(map) => map.remove(key),
+            FlowMap::Lru(map) => map.remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn next_place(&self) -> u32 {
+        let Some(hand) = maps::HANDS.get_ptr_mut(F::HAND) else { return 0 };
+        // SAFETY: an aligned word of a map, counted up atomically. Not relaxed: LLVM 22 loses the result of a relaxed
+        // fetch-and-add on this target.
+        let turn = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(hand, 1) };
+        turn.checked_rem(u64::from(maps::PLACE_COUNT.load())).unwrap_or(0) as u32
+    }
+
+    #[inline(always)]
+    fn place(&self, place: u32) -> Option<Tuple<F::Addr>> {
+        F::places().get(place).copied().filter(|key| key.protocol != 0)
+    }
+
+    #[inline(always)]
+    fn take_place(&self, place: u32, key: &Tuple<F::Addr>) {
+        if let Some(slot) = F::places().get_ptr_mut(place) {
+            // SAFETY: see the module's documentation.
+            unsafe { *slot = *key };
+        }
+    }
+
+    #[inline(always)]
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+        let key = FragmentKey { tuple: *key, identification };
+        // Without room the later fragments are dropped with their own reason.
+        let _ = F::fragments().insert(&key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+        let key = FragmentKey { tuple: *key, identification };
+        // SAFETY: the value is one aligned word.
+        unsafe { F::fragments().get(&key) }.copied()
+    }
+
+    #[inline(always)]
+    fn turn(&self, forward: u32) -> u32 {
+        maps::ROUND_ROBIN.get(forward).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, forward: u32) {
+        if let Some(turn) = maps::ROUND_ROBIN.get_ptr_mut(forward) {
+            // SAFETY: see the module's documentation; a lost update sends two flows to the same target.
+            unsafe { *turn = (*turn).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn judge(&self, work: &mut Work<F>) -> u32 {
+        F::judge(work)
+    }
+
+    #[inline(always)]
+    fn readmit(&self, work: &mut Work<F>) -> bool {
+        F::readmit(work) != 0
+    }
+
+    #[inline(always)]
+    fn promote(&self, work: &mut Work<F>) {
+        F::promote(work);
+    }
+
+    #[inline(always)]
+    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {
+        if let Some(count) = maps::INTERFACE_COUNTS.get_ptr_mut(slot) {
+            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+            which(unsafe { &mut *count }).add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, reason: Reason, size: Count) {
+        if let Some(count) = maps::DROPS.get_ptr_mut(reason as u32) {
+            // SAFETY: as above.
+            unsafe { &mut *count }.add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, counter: u32, size: Count) {
+        if let Some(count) = maps::RULE_COUNTS.get_ptr_mut(counter) {
+            // SAFETY: as above.
+            unsafe { &mut *count }.add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount)) {
+        if let Some(count) = maps::TRANSLATION_COUNTS.get_ptr_mut(counter) {
+            // SAFETY: as above.
+            change(unsafe { &mut *count });
+        }
+    }
+}

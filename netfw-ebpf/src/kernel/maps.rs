@@ -1,0 +1,199 @@
+//! The maps. Sizes that depend on the capacity are set by the loader.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array as InnerArray, ArrayOfMaps, LpmTrie},
+    macros::{btf_map, map},
+    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
+};
+use netfw_common::{
+    counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
+    family::{Addr4, Addr6, Family, Ipv4, Ipv6},
+    flow::Flow,
+    image::{
+        AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES as SERVICE_COUNT,
+        SLOTS, Service, Target, Vector,
+    },
+    interface::{Interface, MAX_IFINDEX, MAX_INTERFACES},
+    reason::MAX_REASONS,
+    tuple::Tuple,
+};
+
+use crate::datapath::{kernel::Table, work::Work};
+
+const BPF_F_NO_PREALLOC: u32 = 1;
+/// Inner arrays of an array of maps may differ in size (Linux 5.10).
+const BPF_F_INNER_MAP: usize = 0x1000;
+/// Placeholder for sizes that the loader sets.
+const LATER: u32 = 4096;
+
+/// Places in each of the rings `PLACES4` and `PLACES6`.
+#[unsafe(no_mangle)]
+pub static PLACE_COUNT: Global<u32> = Global::new(1);
+
+/// Which image holds ([`netfw_common::image::Active`]).
+#[map]
+pub static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+pub static POLICIES: Array<Policy> = Array::with_max_entries(SLOTS, 0);
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(SLOTS * SERVICE_COUNT, 0);
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(SLOTS * MAX_RULES, 0);
+#[map]
+pub static FORWARDS: Array<Forward> = Array::with_max_entries(SLOTS * MAX_FORWARDS, 0);
+#[map]
+pub static TARGETS: Array<Target> = Array::with_max_entries(SLOTS * MAX_TARGETS, 0);
+
+/// Inner tries of `ADDRESSES4` and `ADDRESSES6`.
+pub type Addresses<A> = LpmTrie<A, AddressClass, 1>;
+#[btf_map]
+pub static ADDRESSES4: ArrayOfMaps<Addresses<Addr4>, { SLOTS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+pub static ADDRESSES6: ArrayOfMaps<Addresses<Addr6>, { SLOTS as usize }> = ArrayOfMaps::new();
+/// Inner arrays of `VECTORS`.
+pub type Vectors = InnerArray<Vector, 1, BPF_F_INNER_MAP>;
+#[btf_map]
+pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
+
+/// Slot of each managed interface, by kernel index.
+#[map]
+pub static IFINDEXES: Array<u32> = Array::with_max_entries(MAX_IFINDEX, 0);
+#[map]
+pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, 0);
+#[map]
+pub static LOCALS4: HashMap<Addr4, u32> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+#[map]
+pub static LOCALS6: HashMap<Addr6, u32> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+/// Where XDP can send.
+#[map]
+pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES as u32, 0);
+
+type Flows<A> = HashMap<Tuple<A>, Flow<A>>;
+type Unproven<A> = LruHashMap<Tuple<A>, Flow<A>>;
+#[map]
+pub static PROVEN4: Flows<Addr4> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+#[map]
+pub static PROVEN6: Flows<Addr6> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+#[map]
+pub static OUTSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
+#[map]
+pub static OUTSIDE6: Unproven<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+#[map]
+pub static INSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
+#[map]
+pub static INSIDE6: Unproven<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+#[map]
+pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
+#[map]
+pub static PLACES6: Array<Tuple<Addr6>> = Array::with_max_entries(LATER, 0);
+/// Hands over `PLACES4` and `PLACES6`.
+#[map]
+pub static HANDS: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Key of `FRAGMENTS4` and `FRAGMENTS6`: the tuple without ports, and the identification.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FragmentKey<A> {
+    /// Addresses and protocol.
+    pub tuple: Tuple<A>,
+    /// Identification of the fragmented packet.
+    pub identification: u32,
+}
+#[map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+#[map]
+pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+/// Flows opened by each port-forward, by its stable id: whose turn it is.
+#[map]
+pub static ROUND_ROBIN: Array<u32> = Array::with_max_entries(MAX_COUNTERS, 0);
+
+#[map]
+pub static INTERFACE_COUNTS: PerCpuArray<InterfaceCount> =
+    PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
+#[map]
+pub static RULE_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+#[map]
+pub static TRANSLATION_COUNTS: PerCpuArray<TranslationCount> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+#[map]
+pub static DROPS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
+
+#[map]
+pub static SCRATCH4: PerCpuArray<Work<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static SCRATCH6: PerCpuArray<Work<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// A flow table: the hash and the LRU have different types but the same use.
+pub enum FlowMap<A: 'static> {
+    /// Proven flows.
+    Hash(&'static Flows<A>),
+    /// Unproven flows.
+    Lru(&'static Unproven<A>),
+}
+
+/// The maps of a family.
+pub trait Maps: Family {
+    /// Index into `HANDS`.
+    const HAND: u32;
+    /// `AF_INET` or `AF_INET6`.
+    const AF: u8;
+    /// Address classes by slot.
+    fn addresses() -> &'static ArrayOfMaps<Addresses<Self::Addr>, { SLOTS as usize }>;
+    /// Local addresses.
+    fn locals() -> &'static HashMap<Self::Addr, u32>;
+    /// A part of the flow table.
+    fn flows(table: Table) -> FlowMap<Self::Addr>;
+    /// The ring.
+    fn places() -> &'static Array<Tuple<Self::Addr>>;
+    /// Ports of fragmented packets.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]>;
+    /// This core's work space.
+    fn scratch() -> &'static PerCpuArray<Work<Self>>;
+}
+
+macro_rules! maps {
+    ($family:ident, $hand:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
+     $inside:ident, $places:ident, $fragments:ident, $scratch:ident) => {
+        impl Maps for $family {
+            const HAND: u32 = $hand;
+            const AF: u8 = $af;
+
+            #[inline(always)]
+            fn addresses() -> &'static ArrayOfMaps<Addresses<Self::Addr>, { SLOTS as usize }> {
+                &$addresses
+            }
+
+            #[inline(always)]
+            fn locals() -> &'static HashMap<Self::Addr, u32> {
+                &$locals
+            }
+
+            #[inline(always)]
+            fn flows(table: Table) -> FlowMap<Self::Addr> {
+                match table {
+                    Table::Proven => FlowMap::Hash(&$proven),
+                    Table::Outside => FlowMap::Lru(&$outside),
+                    Table::Inside => FlowMap::Lru(&$inside),
+                }
+            }
+
+            #[inline(always)]
+            fn places() -> &'static Array<Tuple<Self::Addr>> {
+                &$places
+            }
+
+            #[inline(always)]
+            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]> {
+                &$fragments
+            }
+
+            #[inline(always)]
+            fn scratch() -> &'static PerCpuArray<Work<Self>> {
+                &$scratch
+            }
+        }
+    };
+}
+
+maps!(Ipv4, 0, 2, ADDRESSES4, LOCALS4, PROVEN4, OUTSIDE4, INSIDE4, PLACES4, FRAGMENTS4, SCRATCH4);
+maps!(Ipv6, 1, 10, ADDRESSES6, LOCALS6, PROVEN6, OUTSIDE6, INSIDE6, PLACES6, FRAGMENTS6, SCRATCH6);

@@ -1,0 +1,180 @@
+//! The stages as global BPF functions, one a stage, hook and family.
+//!
+//! A global function takes pointers that the verifier knows by their BTF types, and a number back; it is verified for
+//! whatever arguments, so the callers' paths don't multiply.
+
+use core::ptr;
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use netfw_common::family::{Ipv4, Ipv6};
+
+use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
+use crate::datapath::{
+    Step, Verdict, judge, promote,
+    stages::{Direct, Stages},
+    work::Work,
+};
+
+const GO_ON: u32 = u32::MAX;
+
+#[inline(always)]
+fn encode(step: Step) -> u32 {
+    match step {
+        Ok(()) => GO_ON,
+        Err(verdict) => verdict as u32,
+    }
+}
+
+#[inline(always)]
+fn decode(code: u32) -> Step {
+    if code == GO_ON { Ok(()) } else { Err(verdict(code)) }
+}
+
+#[inline(always)]
+fn verdict(code: u32) -> Verdict {
+    const ALL: [Verdict; 6] =
+        [Verdict::Pass, Verdict::Punt, Verdict::Accept, Verdict::Forward, Verdict::Drop, Verdict::Answer];
+    let mut found = Verdict::Drop;
+    for candidate in ALL {
+        if candidate as u32 == code {
+            found = candidate;
+        }
+    }
+    found
+}
+
+macro_rules! stage {
+    ($name:ident, $raw:ty, $context:ident, $family:ty, |$stages:ident, $work:ident| $body:expr) => {
+        /// A stage.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(ctx: *mut $raw, work: *mut Work<$family>) -> u32 {
+            // SAFETY: the verifier has checked that the pointer is null or leads to a whole `Work`.
+            let Some($work) = (unsafe { work.as_mut() }) else { return Verdict::Pass as u32 };
+            let live = Live::resume(ctx.cast(), $work.slot);
+            let mut packet = $context::new(ctx);
+            let mut $stages = Direct { ctx: &mut packet, kernel: &live };
+            $body
+        }
+    };
+}
+
+macro_rules! part {
+    ($name:ident, $family:ty, |$live:ident, $work:ident| $body:expr) => {
+        /// A part of a stage that needs no packet.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(work: *mut Work<$family>) -> u32 {
+            // SAFETY: the verifier has checked that the pointer is null or leads to a whole `Work`.
+            let Some($work) = (unsafe { work.as_mut() }) else { return 0 };
+            let $live = Live::resume(ptr::null_mut(), $work.slot);
+            $body
+        }
+    };
+}
+
+/// The parts of a family.
+pub trait Parts: Maps {
+    /// [`judge::new_flow`].
+    fn judge(work: &mut Work<Self>) -> u32;
+    /// [`judge::live_flow`].
+    fn readmit(work: &mut Work<Self>) -> u32;
+    /// [`promote::flow`].
+    fn promote(work: &mut Work<Self>);
+}
+
+macro_rules! parts {
+    ($family:ident, $judge:ident, $readmit:ident, $promote:ident) => {
+        part!($judge, $family, |live, work| judge::new_flow(&live, work));
+        part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
+        part!($promote, $family, |live, work| {
+            promote::flow(&live, work);
+            0
+        });
+
+        impl Parts for $family {
+            #[inline(always)]
+            fn judge(work: &mut Work<Self>) -> u32 {
+                $judge(work)
+            }
+
+            #[inline(always)]
+            fn readmit(work: &mut Work<Self>) -> u32 {
+                $readmit(work)
+            }
+
+            #[inline(always)]
+            fn promote(work: &mut Work<Self>) {
+                $promote(work);
+            }
+        }
+    };
+}
+
+parts!(Ipv4, judge4, readmit4, promote4);
+parts!(Ipv6, judge6, readmit6, promote6);
+
+macro_rules! stages {
+    ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
+     $parse:ident, $carry:ident, $open:ident $(, $related:ident, $answer:ident)?) => {
+        stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
+        stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
+        stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
+        $(
+            stage!($related, $raw, $context, $family, |stages, work| encode(stages.related(work)));
+            stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
+        )?
+
+        impl Stages<$family> for $pipeline {
+            #[inline(always)]
+            fn parse(&mut self, work: &mut Work<$family>) -> Step {
+                decode($parse(self.0, work))
+            }
+
+            #[inline(always)]
+            fn carry(&mut self, work: &mut Work<$family>) -> Step {
+                decode($carry(self.0, work))
+            }
+
+            #[inline(always)]
+            fn open(&mut self, work: &mut Work<$family>) -> Step {
+                decode($open(self.0, work))
+            }
+
+            $(
+                #[inline(always)]
+                fn related(&mut self, work: &mut Work<$family>) -> Step {
+                    decode($related(self.0, work))
+                }
+
+                #[inline(always)]
+                fn answer(&mut self, work: &mut Work<$family>) -> Verdict {
+                    verdict($answer(self.0, work))
+                }
+            )?
+
+            #[inline(always)]
+            fn count(&mut self, work: &mut Work<$family>, verdict: Verdict) {
+                let live = Live::resume(self.0.cast(), work.slot);
+                Direct { ctx: &mut $context::new(self.0), kernel: &live }.count(work, verdict);
+            }
+        }
+    };
+}
+
+/// The pipeline at XDP.
+pub struct XdpStages(pub *mut xdp_md);
+/// The pipeline at TC ingress.
+pub struct IngressStages(pub *mut __sk_buff);
+/// The pipeline at TC egress.
+pub struct EgressStages(pub *mut __sk_buff);
+
+type Ingress = Tc<false>;
+type Egress = Tc<true>;
+
+stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_open4);
+stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_open6);
+stages!(IngressStages, __sk_buff, Ingress, Ipv4, in_parse4, in_carry4, in_open4, in_related4, in_answer4);
+stages!(IngressStages, __sk_buff, Ingress, Ipv6, in_parse6, in_carry6, in_open6, in_related6, in_answer6);
+stages!(EgressStages, __sk_buff, Egress, Ipv4, out_parse4, out_carry4, out_open4, out_related4, out_answer4);
+stages!(EgressStages, __sk_buff, Egress, Ipv6, out_parse6, out_carry6, out_open6, out_related6, out_answer6);

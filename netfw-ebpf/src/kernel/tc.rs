@@ -1,0 +1,234 @@
+//! The TC contexts. Bytes are read directly but written through helpers, which know of packets that share their data
+//! and of checksums that the hardware will complete.
+
+use core::ptr;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
+    },
+    programs::TcContext,
+};
+use netfw_common::{
+    checksum::Sum,
+    family::{Address, Family, Ipv4, Ipv6},
+};
+
+use super::{
+    action,
+    live::Live,
+    stages::{EgressStages, IngressStages, Parts},
+    xdp::Bytes,
+};
+use crate::datapath::{
+    self, Verdict,
+    context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET},
+    kernel::Kernel,
+    stages::Stages,
+    work::Work,
+};
+
+/// Headers that must lie in the linear part: Ethernet, IPv6, an extension, a quoted header and its ports.
+const HEADERS: u32 = 128;
+/// Marks an answer to the master's own stack, so that the ingress hook lets it through. `tc_index` survives the way
+/// from egress to ingress of the same interface and can't be set from outside; `mark` belongs to others.
+const ANSWERED: u32 = 0x6e66;
+/// Addressed to this host (`PACKET_HOST`).
+const TO_US: u32 = 0;
+
+/// A packet at a TC hook.
+pub struct Tc<const EGRESS: bool>(*mut __sk_buff);
+
+impl<const EGRESS: bool> Tc<EGRESS> {
+    /// The packet of this context.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+}
+
+impl<const EGRESS: bool> Context for Tc<EGRESS> {
+    const HOOK: Hook = if EGRESS { Hook::Egress } else { Hook::Ingress };
+
+    type View<'a>
+        = Bytes
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        segments(self.0)
+    }
+
+    #[inline(always)]
+    fn view<const LENGTH: u32>(&self, offset: u32) -> Option<Bytes> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let (start, end) = bounds(self.0);
+        Bytes::within(start + offset as usize, end, LENGTH)
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: u32, halves: &[u16; N]) -> bool {
+        // SAFETY: the helper checks the offset, the array has the length that is announced.
+        unsafe { bpf_skb_store_bytes(self.0, offset, halves.as_ptr().cast(), 2 * N as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: u32, pseudo: Sum, plain: Sum, udp: bool) -> bool {
+        let udp = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let change = |delta: Sum, flags: u64| {
+            let delta = u64::from(delta.to_wsum());
+            // SAFETY: the helper checks the offset.
+            delta == 0 || unsafe { bpf_l4_csum_replace(self.0, offset, 0, delta, flags | udp) == 0 }
+        };
+        change(pseudo, u64::from(BPF_F_PSEUDO_HDR)) && change(plain, 0)
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32) -> bool {
+        if length == 0 || length > 2 * ANSWER_HALVES as u32 {
+            return false;
+        }
+        // SAFETY: the buffer is at least as long as announced.
+        unsafe {
+            bpf_skb_change_tail(self.0, length, 0) == 0
+                && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
+        }
+    }
+}
+
+/// Where the linear part begins and ends. Volatile: LLVM would hand the two to a function of its own as 32-bit
+/// numbers, which the verifier no longer knows as packet pointers.
+#[inline(always)]
+fn bounds(skb: *mut __sk_buff) -> (usize, usize) {
+    // SAFETY: the context is valid while the program runs.
+    unsafe {
+        (
+            ptr::read_volatile(&raw const (*skb).data) as usize,
+            ptr::read_volatile(&raw const (*skb).data_end) as usize,
+        )
+    }
+}
+
+#[inline(always)]
+fn segments(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: the context is valid while the program runs.
+    unsafe { (*skb).gso_segs.max(1) }
+}
+
+/// Runs the pipeline on a packet.
+#[inline(always)]
+pub fn run<const EGRESS: bool>(ctx: &TcContext) -> i32 {
+    let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    // SAFETY: the context is valid while the program runs.
+    let (protocol, vlan, kind, index) =
+        unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type, (*skb).tc_index) };
+    if vlan != 0 || (!EGRESS && (kind != TO_US || index == ANSWERED)) {
+        return action::NEXT;
+    }
+    match u16::from_be(protocol as u16) {
+        Ipv4::ETHERTYPE => run_family::<Ipv4, EGRESS>(ctx),
+        Ipv6::ETHERTYPE => run_family::<Ipv6, EGRESS>(ctx),
+        _ => action::NEXT,
+    }
+}
+
+#[inline(always)]
+fn run_family<F: Parts, const EGRESS: bool>(ctx: &TcContext) -> i32
+where
+    IngressStages: Stages<F>,
+    EgressStages: Stages<F>,
+{
+    let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    let Some(live) = Live::new(ctx.as_ptr()) else { return action::NEXT };
+    let Some(work) = F::scratch().get_ptr_mut(0) else { return action::NEXT };
+    // SAFETY: this core's own copy; the context is valid.
+    let (work, ifindex, arrived) = unsafe { (&mut *work, (*skb).ifindex, (*skb).ingress_ifindex) };
+    // What arrived on a managed interface was judged there.
+    if EGRESS && arrived != 0 && <Live as Kernel<F>>::slot_of(&live, arrived) != 0 {
+        return action::NEXT;
+    }
+    if work.begin(&live, ifindex, segments(skb)).is_err() {
+        return action::NEXT;
+    }
+    work.routed = if EGRESS { arrived } else { 0 };
+    linearise(ctx);
+    work.slot = live.slot();
+    let verdict = if EGRESS {
+        datapath::run(&mut EgressStages(skb), work)
+    } else {
+        datapath::run(&mut IngressStages(skb), work)
+    };
+    match verdict {
+        Verdict::Pass | Verdict::Punt | Verdict::Accept => action::NEXT,
+        Verdict::Forward => transmit::<F, EGRESS>(&mut Tc::new(skb), work),
+        Verdict::Drop => action::SHOT,
+        Verdict::Answer => answer::<EGRESS>(skb, ifindex),
+    }
+}
+
+/// Brings the headers into the part of the packet that can be read directly.
+#[inline(always)]
+fn linearise(ctx: &TcContext) {
+    let wanted = ctx.len().min(HEADERS);
+    let (start, end) = bounds(ctx.as_ptr().cast());
+    if start + wanted as usize > end {
+        // SAFETY: the context is valid. Failure shows as a packet that is too short.
+        unsafe { bpf_skb_pull_data(ctx.as_ptr().cast(), wanted) };
+    }
+}
+
+/// Sends the packet out. The kernel looks the neighbour up when the cached way was just renewed: so it ages and probes
+/// it.
+#[inline(always)]
+fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
+    let hop = work.way.hop;
+    if hop.ifindex == 0 {
+        return action::NEXT;
+    }
+    if work.resolve != 0 {
+        return neighbour::<F>(hop.ifindex, work.way.gateway);
+    }
+    let half = |n: usize| if n & 1 == 0 { hop.macs[n / 2] as u16 } else { (hop.macs[n / 2] >> 16) as u16 };
+    if !packet.store(0, &[half(0), half(1), half(2), half(3), half(4), half(5)]) {
+        return action::SHOT;
+    }
+    // SAFETY: a helper with plain arguments.
+    unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn neighbour<F: Parts>(ifindex: u32, gateway: F::Addr) -> i32 {
+    if gateway == F::Addr::default() {
+        // SAFETY: without parameters the kernel asks its routing table.
+        return unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) as i32 };
+    }
+    let mut next =
+        bpf_redir_neigh { nh_family: u32::from(F::AF), __bindgen_anon_1: unsafe { core::mem::zeroed() } };
+    next.__bindgen_anon_1.ipv6_nh = gateway.widen();
+    // SAFETY: the parameters have the length that is announced.
+    unsafe { bpf_redirect_neigh(ifindex, &mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+}
+
+/// Sends the answer back the way the packet came: out, or up to the master's own stack.
+#[inline(always)]
+fn answer<const EGRESS: bool>(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    // SAFETY: the context is valid; a helper with plain arguments.
+    unsafe {
+        if EGRESS {
+            (*skb).tc_index = ANSWERED;
+        }
+        bpf_redirect(ifindex, if EGRESS { u64::from(BPF_F_INGRESS) } else { 0 }) as i32
+    }
+}

@@ -1,0 +1,216 @@
+//! The XDP context: packet bytes are read and written directly.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{xdp_action, xdp_md},
+    programs::XdpContext,
+};
+use netfw_common::{
+    checksum::Sum,
+    family::{Family, Ipv4, Ipv6},
+    interface::Interface,
+    wire::ETHERNET,
+};
+
+use super::{
+    live::Live,
+    maps,
+    stages::{Parts, XdpStages},
+};
+use crate::datapath::{
+    self, Verdict,
+    context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, View},
+    kernel::Kernel,
+    stages::Stages,
+    work::Work,
+};
+
+/// Checked packet bytes.
+#[derive(Clone, Copy)]
+pub struct Bytes(*const u8);
+
+impl Bytes {
+    /// `length` bytes at `start`, if the packet reaches that far.
+    #[inline(always)]
+    pub fn within(start: usize, end: usize, length: u32) -> Option<Self> {
+        if start + length as usize > end { None } else { Some(Self(start as *const u8)) }
+    }
+}
+
+/// One load of the width that is asked for: rustc would read packet bytes, whose alignment it doesn't know, singly.
+macro_rules! load {
+    ($width:literal, $pointer:expr) => {{
+        let value: u64;
+        // SAFETY: the verifier checks the address against the bounds check of `Bytes::within`.
+        unsafe {
+            asm!(
+                concat!("{value} = *(", $width, " *)({pointer} + 0)"),
+                pointer = in(reg) $pointer,
+                value = out(reg) value,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        value
+    }};
+}
+
+impl View for Bytes {
+    #[inline(always)]
+    fn byte(&self, at: u32) -> u8 {
+        load!("u8", self.0.wrapping_add(at as usize)) as u8
+    }
+
+    #[inline(always)]
+    fn half(&self, at: u32) -> u16 {
+        load!("u16", self.0.wrapping_add(at as usize)) as u16
+    }
+
+    #[inline(always)]
+    fn word(&self, at: u32) -> u32 {
+        load!("u32", self.0.wrapping_add(at as usize)) as u32
+    }
+}
+
+/// Where the frame begins and ends. Volatile for the reason given at the TC context.
+#[inline(always)]
+fn bounds(ctx: *mut xdp_md) -> (usize, usize) {
+    // SAFETY: the context is valid while the program runs.
+    unsafe {
+        (
+            ptr::read_volatile(&raw const (*ctx).data) as usize,
+            ptr::read_volatile(&raw const (*ctx).data_end) as usize,
+        )
+    }
+}
+
+/// A frame at the XDP hook.
+pub struct Xdp(*mut xdp_md);
+
+impl Xdp {
+    /// The frame of this context.
+    #[inline(always)]
+    pub fn new(ctx: *mut xdp_md) -> Self {
+        Self(ctx)
+    }
+
+    #[inline(always)]
+    fn bytes(&self, offset: u32, length: u32) -> Option<Bytes> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let (start, end) = bounds(self.0);
+        Bytes::within(start + offset as usize, end, length)
+    }
+}
+
+impl Context for Xdp {
+    const HOOK: Hook = Hook::Xdp;
+
+    type View<'a>
+        = Bytes
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        let (start, end) = bounds(self.0);
+        (end - start) as u32
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        1
+    }
+
+    #[inline(always)]
+    fn view<const LENGTH: u32>(&self, offset: u32) -> Option<Bytes> {
+        self.bytes(offset, LENGTH)
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: u32, halves: &[u16; N]) -> bool {
+        let Some(bytes) = self.bytes(offset, 2 * N as u32) else { return false };
+        let target = bytes.0.cast_mut().cast::<u16>();
+        for (n, half) in halves.iter().enumerate() {
+            // SAFETY: within the bounds just checked; headers lie on even offsets of an aligned buffer.
+            unsafe { *target.add(n) = *half };
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn fix_checksum(&mut self, offset: u32, pseudo: Sum, plain: Sum, udp: bool) -> bool {
+        let Some(bytes) = self.bytes(offset, 2) else { return false };
+        let field = bytes.half(0);
+        let delta = pseudo + plain;
+        let fixed = if udp { delta.update_udp(field) } else { delta.update(field) };
+        // SAFETY: as in `store`.
+        unsafe { *bytes.0.cast_mut().cast::<u16>() = fixed };
+        true
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, _frame: &[u16; ANSWER_HALVES], _length: u32) -> bool {
+        false
+    }
+}
+
+/// Runs the pipeline on a frame.
+#[inline(always)]
+pub fn run(ctx: &XdpContext) -> u32 {
+    let (start, end) = bounds(ctx.ctx);
+    let Some(header) = Bytes::within(start, end, ETHERNET) else {
+        return xdp_action::XDP_PASS;
+    };
+    match u16::from_be(header.half(12)) {
+        Ipv4::ETHERTYPE => run_family::<Ipv4>(ctx),
+        Ipv6::ETHERTYPE => run_family::<Ipv6>(ctx),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn run_family<F: Parts>(ctx: &XdpContext) -> u32
+where
+    XdpStages: Stages<F>,
+{
+    let Some(live) = Live::new(ctx.as_ptr()) else { return xdp_action::XDP_PASS };
+    let Some(work) = F::scratch().get_ptr_mut(0) else { return xdp_action::XDP_PASS };
+    // SAFETY: this core's own copy.
+    let work = unsafe { &mut *work };
+    // SAFETY: the context is valid while the program runs.
+    let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
+    if work.begin(&live, ifindex, 1).is_err() || !for_us::<F>(ctx, &live, work.interface) {
+        return xdp_action::XDP_PASS;
+    }
+    work.slot = live.slot();
+    match datapath::run(&mut XdpStages(ctx.ctx), work) {
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// Whether the frame is addressed to this interface's MAC: no broadcast, no multicast, nothing that a promiscuous
+/// interface overhears.
+#[inline(always)]
+fn for_us<F: Parts>(ctx: &XdpContext, live: &Live, slot: u32) -> bool {
+    let interface: Option<&Interface> = <Live as Kernel<F>>::interface(live, slot);
+    let (start, end) = bounds(ctx.ctx);
+    let (Some(interface), Some(header)) = (interface, Bytes::within(start, end, ETHERNET)) else {
+        return false;
+    };
+    header.word(0) == interface.mac_high && header.half(4) == interface.mac_low
+}
+
+#[inline(always)]
+fn transmit<F: Family>(frame: &mut Xdp, work: &Work<F>) -> u32 {
+    let macs = work.way.hop.macs;
+    let half = |n: usize| if n & 1 == 0 { macs[n / 2] as u16 } else { (macs[n / 2] >> 16) as u16 };
+    if !frame.store(0, &[half(0), half(1), half(2), half(3), half(4), half(5)]) {
+        return xdp_action::XDP_ABORTED;
+    }
+    maps::DEVICES.redirect(work.way.hop.ifindex, 0).unwrap_or(xdp_action::XDP_ABORTED)
+}
