@@ -122,4 +122,13 @@ mod tests {
         assert_eq!(vectors.index(&Vector::of([70, 5])), Ok(1));
         assert_eq!(vectors.into_list().len(), 2);
     }
+
+    #[test]
+    fn indexes_run_out_in_words() {
+        let mut vectors = Vectors::default();
+        let pairs = (0..4096).flat_map(|low| (low + 1..4096).map(move |high| Vector::of([low, high])));
+        let mut indexes = pairs.take(MAX_VECTORS as usize).map(|pair| vectors.index(&pair));
+        assert_eq!(indexes.nth(MAX_VECTORS as usize - 2), Some(Ok(u16::MAX - 1)));
+        assert!(indexes.next().is_some_and(|refused| refused.is_err()));
+    }
 }

@@ -7,6 +7,7 @@ mod generate;
 mod limits;
 mod naive;
 mod rules_file;
+mod tables;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
