@@ -3,13 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod flows;
 mod generate;
 mod limits;
 mod naive;
 mod rules_file;
 mod tables;
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use netfw::{
     config::{HostFacts, load_text},
@@ -17,7 +22,7 @@ use netfw::{
     policy::ValidPolicy,
 };
 use netfw_common::{
-    family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
+    family::{Addr6, Address, Family, Ipv4, Ipv6, addr4, addr6},
     image::ONE_TO_ONE,
     tuple::Tuple,
 };
@@ -49,16 +54,18 @@ fn image(text: &str) -> Image {
     compile(&load(text), &host(), &mut Ids::default()).unwrap()
 }
 
+/// An address in memory order; IPv4 uses the first word.
+fn wide(address: IpAddr) -> Addr6 {
+    match address {
+        IpAddr::V4(address) => [addr4(address), 0, 0, 0],
+        IpAddr::V6(address) => addr6(address),
+    }
+}
+
 fn tuple<F: Family>(packet: &Packet) -> Tuple<F::Addr> {
-    let address = |address| {
-        F::Addr::narrow(match address {
-            std::net::IpAddr::V4(address) => [addr4(address), 0, 0, 0],
-            std::net::IpAddr::V6(address) => addr6(address),
-        })
-    };
     Tuple {
-        source: address(packet.source),
-        destination: address(packet.destination),
+        source: F::Addr::narrow(wide(packet.source)),
+        destination: F::Addr::narrow(wide(packet.destination)),
         source_port: packet.source_port,
         destination_port: if packet.has_ports() { packet.detail } else { 0 },
         protocol: packet.protocol.into(),
