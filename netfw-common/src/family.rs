@@ -92,7 +92,7 @@ impl Address for Addr4 {
 
 impl Address for Addr6 {
     fn half(self, n: usize) -> u16 {
-        halves(self[n / 2 & 3])[n & 1]
+        halves(self[(n / 2) & 3])[n & 1]
     }
 
     fn is_link_local(self) -> bool {
@@ -115,7 +115,7 @@ impl Address for Addr6 {
         // ::/96 holds the unspecified address, ::1 and the deprecated IPv4-compatible ones; ::ffff:0:0/96 must
         // not appear on the wire (RFC 4291 §2.5.5, RFC 6890).
         let mapped = self[2] == 0 || self[2] == 0xffff_u32.to_be();
-        !self.is_group() && !(self[0] == 0 && self[1] == 0 && mapped)
+        !(self.is_group() || self[0] == 0 && self[1] == 0 && mapped)
     }
 
     fn is_loopback(self) -> bool {

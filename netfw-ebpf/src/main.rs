@@ -13,19 +13,19 @@ mod programs {
 
     /// XDP on managed interfaces: finishes a packet or leaves it untouched.
     #[xdp(frags)]
-    pub fn netfw_xdp(ctx: XdpContext) -> u32 {
+    fn netfw_xdp(ctx: XdpContext) -> u32 {
         kernel::xdp::run(&ctx)
     }
 
     /// TC ingress of managed interfaces.
     #[classifier]
-    pub fn netfw_ingress(ctx: TcContext) -> i32 {
+    fn netfw_ingress(ctx: TcContext) -> i32 {
         kernel::tc::run::<false>(&ctx)
     }
 
     /// TC egress of managed interfaces.
     #[classifier]
-    pub fn netfw_egress(ctx: TcContext) -> i32 {
+    fn netfw_egress(ctx: TcContext) -> i32 {
         kernel::tc::run::<true>(&ctx)
     }
 

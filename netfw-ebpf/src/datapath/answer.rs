@@ -173,9 +173,9 @@ fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Wo
     put(frame, at + 1, 0);
     put_word(frame, at + 2, detail);
     if F::V6 {
-        quote::<24, 48, C>(ctx, frame, at + 4)?
+        quote::<24, 48, C>(ctx, frame, at + 4)?;
     } else {
-        quote::<14, 28, C>(ctx, frame, at + 4)?
+        quote::<14, 28, C>(ctx, frame, at + 4)?;
     }
     let body = sum(frame, at, 4 + quoted);
     let checksum = if F::V6 { pseudo + body } else { body }.finish();

@@ -20,8 +20,8 @@ pub fn needs<F: Family>(work: &Work<F>) -> bool {
 
 #[inline(always)]
 fn discovery(kind: u32, hop_limit: u32) -> bool {
-    let neighbour = kind >= 133 && kind <= 137 && hop_limit == 255;
-    let listener = ((kind >= 130 && kind <= 132) || kind == 143) && hop_limit == 1;
+    let neighbour = (133..=137).contains(&kind) && hop_limit == 255;
+    let listener = matches!(kind, 130..=132 | 143) && hop_limit == 1;
     neighbour || listener
 }
 

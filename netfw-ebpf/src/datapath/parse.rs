@@ -38,9 +38,9 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     work.tuple.source_port = 0;
     work.tuple.destination_port = 0;
     if F::V6 {
-        ipv6(ctx, work)?
+        ipv6(ctx, work)?;
     } else {
-        ipv4(ctx, work)?
+        ipv4(ctx, work)?;
     }
     let header = work.transport - ETHERNET;
     let transport = if work.headless() { 0 } else { transport(ctx, work)? };
@@ -203,11 +203,12 @@ fn transport<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Result<u32, 
     if protocol == u32::from(F::ICMP) {
         return icmp(ctx, work, payload);
     }
-    if protocol == SCTP && payload >= 12 {
-        if let Some(view) = ctx.view::<4>(work.transport) {
-            work.kind = work::SCTP;
-            ports(work, &view);
-        }
+    if protocol == SCTP
+        && payload >= 12
+        && let Some(view) = ctx.view::<4>(work.transport)
+    {
+        work.kind = work::SCTP;
+        ports(work, &view);
     }
     Ok(0)
 }
@@ -289,7 +290,7 @@ fn icmp<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, payload: u32) -> Res
 /// Errors quote the packet they are about (RFC 792: types 3, 4, 11, 12; RFC 4443: types 1 to 4).
 #[inline(always)]
 fn is_error<F: Family>(kind: u8) -> bool {
-    if F::V6 { kind >= 1 && kind <= 4 } else { matches!(kind, 3 | 4 | 11 | 12) }
+    if F::V6 { (1..=4).contains(&kind) } else { matches!(kind, 3 | 4 | 11 | 12) }
 }
 
 /// Refuses packets that nobody can have sent to us (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7, RFC 4291 §2.7).

@@ -13,7 +13,7 @@ use super::{
     Step, Verdict,
     context::Hook,
     kernel::{Kernel, Query, Route},
-    work::{self, Work},
+    work::Work,
 };
 
 /// How long a way out is believed: about a second.

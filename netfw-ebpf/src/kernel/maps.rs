@@ -34,35 +34,46 @@ pub static PLACE_COUNT: Global<u32> = Global::new(1);
 /// Which image holds ([`netfw_common::image::Active`]).
 #[map]
 pub static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
+/// Heads of the images, by slot.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(SLOTS, 0);
+/// By slot and [`netfw_common::image::service_index`].
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(SLOTS * SERVICE_COUNT, 0);
+/// What rules decide, by slot and number.
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(SLOTS * MAX_RULES, 0);
+/// Port-forward entries, by slot and number.
 #[map]
 pub static FORWARDS: Array<Forward> = Array::with_max_entries(SLOTS * MAX_FORWARDS, 0);
+/// Targets, by slot and number.
 #[map]
 pub static TARGETS: Array<Target> = Array::with_max_entries(SLOTS * MAX_TARGETS, 0);
 
 /// Inner tries of `ADDRESSES4` and `ADDRESSES6`.
 pub type Addresses<A> = LpmTrie<A, AddressClass, 1>;
+/// Address classes, by slot.
 #[btf_map]
 pub static ADDRESSES4: ArrayOfMaps<Addresses<Addr4>, { SLOTS as usize }> = ArrayOfMaps::new();
+/// Address classes, by slot.
 #[btf_map]
 pub static ADDRESSES6: ArrayOfMaps<Addresses<Addr6>, { SLOTS as usize }> = ArrayOfMaps::new();
 /// Inner arrays of `VECTORS`.
 pub type Vectors = InnerArray<Vector, 1, BPF_F_INNER_MAP>;
+/// Bit vectors, by slot and number.
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
 
 /// Slot of each managed interface, by kernel index.
 #[map]
 pub static IFINDEXES: Array<u32> = Array::with_max_entries(MAX_IFINDEX, 0);
+/// Managed interfaces, by their slot; 0 stays empty.
 #[map]
 pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, 0);
+/// The master's own addresses.
 #[map]
 pub static LOCALS4: HashMap<Addr4, u32> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+/// The master's own addresses.
 #[map]
 pub static LOCALS6: HashMap<Addr6, u32> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
 /// Where XDP can send.
@@ -71,20 +82,28 @@ pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES as 
 
 type Flows<A> = HashMap<Tuple<A>, Flow<A>>;
 type Unproven<A> = LruHashMap<Tuple<A>, Flow<A>>;
+/// Proven flows.
 #[map]
 pub static PROVEN4: Flows<Addr4> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+/// Proven flows.
 #[map]
 pub static PROVEN6: Flows<Addr6> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+/// Unproven flows that were opened from outside.
 #[map]
 pub static OUTSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
+/// Unproven flows that were opened from outside.
 #[map]
 pub static OUTSIDE6: Unproven<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+/// Unproven flows that were opened from inside: with a quota of their own.
 #[map]
 pub static INSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
+/// Unproven flows that were opened from inside: with a quota of their own.
 #[map]
 pub static INSIDE6: Unproven<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+/// The ring of places for proven flows.
 #[map]
 pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
+/// The ring of places for proven flows.
 #[map]
 pub static PLACES6: Array<Tuple<Addr6>> = Array::with_max_entries(LATER, 0);
 /// Hands over `PLACES4` and `PLACES6`.
@@ -100,26 +119,34 @@ pub struct FragmentKey<A> {
     /// Identification of the fragmented packet.
     pub identification: u32,
 }
+/// Ports of packets that come in fragments.
 #[map]
 pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+/// Ports of packets that come in fragments.
 #[map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
 /// Flows opened by each port-forward, by its stable id: whose turn it is.
 #[map]
 pub static ROUND_ROBIN: Array<u32> = Array::with_max_entries(MAX_COUNTERS, 0);
 
+/// By interface slot.
 #[map]
 pub static INTERFACE_COUNTS: PerCpuArray<InterfaceCount> =
     PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
+/// By stable id.
 #[map]
 pub static RULE_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+/// By stable id of the port-forward plus 1; 0: the masquerade.
 #[map]
 pub static TRANSLATION_COUNTS: PerCpuArray<TranslationCount> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+/// By [`netfw_common::reason::Reason`].
 #[map]
 pub static DROPS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 
+/// Work space of the packet at hand.
 #[map]
 pub static SCRATCH4: PerCpuArray<Work<Ipv4>> = PerCpuArray::with_max_entries(1, 0);
+/// Work space of the packet at hand.
 #[map]
 pub static SCRATCH6: PerCpuArray<Work<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
 

@@ -12,6 +12,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
+use aya_log_ebpf::debug;
 use netfw_common::{
     checksum::Sum,
     family::{Address, Family, Ipv4, Ipv6},
@@ -170,6 +171,7 @@ where
     } else {
         datapath::run(&mut IngressStages(skb), work)
     };
+    debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict as u32, work.reason as u32);
     match verdict {
         Verdict::Pass | Verdict::Punt | Verdict::Accept => action::NEXT,
         Verdict::Forward => transmit::<F, EGRESS>(&mut Tc::new(skb), work),

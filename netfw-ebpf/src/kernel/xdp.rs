@@ -7,6 +7,7 @@ use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
     programs::XdpContext,
 };
+use aya_log_ebpf::debug;
 use netfw_common::{
     checksum::Sum,
     family::{Family, Ipv4, Ipv6},
@@ -186,7 +187,9 @@ where
         return xdp_action::XDP_PASS;
     }
     work.slot = live.slot();
-    match datapath::run(&mut XdpStages(ctx.ctx), work) {
+    let verdict = datapath::run(&mut XdpStages(ctx.ctx), work);
+    debug!(ctx, "xdp: interface {} verdict {} reason {}", ifindex, verdict as u32, work.reason as u32);
+    match verdict {
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
         _ => xdp_action::XDP_PASS,
