@@ -14,7 +14,7 @@ type Mistake = (&'static str, &'static str, &'static str, &'static str);
 
 const MISTAKES: [Mistake; 15] = [
     ("an unknown key", "[flows]\ncapactiy = 1000\n", "capactiy", "capacity"),
-    ("an unknown key in a rule", "[[rule]]\naction = \"accept\"\nprot = \"tcp\"\n", "prot", "protocol"),
+    ("an unknown key in a rule", "[[rule]]\naction = \"accept\"\nprotocl = \"tcp\"\n", "protocl", "protocol"),
     ("an unknown table", "[colour]\nsky = \"blue\"\n", "[colour]", "colour"),
     ("not built yet", "[failsafe]\nssh-port = 22\n", "[failsafe]", "not yet supported"),
     ("a wrong type", "[flows]\ncapacity = \"many\"\n", "capacity", "capacity"),
@@ -34,7 +34,7 @@ const MISTAKES: [Mistake; 15] = [
     (
         "a spread of unequal lengths",
         "[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = \"2201-2204\"\nto = [\"worker1:22\"]\nspread = \"one-to-one\"\n",
-        "worker1:22",
+        "spread = \"one",
         "ssh",
     ),
     (
@@ -54,8 +54,8 @@ const MISTAKES: [Mistake; 15] = [
     ("an action that does not exist", "[[rule]]\naction = \"allow\"\n", "allow", "accept"),
     (
         "the same name twice",
-        "[[rule]]\nname = \"r\"\naction = \"drop\"\n[[rule]]\nname = \"r\"\naction = \"drop\"\n",
-        "name = \"r\"\naction = \"drop\"\n[engine",
+        "[[rule]]\nname = \"r\"\naction = \"accept\"\n[[rule]]\nname = \"r\"\naction = \"drop\"\n",
+        "name = \"r\"\naction = \"drop\"",
         "r",
     ),
     ("no TOML at all", "[[rule\n", "[[rule\n", "]]"),
@@ -103,7 +103,7 @@ fn a_set_cycle_is_told() -> Result<()> {
     netfw.write_rules(
         "[interfaces]\nexternal = [\"eth0\"]\n[sets]\none = [\"two\"]\ntwo = [\"one\"]\n[[rule]]\naction = \"drop\"\nfrom = [\"one\"]\n",
     )?;
-    expect_told(&netfw, "one = [", "two")
+    expect_told(&netfw, "two = [", "one")
 }
 
 /// All mistakes are reported at once.
