@@ -1,13 +1,12 @@
 //! Why a valid policy cannot be compiled.
 
-use miette::Diagnostic;
 use thiserror::Error;
 
-/// Why a valid policy cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
+/// Why a valid policy cannot be compiled, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompileError {
     /// A table is too small for it.
-    #[error("{count} {what} are too many: the datapath has room for {limit}")]
+    #[error("{count} {what} are too many: the datapath has room for {limit}\nhelp: {remedy}")]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -16,25 +15,19 @@ pub enum CompileError {
         /// How many there may be.
         limit: usize,
         /// What to do.
-        #[help]
         remedy: &'static str,
     },
     /// A rule names an interface that has no slot.
-    #[error("rule {rule:?} names interface {interface}, which netfw does not manage")]
-    #[diagnostic(help("list it under [interfaces] as external or internal, or take it out of the rule"))]
+    #[error(
+        "rule {rule:?} names interface {interface}, which netfw does not manage\n\
+         help: list it under [interfaces], or take it out of the rule"
+    )]
     UnmanagedInterface {
         /// Name of the rule.
         rule: String,
         /// Name of the interface.
         interface: String,
     },
-}
-
-impl CompileError {
-    /// What the user can do about it.
-    pub fn remedy(&self) -> String {
-        self.help().map(|help| help.to_string()).unwrap_or_default()
-    }
 }
 
 pub(super) const FEWER_RULES: &str = "join rules with the same action: lists and sets cost nothing";
