@@ -89,7 +89,7 @@ fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     for _ in 0..TRIES {
         work.reply_key = work.leaving.reversed();
         if !(translated && taken(kernel, &work.leaving)) {
-            match claim(kernel, work) {
+            match kernel.claim(work) {
                 Inserted::Done => return Ok(()),
                 Inserted::Full => return work.drop(Reason::TableFull),
                 Inserted::Exists => {}
@@ -106,7 +106,7 @@ fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 /// Enters the answering direction if its key exists nowhere in the table. The proven flows are asked after the
 /// insertion: a flow that moves there is inserted before it leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
-fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> Inserted {
+pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
     let other = if work.table == Table::Inside { Table::Outside } else { Table::Inside };
     if let Some(holder) = kernel.flow(other, &work.reply_key)
         && !orphan(kernel, other, &holder)

@@ -15,7 +15,7 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{judge, promote, work::Work};
+use super::{commit, judge, promote, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -156,6 +156,12 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     #[inline(always)]
     fn readmit(&self, work: &mut Work<F>) -> bool {
         judge::live_flow(self, work)
+    }
+
+    /// [`commit::claim`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn claim(&self, work: &mut Work<F>) -> Inserted {
+        commit::claim(self, work)
     }
 
     /// [`promote::flow`], which the verifier checks as a function of its own.

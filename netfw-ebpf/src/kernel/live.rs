@@ -357,6 +357,17 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn claim(&self, work: &mut Work<F>) -> Inserted {
+        const DONE: u32 = Inserted::Done as u32;
+        const EXISTS: u32 = Inserted::Exists as u32;
+        match F::claim(work) {
+            DONE => Inserted::Done,
+            EXISTS => Inserted::Exists,
+            _ => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
     fn promote(&self, work: &mut Work<F>) {
         F::promote(work);
     }

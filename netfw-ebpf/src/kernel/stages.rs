@@ -10,7 +10,7 @@ use netfw_common::family::{Ipv4, Ipv6};
 
 use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
-    Step, Verdict, judge, promote,
+    Step, Verdict, commit, judge, promote,
     stages::{Direct, Stages},
     work::Work,
 };
@@ -79,14 +79,17 @@ pub trait Parts: Maps {
     fn judge(work: &mut Work<Self>) -> u32;
     /// [`judge::live_flow`].
     fn readmit(work: &mut Work<Self>) -> u32;
+    /// [`commit::claim`], as a number.
+    fn claim(work: &mut Work<Self>) -> u32;
     /// [`promote::flow`].
     fn promote(work: &mut Work<Self>);
 }
 
 macro_rules! parts {
-    ($family:ident, $judge:ident, $readmit:ident, $promote:ident) => {
+    ($family:ident, $judge:ident, $readmit:ident, $claim:ident, $promote:ident) => {
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
+        part!($claim, $family, |live, work| commit::claim(&live, work) as u32);
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
             0
@@ -104,6 +107,11 @@ macro_rules! parts {
             }
 
             #[inline(always)]
+            fn claim(work: &mut Work<Self>) -> u32 {
+                $claim(work)
+            }
+
+            #[inline(always)]
             fn promote(work: &mut Work<Self>) {
                 $promote(work);
             }
@@ -111,8 +119,8 @@ macro_rules! parts {
     };
 }
 
-parts!(Ipv4, judge4, readmit4, promote4);
-parts!(Ipv6, judge6, readmit6, promote6);
+parts!(Ipv4, judge4, readmit4, claim4, promote4);
+parts!(Ipv6, judge6, readmit6, claim6, promote6);
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
