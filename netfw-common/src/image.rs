@@ -172,7 +172,7 @@ pub struct Policy {
     pub default_actions: [u32; 3],
     /// [`SPOOF_OFF`], [`SPOOF_LOOSE`] or [`SPOOF_STRICT`].
     pub anti_spoof: u32,
-    /// [`KEEP_REFUSED`] and the like.
+    /// [`KEEP_REFUSED`], [`MSS_CLAMP`].
     pub flags: u32,
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
@@ -186,6 +186,8 @@ pub struct Policy {
 
 /// `[flows] on-change = "keep"`: flows that are no longer admitted may end by themselves.
 pub const KEEP_REFUSED: u32 = 1;
+/// `[engine] mss-clamp`: announced TCP segment sizes must fit the narrower side.
+pub const MSS_CLAMP: u32 = 2;
 
 impl Default for Policy {
     fn default() -> Self {

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod carry;
+pub mod clamp;
 pub mod classify;
 pub mod commit;
 pub mod context;
@@ -66,6 +67,9 @@ pub fn run<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Verdi
         Err(verdict) => verdict,
     };
     let verdict = if verdict == Verdict::Answer { stages.answer(work) } else { verdict };
+    if verdict == Verdict::Forward && clamp::concerns(work) {
+        stages.clamp(work);
+    }
     stages.count(work, verdict);
     verdict
 }

@@ -5,7 +5,8 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, carry, context::Context, count, kernel::Kernel, open, parse, related, work::Work,
+    Step, Verdict, answer, carry, clamp, context::Context, count, kernel::Kernel, open, parse, related,
+    work::Work,
 };
 
 /// The stages of the pipeline, in the order of [`super::run`].
@@ -26,6 +27,8 @@ pub trait Stages<F: Family> {
     fn answer(&mut self, _work: &mut Work<F>) -> Verdict {
         Verdict::Punt
     }
+    /// Clamps the segment size that a packet announces.
+    fn clamp(&mut self, work: &mut Work<F>);
     /// Counts.
     fn count(&mut self, work: &mut Work<F>, verdict: Verdict);
 }
@@ -62,6 +65,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     #[inline(always)]
     fn answer(&mut self, work: &mut Work<F>) -> Verdict {
         answer::tell(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn clamp(&mut self, work: &mut Work<F>) {
+        clamp::packet(self.ctx, self.kernel, work);
     }
 
     #[inline(always)]

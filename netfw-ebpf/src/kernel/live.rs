@@ -210,6 +210,10 @@ impl<F: Maps + Parts> Kernel<F> for Live {
         // SAFETY: the context is the hook's own, and the parameters are 64 bytes long as announced.
         let result = unsafe { bpf_fib_lookup(self.ctx, ptr::from_mut(&mut params).cast(), 64, 0) };
         way.hop = params.hop();
+        if result == FIB_NO_NEIGHBOUR {
+            // The kernel has not come to the MTU then; the field still holds our length.
+            way.hop.mtu = 0;
+        }
         // An IPv4 route may lead through an IPv6 neighbour; then the kernel finds the way itself.
         way.gateway =
             if params.family == F::AF { F::Addr::narrow(params.destination) } else { F::Addr::default() };

@@ -124,10 +124,14 @@ parts!(Ipv6, judge6, readmit6, claim6, promote6);
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $carry:ident, $open:ident $(, $related:ident, $answer:ident)?) => {
+     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $related:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
+        stage!($clamp, $raw, $context, $family, |stages, work| {
+            stages.clamp(work);
+            0
+        });
         $(
             stage!($related, $raw, $context, $family, |stages, work| encode(stages.related(work)));
             stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
@@ -162,6 +166,11 @@ macro_rules! stages {
             )?
 
             #[inline(always)]
+            fn clamp(&mut self, work: &mut Work<$family>) {
+                $clamp(self.0, work);
+            }
+
+            #[inline(always)]
             fn count(&mut self, work: &mut Work<$family>, verdict: Verdict) {
                 let live = Live::resume(self.0.cast(), work.slot);
                 Direct { ctx: &mut $context::new(self.0), kernel: &live }.count(work, verdict);
@@ -180,9 +189,53 @@ pub struct EgressStages(pub *mut __sk_buff);
 type Ingress = Tc<false>;
 type Egress = Tc<true>;
 
-stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_open4);
-stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_open6);
-stages!(IngressStages, __sk_buff, Ingress, Ipv4, in_parse4, in_carry4, in_open4, in_related4, in_answer4);
-stages!(IngressStages, __sk_buff, Ingress, Ipv6, in_parse6, in_carry6, in_open6, in_related6, in_answer6);
-stages!(EgressStages, __sk_buff, Egress, Ipv4, out_parse4, out_carry4, out_open4, out_related4, out_answer4);
-stages!(EgressStages, __sk_buff, Egress, Ipv6, out_parse6, out_carry6, out_open6, out_related6, out_answer6);
+stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_open4, xdp_clamp4);
+stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_open6, xdp_clamp6);
+stages!(
+    IngressStages,
+    __sk_buff,
+    Ingress,
+    Ipv4,
+    in_parse4,
+    in_carry4,
+    in_open4,
+    in_clamp4,
+    in_related4,
+    in_answer4
+);
+stages!(
+    IngressStages,
+    __sk_buff,
+    Ingress,
+    Ipv6,
+    in_parse6,
+    in_carry6,
+    in_open6,
+    in_clamp6,
+    in_related6,
+    in_answer6
+);
+stages!(
+    EgressStages,
+    __sk_buff,
+    Egress,
+    Ipv4,
+    out_parse4,
+    out_carry4,
+    out_open4,
+    out_clamp4,
+    out_related4,
+    out_answer4
+);
+stages!(
+    EgressStages,
+    __sk_buff,
+    Egress,
+    Ipv6,
+    out_parse6,
+    out_carry6,
+    out_open6,
+    out_clamp6,
+    out_related6,
+    out_answer6
+);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use netfw_common::{
     image::{
-        ACCEPT, DROP, KEEP_REFUSED, MAX_MASQUERADES, MAX_RULES, MasqueradePorts, Policy, REJECT, SPOOF_LOOSE,
-        SPOOF_OFF, SPOOF_STRICT, Vector,
+        ACCEPT, DROP, KEEP_REFUSED, MAX_MASQUERADES, MAX_RULES, MSS_CLAMP, MasqueradePorts, Policy, REJECT,
+        SPOOF_LOOSE, SPOOF_OFF, SPOOF_STRICT, Vector,
     },
     interface::MAX_INTERFACES,
     tick::Tick,
@@ -37,7 +37,7 @@ pub(super) fn header(
         generation: 0,
         default_actions: CHAINS.map(|chain| action(policy.default_action(chain))),
         anti_spoof: anti_spoof(policy.anti_spoof()),
-        flags: if policy.on_change() == OnChange::Keep { KEEP_REFUSED } else { 0 },
+        flags: flags(policy),
         timeouts: timeouts(policy.timeouts()),
         ..Policy::default()
     };
@@ -77,6 +77,12 @@ fn interface_slots(policy: &ValidPolicy, host: &Host) -> Result<Vec<Option<usize
         }
     };
     policy.rules().iter().map(slot).collect()
+}
+
+fn flags(policy: &ValidPolicy) -> u32 {
+    let keep = if policy.on_change() == OnChange::Keep { KEEP_REFUSED } else { 0 };
+    let clamp = if policy.mss_clamp() { MSS_CLAMP } else { 0 };
+    keep | clamp
 }
 
 /// The number of an action.
