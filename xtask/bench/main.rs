@@ -92,6 +92,8 @@ fn rate(sink: &Sink, gateway: Gateway, time: Duration) -> Result<f64> {
     let (start, begin) = (Instant::now(), sink.arrived()?);
     thread::sleep(time);
     let (took, end) = (start.elapsed(), sink.arrived()?);
-    ensure!(end[1 - wanted] == before[1 - wanted], "frames arrive that are not translated as they should be");
-    Ok((end[wanted] - begin[wanted]) as f64 / took.as_secs_f64())
+    let [right, wrong] = [wanted, 1 - wanted].map(|kind| end[kind] - begin[kind]);
+    // A few are the hosts' own: neighbour and router discovery.
+    ensure!(wrong < right / 1000, "{wrong} frames arrive that are not translated as they should be");
+    Ok(right as f64 / took.as_secs_f64())
 }

@@ -19,8 +19,8 @@ pub(crate) struct Args {
 /// Prepares the machine, then hands over to `netfw-demo`.
 pub(crate) fn run(shell: &Shell, args: &Args) -> Result<()> {
     setup::run(shell, &[setup::Part::Build, setup::Part::Lab, setup::Part::Spark])?;
-    cmd!(shell, "cargo build --release --package netfw --package netfw-tests --bins").run()?;
-    let demo = shell.current_dir().join("target/release/netfw-demo");
+    cmd!(shell, "cargo build --package netfw --package netfw-tests --bins").run()?;
+    let demo = shell.current_dir().join("target/debug/netfw-demo");
     let option = if args.keep { Some("--keep") } else { args.remove.then_some("--remove") };
     root::command(shell, &[&demo.to_string_lossy()])?.args(option).run()?;
     Ok(())
