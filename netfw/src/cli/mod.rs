@@ -5,6 +5,8 @@ pub mod exit;
 pub mod output;
 mod run;
 
+use std::io::IsTerminal as _;
+
 use clap::Parser as _;
 
 use exit::Exit;
@@ -26,5 +28,10 @@ pub fn main() -> Exit {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NETFW_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,notify=warn,netlink_proto=error"));
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_target(false)
+        .init();
 }

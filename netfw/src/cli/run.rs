@@ -128,6 +128,7 @@ fn bring_up(instance: &Instance, up: &Up) -> Result<Exit> {
 async fn serve(instance: &Instance, up: &Up) -> Result<()> {
     let wanted =
         control::Up { instance: instance.clone(), file: up.config.clone(), debug: up.debug_datapath };
+    let inputs = run::Inputs::open(&wanted.file)?;
     let started = control::up(&wanted).await?;
     output::findings(&started.warnings);
     if let Some(failure) = started.fallback {
@@ -139,7 +140,7 @@ async fn serve(instance: &Instance, up: &Up) -> Result<()> {
     if up.detached {
         background::leave_terminal(instance)?;
     }
-    run::run(instance).await
+    run::run(instance, inputs).await
 }
 
 fn reload(instance: &Instance, file: Option<&Path>) -> Result<()> {

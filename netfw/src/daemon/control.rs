@@ -1,7 +1,7 @@
 //! What the commands do: bring an instance up, give it new rules, take it down.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -50,6 +50,7 @@ pub struct Started {
 /// # Errors
 /// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing behind).
 pub async fn up(wanted: &Up) -> Result<Started> {
+    let wanted = &Up { file: absolute(&wanted.file)?, ..wanted.clone() };
     let host = Host::gather().await?;
     let (loaded, fallback) = usable_rules(wanted, &host)?;
     let daemon = Daemon::become_it(&wanted.instance).await?;
@@ -93,8 +94,7 @@ fn start(
     fallback: Option<&Failure>,
 ) -> Result<String> {
     let (instance, policy) = (&wanted.instance, &loaded.policy);
-    let file = absolute(&wanted.file)?;
-    let mut controller = Controller::load(lock, instance, &file, policy.capacity(), wanted.debug)?;
+    let mut controller = Controller::load(lock, instance, &wanted.file, policy.capacity(), wanted.debug)?;
     controller.replace_programs(policy, host)?;
     controller.apply(policy, host)?;
     controller.state.last_reload = LastReload::now(fallback.map(ToString::to_string));
@@ -212,11 +212,5 @@ fn dismantle(instance: &Instance) -> Result<()> {
     for managed in here.iter().flat_map(|state| state.interfaces.values()) {
         sysctl::restore(&managed.turned);
     }
-    let run = instance.run();
-    match fs::remove_dir_all(&run) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", run.display()))
-        }
-        _ => Ok(()),
-    }
+    instance.forget()
 }

@@ -45,9 +45,8 @@ impl Controller {
         let lock = Lock::acquire(instance)?;
         let pins = instance.pins();
         if !pins.exist() {
-            drop(lock);
-            // Taking the lock made it.
-            let _ = std::fs::remove_dir_all(instance.run());
+            // Taking the lock made its directory.
+            instance.forget()?;
             return Err(Failure::NotUp(instance.clone()).into());
         }
         let state = State::load(instance)?;

@@ -1,10 +1,12 @@
 //! An instance and the places where its things lie.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
+
+use anyhow::{Context as _, Result};
 
 use crate::kernel::Pins;
 
@@ -21,6 +23,22 @@ impl Instance {
     /// What exists only while it is up.
     pub fn run(&self) -> PathBuf {
         Path::new(RUN).join(&self.0)
+    }
+
+    /// Removes what exists only while it is up; nothing there is no error.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn forget(&self) -> Result<()> {
+        match fs::remove_dir_all(self.run()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", self.run().display()));
+            }
+            _ => {}
+        }
+        // Another instance may be there.
+        let _ = fs::remove_dir(RUN);
+        Ok(())
     }
 
     /// What outlives a reboot.
@@ -40,7 +58,7 @@ impl Instance {
 
     /// All that have something in the directory for running ones.
     pub fn all() -> Vec<Self> {
-        let entries = std::fs::read_dir(RUN).into_iter().flatten().flatten();
+        let entries = fs::read_dir(RUN).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 }
@@ -54,7 +72,7 @@ impl fmt::Display for Instance {
 impl FromStr for Instance {
     type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
             return Err("use up to 32 letters, digits, `-` and `_`".to_owned());

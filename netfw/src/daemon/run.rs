@@ -1,10 +1,14 @@
 //! The daemon: waits for something to change and reconciles.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -24,33 +28,70 @@ use crate::kernel::Maps;
 const SETTLE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// Everything that can wake the daemon. Opened before the rules are read, so that no change falls between.
+pub struct Inputs {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    network: mpsc::Receiver<()>,
+    files: Files,
+    /// `[reload] watch`.
+    watch: bool,
+}
+
+impl Inputs {
+    /// Starts to listen, to changes of `rules` among others.
+    ///
+    /// # Errors
+    /// The kernel has no more sockets or watches.
+    pub fn open(rules: &Path) -> Result<Self> {
+        let mut files = Files::new()?;
+        files.watch(&[rules.to_owned()]);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            network: changes()?,
+            files,
+            watch: true,
+        })
+    }
+
+    /// Watches what the rules in force were read from.
+    fn renew(&mut self, instance: &Instance) {
+        let Ok(state) = State::load(instance) else { return };
+        let mut files: Vec<PathBuf> = vec![state.rules_file];
+        if let Ok(Some(loaded)) = rules::load_applied(instance, &Host::default()) {
+            files.extend(loaded.policy.files().iter().cloned());
+            self.watch = loaded.policy.watch();
+        }
+        self.files.watch(&files);
+    }
+}
+
 /// Runs until SIGTERM or SIGINT; the datapath stays.
 ///
 /// # Errors
-/// The kernel has no more sockets or watches.
-pub async fn run(instance: &Instance) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut network = changes()?;
+/// The instance cannot be opened.
+pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     let mut sweeps = interval(SWEEP);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let maps = Maps::open(&instance.pins())?;
-    let mut host = Host::gather().await?;
-    let mut watched = Watched::new(instance, &host)?;
+    let mut host = None;
+    inputs.renew(instance);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => reload(instance).await,
-            () = watched.files.changed() => {
+            _ = inputs.terminate.recv() => return Ok(()),
+            _ = inputs.interrupt.recv() => return Ok(()),
+            _ = inputs.hang_up.recv() => reload(instance).await,
+            () = inputs.files.changed() => {
                 sleep(SETTLE).await;
-                watched.files.drain();
-                if watched.wanted && differs(instance) {
+                inputs.files.drain();
+                if inputs.watch && differs(instance) {
                     reload(instance).await;
                 }
             }
-            Some(()) = network.recv() => {
+            Some(()) = inputs.network.recv() => {
                 sleep(SETTLE).await;
                 follow(instance, &mut host).await;
             }
@@ -60,31 +101,7 @@ pub async fn run(instance: &Instance) -> Result<()> {
                 continue;
             }
         }
-        watched.renew(instance, &host);
-    }
-}
-
-/// The files that the rules in force were read from.
-struct Watched {
-    files: Files,
-    wanted: bool,
-}
-
-impl Watched {
-    fn new(instance: &Instance, host: &Host) -> Result<Self> {
-        let mut watched = Self { files: Files::new()?, wanted: true };
-        watched.renew(instance, host);
-        Ok(watched)
-    }
-
-    fn renew(&mut self, instance: &Instance, host: &Host) {
-        let Ok(state) = State::load(instance) else { return };
-        let mut files: Vec<PathBuf> = vec![state.rules_file];
-        if let Ok(Some(loaded)) = rules::load_applied(instance, host) {
-            files.extend(loaded.policy.files().iter().cloned());
-            self.wanted = loaded.policy.watch();
-        }
-        self.files.watch(&files);
+        inputs.renew(instance);
     }
 }
 
@@ -114,15 +131,16 @@ async fn reload(instance: &Instance) {
     }
 }
 
-async fn follow(instance: &Instance, host: &mut Host) {
+/// `seen` is the host as it was followed last.
+async fn follow(instance: &Instance, seen: &mut Option<Host>) {
     let outcome = async {
         let now = Host::gather().await?;
-        if now != *host {
-            *host = now;
+        if seen.as_ref() != Some(&now) {
             let mut controller = Controller::open(instance)?;
-            if let Some(loaded) = rules::load_applied(instance, host)? {
-                controller.follow(&loaded.policy, host)?;
+            if let Some(loaded) = rules::load_applied(instance, &now)? {
+                controller.follow(&loaded.policy, &now)?;
             }
+            *seen = Some(now);
         }
         Ok(())
     };

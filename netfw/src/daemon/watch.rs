@@ -1,10 +1,6 @@
 //! Changes of the rules file and of what it includes. Directories are watched, because editors replace files.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -38,8 +34,9 @@ impl Files {
         let real = files.iter().filter_map(|file| file.canonicalize().ok());
         let files: Vec<PathBuf> = files.iter().cloned().chain(real).collect();
         self.names = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+        // By their real names: two watches on one directory would be one for the kernel.
         let wanted: BTreeSet<PathBuf> =
-            files.iter().filter_map(|file| file.parent().map(directory)).collect();
+            files.iter().filter_map(|file| file.parent()?.canonicalize().ok()).collect();
         for gone in self.directories.difference(&wanted) {
             let _ = self.watcher.unwatch(gone);
         }
@@ -67,10 +64,6 @@ impl Files {
     pub(super) fn drain(&mut self) {
         while self.events.try_recv().is_ok() {}
     }
-}
-
-fn directory(parent: &Path) -> PathBuf {
-    if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
 }
 
 #[cfg(test)]
