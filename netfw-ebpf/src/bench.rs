@@ -42,7 +42,7 @@ mod programs {
     /// Makes the next frame and sends it out where it seems to have come in. All of the header is written: the page
     /// is one that comes back from the gateway, with what that made of it.
     #[xdp]
-    pub(crate) fn generate(ctx: XdpContext) -> u32 {
+    fn generate(ctx: XdpContext) -> u32 {
         let Some(frame) = at::<[u64; 8]>(&ctx, 0) else { return XDP_ABORTED };
         let Some(made) = MADE.get_ptr_mut(0) else { return XDP_ABORTED };
         // SAFETY: the entry is this CPU's alone and the program cannot be interrupted by itself.
@@ -60,7 +60,7 @@ mod programs {
 
     /// Counts and drops.
     #[xdp]
-    pub(crate) fn sink(ctx: XdpContext) -> u32 {
+    fn sink(ctx: XdpContext) -> u32 {
         let Some(destination) = at::<[u16; 4]>(&ctx, 30) else { return XDP_DROP };
         // SAFETY: the bounds were checked, and the offset is even, as every frame's begin is.
         let [high, low, _, port] = unsafe { *destination };
@@ -74,7 +74,7 @@ mod programs {
 
     /// Sends everything on, unseen: the ceiling for any gateway.
     #[xdp]
-    pub(crate) fn redirect(_: XdpContext) -> u32 {
+    fn redirect(_: XdpContext) -> u32 {
         OUT.redirect(0, 0).unwrap_or_else(|action| action)
     }
 
