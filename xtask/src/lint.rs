@@ -15,7 +15,7 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
     cmd!(shell, "cargo fmt --all --check").run().context("`cargo fmt --all` mends this")?;
     cmd!(shell, "cargo clippy --quiet --workspace --all-targets --all-features -- -Dwarnings").run()?;
     cmd!(shell, "cargo doc --quiet --workspace --no-deps --document-private-items")
-        .env("RUSTDOCFLAGS", "-Dwarnings")
+        .env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private-intra-doc-links")
         .run()?;
     for object in ebpf_objects(shell, &["check"])? {
         elf::check(&object)?;
