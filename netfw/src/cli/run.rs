@@ -128,8 +128,13 @@ fn bring_up(instance: &Instance, up: &Up) -> Result<Exit> {
 async fn serve(instance: &Instance, up: &Up) -> Result<()> {
     let wanted =
         control::Up { instance: instance.clone(), file: up.config.clone(), debug: up.debug_datapath };
-    let inputs = run::Inputs::open(&wanted.file)?;
+    let mut inputs = run::Inputs::open(&wanted.file)?;
     let started = control::up(&wanted).await?;
+    if up.debug_datapath
+        && let Err(error) = inputs.listen_to_datapath(instance)
+    {
+        eprintln!("warning: the datapath's log cannot be read: {error:#}");
+    }
     output::findings(&started.warnings);
     if let Some(failure) = started.fallback {
         output::failure(&failure.into());

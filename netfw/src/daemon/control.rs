@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    controller::Controller,
+    controller::{self, Controller},
     failure::Failure,
-    host::{Host, netns, sysctl},
+    host::{Host, netns},
     instance::Instance,
     lock::{self, Daemon, Lock},
     rules,
@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     config::{Diagnostic, Loaded},
-    kernel::{self, Port},
     policy::Role,
 };
 
@@ -56,13 +55,13 @@ pub async fn up(wanted: &Up) -> Result<Started> {
     let daemon = Daemon::become_it(&wanted.instance).await?;
     let lock = Lock::acquire(&wanted.instance)?;
     let first = !wanted.instance.pins().exist();
-    let outcome = start(lock, wanted, &loaded, &host, fallback.as_ref());
+    let outcome = start(lock, wanted, &loaded, &host, fallback.as_ref()).await;
     match outcome {
         Ok(ready) => Ok(Started { daemon, ready, warnings: loaded.warnings, fallback }),
         Err(error) => {
             if first {
                 let _lock = Lock::acquire(&wanted.instance)?;
-                dismantle(&wanted.instance)?;
+                dismantle(&wanted.instance).await?;
             }
             Err(error)
         }
@@ -86,7 +85,7 @@ fn has_interfaces(loaded: &Loaded, host: &Host) -> bool {
     loaded.policy.interfaces().iter().any(|interface| host.link(&interface.name).is_some())
 }
 
-fn start(
+async fn start(
     lock: Lock,
     wanted: &Up,
     loaded: &Loaded,
@@ -95,8 +94,8 @@ fn start(
 ) -> Result<String> {
     let (instance, policy) = (&wanted.instance, &loaded.policy);
     let mut controller = Controller::load(lock, instance, &wanted.file, policy.capacity(), wanted.debug)?;
-    controller.replace_programs(policy, host)?;
-    controller.apply(policy, host)?;
+    controller.replace_programs(policy, host).await?;
+    controller.apply(policy, host).await?;
     controller.state.last_reload = LastReload::now(fallback.map(ToString::to_string));
     controller.save()?;
     if fallback.is_none() {
@@ -135,7 +134,7 @@ pub async fn reload(instance: &Instance, candidate: Option<&Path>) -> Result<Rel
     let host = Host::gather().await?;
     let mut controller = Controller::open(instance)?;
     let rules_file = controller.state.rules_file.clone();
-    let outcome = apply_file(instance, &mut controller, candidate, &rules_file, &host);
+    let outcome = apply_file(instance, &mut controller, candidate, &rules_file, &host).await;
     if let Err(error) = &outcome {
         controller.state.last_reload = LastReload::now(Some(format!("{error:#}")));
         controller.save()?;
@@ -143,7 +142,7 @@ pub async fn reload(instance: &Instance, candidate: Option<&Path>) -> Result<Rel
     outcome
 }
 
-fn apply_file(
+async fn apply_file(
     instance: &Instance,
     controller: &mut Controller,
     candidate: Option<&Path>,
@@ -155,7 +154,7 @@ fn apply_file(
     if candidate.is_some() {
         check_move(&loaded, file, rules_file)?;
     }
-    controller.apply(&loaded.policy, host)?;
+    controller.apply(&loaded.policy, host).await?;
     let mut rules = Rules::of(&loaded);
     if candidate.is_some() {
         replace(rules_file, loaded.text())?;
@@ -197,20 +196,17 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 pub async fn down(instance: &Instance) -> Result<()> {
     lock::stop_daemon(instance).await?;
     let _lock = Lock::acquire(instance)?;
-    dismantle(instance)
+    dismantle(instance).await
 }
 
 /// Takes off everything of an instance; the caller holds the lock.
-fn dismantle(instance: &Instance) -> Result<()> {
-    let pins = instance.pins();
+async fn dismantle(instance: &Instance) -> Result<()> {
     let state = State::load(instance).ok();
-    let here = state.as_ref().filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
-    for (name, managed) in state.iter().flat_map(|state| &state.interfaces) {
-        kernel::detach(&pins, Port { name, index: managed.index })?;
+    // The names and indexes of another namespace's interfaces mean others here.
+    let here = state.filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
+    for (name, managed) in here.iter().flat_map(|state| &state.interfaces) {
+        controller::release(instance, name, managed).await;
     }
-    pins.remove()?;
-    for managed in here.iter().flat_map(|state| state.interfaces.values()) {
-        sysctl::restore(&managed.turned);
-    }
+    instance.pins().remove()?;
     instance.forget()
 }

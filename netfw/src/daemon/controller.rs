@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Result, bail};
 use netfw_common::interface::{self, LOCAL_EXTERNAL, LOCAL_OTHER};
+use nix::net::if_::if_nametoindex;
 
 use super::{
     engine::{self, Engine},
     failure::Failure,
-    host::{Connection, Host, Link, connections, netns, sysctl},
+    host::{Connection, Host, Link, connections, netns, qdisc, sysctl},
     instance::Instance,
     lock::Lock,
     state::{LastReload, Managed, State},
@@ -90,17 +91,17 @@ impl Controller {
     ///
     /// # Errors
     /// An interface cannot be managed, the policy is too large, the kernel refuses something.
-    pub(super) fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+    pub(super) async fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
         let planned = self.plan(policy, host)?;
         let image = self.compile(policy)?;
         let generation = self.state.generation.wrapping_add(1).max(1);
         let (fresh, replace) = (self.fresh, false);
-        let managed = if fresh { planned } else { self.attach(planned, policy, host, replace)? };
+        let managed = if fresh { planned } else { self.attach(planned, policy, host, replace).await? };
         self.maps.install(&image, generation)?;
         self.state.generation = generation;
         self.publish(&managed, host)?;
-        let managed = if fresh { self.open_up(managed, policy, host)? } else { managed };
-        self.detach_others(&managed);
+        let managed = if fresh { self.open_up(managed, policy, host).await? } else { managed };
+        self.detach_others(&managed).await;
         self.state.interfaces = managed;
         self.fresh = false;
         self.state.last_reload = LastReload::now(None);
@@ -112,10 +113,10 @@ impl Controller {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn replace_programs(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+    pub(super) async fn replace_programs(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
         if !self.fresh {
             let planned = self.plan(policy, host)?;
-            self.state.interfaces = self.attach(planned, policy, host, true)?;
+            self.state.interfaces = self.attach(planned, policy, host, true).await?;
         }
         Ok(())
     }
@@ -124,11 +125,11 @@ impl Controller {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn follow(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+    pub(super) async fn follow(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
         let planned = self.plan(policy, host)?;
-        let managed = self.attach(planned, policy, host, false)?;
+        let managed = self.attach(planned, policy, host, false).await?;
         self.publish(&managed, host)?;
-        self.detach_others(&managed);
+        self.detach_others(&managed).await;
         if managed != self.state.interfaces {
             self.state.interfaces = managed;
             self.save()?;
@@ -137,14 +138,17 @@ impl Controller {
     }
 
     /// First start: everything is filled in, now the packets may come.
-    fn open_up(
+    async fn open_up(
         &mut self,
         planned: BTreeMap<String, Managed>,
         policy: &ValidPolicy,
         host: &Host,
     ) -> Result<BTreeMap<String, Managed>> {
         self.maps.adopt(&self.conversations(host), self.state.generation)?;
-        let managed = self.attach(planned, policy, host, true)?;
+        let managed = self.attach(planned, policy, host, true).await?;
+        // What was turned and attached must be known to whoever clears up after a failure.
+        self.state.interfaces.clone_from(&managed);
+        self.save()?;
         self.publish(&managed, host)?;
         Ok(managed)
     }
@@ -181,6 +185,7 @@ impl Controller {
                 engine: choice.as_ref().map_or(Engine::Tc, |choice| choice.engine),
                 reason: choice.map_or_else(|| "the interface is gone".into(), |choice| choice.reason),
                 turned: same.map(|known| known.turned.clone()).unwrap_or_default(),
+                clsact: same.is_some_and(|known| known.clsact),
             };
             planned.insert(interface.name.clone(), managed);
         }
@@ -189,7 +194,7 @@ impl Controller {
 
     /// Attaches what is not attached yet, or everything anew where programs are to be replaced. When it fails, the
     /// interfaces that were not managed before are as they were.
-    fn attach(
+    async fn attach(
         &mut self,
         mut planned: BTreeMap<String, Managed>,
         policy: &ValidPolicy,
@@ -211,7 +216,9 @@ impl Controller {
             }
             if let Err(error) = self.attach_one(link, managed, &choice) {
                 for name in &begun {
-                    undo(&self.instance, name, host, planned.get(name));
+                    if let Some(managed) = planned.get(name) {
+                        release(&self.instance, name, managed).await;
+                    }
                 }
                 return Err(error);
             }
@@ -232,7 +239,7 @@ impl Controller {
                 kernel::detach_xdp(&pins, link.index, acceleration)?;
             }
         }
-        self.programs.attach_classifiers(port)?;
+        managed.clsact |= self.programs.attach_classifiers(port)?;
         managed.engine = choice.engine;
         managed.reason.clone_from(&choice.reason);
         if let Some(acceleration) = choice.engine.acceleration()
@@ -257,21 +264,15 @@ impl Controller {
     }
 
     /// Takes netfw off interfaces that are no longer managed, or that were deleted and made anew.
-    fn detach_others(&self, managed: &BTreeMap<String, Managed>) {
+    async fn detach_others(&self, managed: &BTreeMap<String, Managed>) {
         for (name, old) in &self.state.interfaces {
             let new = managed.get(name);
             if new.is_some_and(|new| new.index == old.index) || old.index == 0 {
                 continue;
             }
-            let port = Port { name, index: old.index };
-            if let Err(error) = kernel::detach(&self.instance.pins(), port) {
-                tracing::warn!("cannot detach from {name}: {error:#}");
-            }
+            release(&self.instance, name, old).await;
             // Removing an interface that sends XDP frames also takes it out of the device map.
             let _ = self.maps.set_device(old.index, false);
-            if new.is_none() {
-                sysctl::restore(&old.turned);
-            }
         }
     }
 
@@ -369,13 +370,21 @@ fn check_link(link: &Link, instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-fn undo(instance: &Instance, name: &str, host: &Host, managed: Option<&Managed>) {
-    if let Some(link) = host.link(name)
-        && let Err(error) = kernel::detach(&instance.pins(), Port { name, index: link.index })
+/// Leaves an interface as it was before netfw, as far as it is still there.
+pub(super) async fn release(instance: &Instance, name: &str, managed: &Managed) {
+    let outcome = async {
+        kernel::detach(&instance.pins(), Port { name, index: managed.index })?;
+        if managed.clsact {
+            qdisc::remove_unused_clsact(managed.index).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = outcome.await
+        && if_nametoindex(name) == Ok(managed.index)
     {
-        tracing::warn!("cannot detach from {name} again: {error:#}");
+        tracing::warn!("cannot detach from {name}: {error:#}");
     }
-    sysctl::restore(managed.map(|managed| managed.turned.as_slice()).unwrap_or_default());
+    sysctl::restore(&managed.turned);
 }
 
 fn why_no_xdp(error: &anyhow::Error) -> String {

@@ -22,7 +22,7 @@ use super::{
     sweep,
     watch::Files,
 };
-use crate::kernel::Maps;
+use crate::kernel::{self, Maps};
 
 /// Editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub struct Inputs {
     files: Files,
     /// `[reload] watch`.
     watch: bool,
+    /// What the datapath logs, if it was asked to.
+    log: Option<kernel::DebugLog>,
 }
 
 impl Inputs {
@@ -54,7 +56,17 @@ impl Inputs {
             network: changes()?,
             files,
             watch: true,
+            log: None,
         })
+    }
+
+    /// Also listens to the datapath's log.
+    ///
+    /// # Errors
+    /// The instance is not up.
+    pub fn listen_to_datapath(&mut self, instance: &Instance) -> Result<()> {
+        self.log = Some(kernel::debug_log(&instance.pins())?);
+        Ok(())
     }
 
     /// Watches what the rules in force were read from.
@@ -95,6 +107,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
                 sleep(SETTLE).await;
                 follow(instance, &mut host).await;
             }
+            () = flush(&mut inputs.log) => continue,
             _ = sweeps.tick() => {
                 let swept = sweep::forget_expired(&maps).context("cannot sweep the flow table");
                 log_failure(swept.map(drop));
@@ -102,6 +115,17 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
             }
         }
         inputs.renew(instance);
+    }
+}
+
+/// Passes on what the datapath has logged, now and then.
+async fn flush(log: &mut Option<kernel::DebugLog>) {
+    match log {
+        Some(log) => {
+            sleep(SETTLE).await;
+            log.flush();
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -138,7 +162,7 @@ async fn follow(instance: &Instance, seen: &mut Option<Host>) {
         if seen.as_ref() != Some(&now) {
             let mut controller = Controller::open(instance)?;
             if let Some(loaded) = rules::load_applied(instance, &now)? {
-                controller.follow(&loaded.policy, &now)?;
+                controller.follow(&loaded.policy, &now).await?;
             }
             *seen = Some(now);
         }

@@ -48,6 +48,8 @@ pub struct Managed {
     pub reason: String,
     /// Switches turned for it.
     pub turned: Vec<Turned>,
+    /// Whether `clsact` was put on it.
+    pub clsact: bool,
 }
 
 impl Managed {

@@ -13,6 +13,7 @@ use aya::{
     },
     util::KernelVersion,
 };
+use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 
 use super::{
@@ -77,12 +78,14 @@ impl Programs {
     }
 
     /// Puts both classifiers on an interface: first the one for leaving packets, so that the master's own flows are known
-    /// before their answers are judged.
+    /// before their answers are judged. Says whether `clsact` had to be added for them.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn attach_classifiers(&mut self, port: Port<'_>) -> Result<()> {
+    pub fn attach_classifiers(&mut self, port: Port<'_>) -> Result<bool> {
         let pins = self.pins.clone();
+        // If it could not be added for another reason than that it is there, the filter says so.
+        let clsact = !has_tcx() && tc::qdisc_add_clsact(port.name).is_ok();
         for (program, hook, word) in [
             (&mut self.egress, TcAttachType::Egress, "egress"),
             (&mut self.ingress, TcAttachType::Ingress, "ingress"),
@@ -94,7 +97,7 @@ impl Programs {
             };
             attached.with_context(|| format!("cannot attach to {} ({word})", port.name))?;
         }
-        Ok(())
+        Ok(clsact)
     }
 
     /// Puts the XDP program on an interface.
@@ -185,8 +188,6 @@ fn attach_tcx(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachType,
 }
 
 fn attach_filter(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachType) -> Result<()> {
-    // It may be there already, ours or another's; if it could not be added for another reason, the filter says so.
-    let _ = tc::qdisc_add_clsact(port.name);
     let old = SchedClassifierLink::attached(port.name, hook, PRIORITY, HANDLE, None)?;
     let link = match program.attach_to_link(old) {
         Ok(link) => link,
@@ -198,6 +199,18 @@ fn attach_filter(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachTy
     // A filter stays until somebody removes it; forgetting ours keeps it from being detached here.
     std::mem::forget(program.take_link(link)?);
     Ok(())
+}
+
+/// The datapath's log; readable when there is something to pass on.
+pub type DebugLog = EbpfLogger<&'static dyn log::Log>;
+
+/// What the datapath logs, when it was loaded to do so.
+///
+/// # Errors
+/// Nothing is pinned.
+pub fn debug_log(pins: &Pins) -> Result<DebugLog> {
+    let program = SchedClassifier::from_pin(pins.program(INGRESS))?;
+    Ok(EbpfLogger::init_from_id(program.info()?.id())?)
 }
 
 /// Programs of others on an interface's classifier hooks, by name: they go on, after ours.

@@ -18,7 +18,9 @@ mod sys;
 mod table;
 
 pub use adopt::Conversation;
-pub use attach::{Acceleration, Port, Programs, detach, detach_xdp, foreign_classifiers};
+pub use attach::{
+    Acceleration, DebugLog, Port, Programs, debug_log, detach, detach_xdp, foreign_classifiers,
+};
 pub use counters::Counters;
 pub use flows::{Pair, now};
 pub use maps::Maps;

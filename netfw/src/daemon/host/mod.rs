@@ -2,6 +2,7 @@
 
 mod links;
 pub mod netns;
+pub mod qdisc;
 mod sockets;
 pub mod sysctl;
 pub mod watch;
