@@ -50,6 +50,7 @@ reasons! {
     NoAddress = 19, "no-address", "The interface has no address that could be put into the packet.";
     IcmpUnrelated = 20, "icmp-unrelated", "An ICMP error that quotes no flow of ours.";
     NotWritable = 21, "not-writable", "The packet could not be changed (too short, or out of memory).";
+    Untranslatable = 22, "untranslatable", "The protocol's checksum covers the addresses, and it is none that can be mended.";
 }
 
 #[cfg(test)]

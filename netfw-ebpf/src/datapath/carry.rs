@@ -43,7 +43,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
         kernel.promote(work);
     }
     fragment::remember(kernel, work);
-    rewrite::packet(ctx, work, forwarded)?;
+    rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 

@@ -27,6 +27,9 @@ const TRIES: u32 = 12;
 #[inline(always)]
 pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.table = if work.flags & INSIDE != 0 { Table::Inside } else { Table::Outside };
+    if work.leaving != work.tuple && !translatable(work) {
+        return work.drop(Reason::Untranslatable);
+    }
     entries(kernel, work);
     reserve(kernel, work)?;
     work.original.leaving = work.leaving;
@@ -42,6 +45,16 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
         kernel.take_turn(work.forward_id - 1);
     }
     Ok(())
+}
+
+/// Whether new addresses leave the packet valid: where the transport checksum covers them it must be one we know.
+#[inline(always)]
+fn translatable<F: Family>(work: &Work<F>) -> bool {
+    const DCCP: u32 = 33;
+    const UDP_LITE: u32 = 136;
+    let protocol = work.tuple.protocol;
+    let covered = matches!(protocol, DCCP | UDP_LITE) || (F::V6 && protocol == u32::from(F::ICMP));
+    work.kind != work::OTHER || !covered
 }
 
 /// Both entries, but for the source port.

@@ -27,10 +27,11 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K
 }
 
 /// The LRU evicts the two directions one at a time: an unproven flow without its other half is none. A packet of a
-/// proven flow needs no such look.
+/// proven flow needs no such look, and of those that follow each other within a tick (17 ms) only the first does,
+/// unless they may prove a TCP connection.
 #[inline(always)]
 fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) -> bool {
-    if work.table == Table::Proven {
+    if work.table == Table::Proven || (work.kind != work::TCP && entry.last_seen == work.now.0) {
         return false;
     }
     match kernel.flow(work.table, &entry.peer_key()) {

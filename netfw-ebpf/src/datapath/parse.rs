@@ -30,6 +30,7 @@ pub fn packet<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
 
 #[inline(always)]
 fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
+    work.bytes = ctx.length().saturating_sub(ETHERNET);
     work.fragment = work::WHOLE;
     work.options = 0;
     work.kind = work::OTHER;
@@ -41,6 +42,9 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
         ipv6(ctx, work)?;
     } else {
         ipv4(ctx, work)?;
+    }
+    if work.transport > work.length + ETHERNET {
+        return work.drop(Reason::Malformed);
     }
     let header = work.transport - ETHERNET;
     let transport = if work.headless() { 0 } else { transport(ctx, work)? };
@@ -152,7 +156,7 @@ fn ipv6<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
 fn extensions<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     let mut offset = work.transport;
     let mut protocol = work.tuple.protocol;
-    for _ in 0..MAX_EXTENSIONS {
+    for _ in 0..=MAX_EXTENSIONS {
         if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
             work.transport = offset;
             work.tuple.protocol = protocol;
@@ -203,12 +207,8 @@ fn transport<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Result<u32, 
     if protocol == u32::from(F::ICMP) {
         return icmp(ctx, work, payload);
     }
-    if protocol == SCTP
-        && payload >= 12
-        && let Some(view) = ctx.view::<4>(work.transport)
-    {
-        work.kind = work::SCTP;
-        ports(work, &view);
+    if protocol == SCTP {
+        return sctp(ctx, work, payload);
     }
     Ok(0)
 }
@@ -264,6 +264,16 @@ fn udp<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, payload: u32) -> Resu
         return Err(Verdict::Drop);
     }
     Ok(8)
+}
+
+#[inline(always)]
+fn sctp<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, payload: u32) -> Result<u32, Verdict> {
+    let Some(view) = (payload >= 12).then(|| ctx.view::<12>(work.transport)).flatten() else {
+        return malformed(work);
+    };
+    work.kind = work::SCTP;
+    ports(work, &view);
+    Ok(12)
 }
 
 #[inline(always)]

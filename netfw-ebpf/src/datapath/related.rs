@@ -63,8 +63,11 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
     if forwarded {
         if route::fresh(work, &entry.hop) {
             work.way.hop = entry.hop;
-        } else if route::ask(kernel, work) == Route::None {
-            return work.drop(Reason::NoRoute);
+        } else {
+            if route::ask(kernel, work) == Route::None {
+                return work.drop(Reason::NoRoute);
+            }
+            work.resolve = 1;
         }
         open::forwardable(work)?;
     }
@@ -73,7 +76,7 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
     if !translate(ctx, work, &quote, &left) {
         return work.drop(Reason::NotWritable);
     }
-    rewrite::packet(ctx, work, forwarded)?;
+    rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 

@@ -13,7 +13,8 @@ use super::{
     work::{self, Work},
 };
 
-/// Makes the packet what [`Work::leaving`] says; `forwarded`: and one hop older.
+/// Makes the packet what [`Work::leaving`] says; `forwarded`: and one hop older (what the stack routes further, it
+/// ages itself).
 #[inline(always)]
 pub fn packet<F: Family, C: Context>(ctx: &mut C, work: &mut Work<F>, forwarded: bool) -> Step {
     let same = work.leaving == work.tuple;

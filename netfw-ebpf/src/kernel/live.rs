@@ -70,6 +70,12 @@ impl Live {
         Self { ctx, slot }
     }
 
+    #[inline(always)]
+    fn look_up(&self, params: &mut FibParams) -> i64 {
+        // SAFETY: the context is the hook's own, and the parameters are 64 bytes long as announced.
+        unsafe { bpf_fib_lookup(self.ctx, ptr::from_mut(params).cast(), 64, 0) }
+    }
+
     /// Slot of the image.
     #[inline(always)]
     pub fn slot(&self) -> u32 {
@@ -207,10 +213,14 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
         let mut params = FibParams::new::<F>(query);
-        // SAFETY: the context is the hook's own, and the parameters are 64 bytes long as announced.
-        let result = unsafe { bpf_fib_lookup(self.ctx, ptr::from_mut(&mut params).cast(), 64, 0) };
+        let result = self.look_up(&mut params);
         way.hop = params.hop();
-        if result == FIB_NO_NEIGHBOUR {
+        if result == FIB_FRAGMENTATION_NEEDED {
+            // The kernel stops before it tells the interface: ask again without a length.
+            params = FibParams::new::<F>(&Query { length: 0, ..*query });
+            self.look_up(&mut params);
+            way.hop = Hop { mtu: way.hop.mtu, ..params.hop() };
+        } else if result == FIB_NO_NEIGHBOUR {
             // The kernel has not come to the MTU then; the field still holds our length.
             way.hop.mtu = 0;
         }
