@@ -8,6 +8,7 @@ pub mod demo;
 pub mod lab;
 pub mod net;
 pub mod netfw;
+pub mod packet;
 pub mod rules;
 pub mod scenario;
 pub mod spark;

@@ -1,0 +1,192 @@
+//! The gateway that stories send packets to, and what must hold for every one of them.
+
+use netfw_common::counters::Count;
+
+use super::{
+    body::Packet,
+    counters::Counters,
+    outcome::{Fate, Outcome},
+    wire::ETHERNET,
+    world::{self, MASTER_MACS, World},
+};
+
+/// A managed interface of the two-armed master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// `eth0`.
+    Outside,
+    /// `eth1`.
+    Inside,
+}
+
+impl Side {
+    /// The master's link address there.
+    pub fn mac(self) -> [u8; 6] {
+        MASTER_MACS[self as usize]
+    }
+
+    /// The kernel's name of the interface.
+    pub fn interface(self) -> &'static str {
+        ["eth0", "eth1"][self as usize]
+    }
+
+    /// Its slot in the datapath's table of interfaces.
+    pub fn slot(self) -> u32 {
+        self as u32 + 1
+    }
+}
+
+/// Where the pipeline runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP.
+    Xdp,
+    /// TC ingress.
+    Ingress,
+    /// TC egress.
+    Egress,
+}
+
+/// Which hooks a packet passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// XDP, and TC where XDP hands on.
+    Xdp,
+    /// TC alone.
+    Tc,
+}
+
+/// What a hook tells the kernel to do with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Go on: to TC, to the stack, or out.
+    Next,
+    /// Send it out of an interface.
+    Transmit,
+    /// Throw it away.
+    Shot,
+}
+
+/// What a hook did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// What it told the kernel.
+    pub action: Action,
+    /// Out of which interface, where that can be seen.
+    pub out: Option<Side>,
+    /// The frame as it left the hook.
+    pub frame: Vec<u8>,
+}
+
+/// The datapath, wherever it runs.
+pub trait Hooks {
+    /// Puts rules in force: a text for the two-armed lab.
+    fn apply(&mut self, rules: &str);
+    /// Runs a hook on a frame that came in (or goes out) at `side`.
+    fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
+    /// All counters.
+    fn counters(&self) -> Counters;
+    /// All flows, in some form that shows every change.
+    fn flows(&self) -> Vec<String>;
+}
+
+/// A master between outside and LAN, in one IP family.
+pub struct Gateway {
+    hooks: Box<dyn Hooks>,
+    engine: Engine,
+    /// The family's addresses.
+    pub world: World,
+}
+
+impl Gateway {
+    /// A gateway over `hooks`.
+    pub fn new(hooks: Box<dyn Hooks>, engine: Engine, world: World) -> Self {
+        Self { hooks, engine, world }
+    }
+
+    /// Puts rules in force; they know the names of [`crate::rules::two_armed`].
+    pub fn apply(&mut self, rules: &str) {
+        self.hooks.apply(&crate::rules::two_armed(rules));
+    }
+
+    /// A packet comes in from outside.
+    #[track_caller]
+    pub fn outside(&mut self, packet: &Packet) -> Outcome {
+        self.receive(Side::Outside, &Self::framed(Side::Outside, packet))
+    }
+
+    /// A packet comes in from the LAN.
+    #[track_caller]
+    pub fn inside(&mut self, packet: &Packet) -> Outcome {
+        self.receive(Side::Inside, &Self::framed(Side::Inside, packet))
+    }
+
+    /// The frame of a packet as it arrives at a side.
+    pub fn framed(side: Side, packet: &Packet) -> Vec<u8> {
+        let from = match side {
+            Side::Outside => world::ROUTER_MAC,
+            Side::Inside => world::next_mac(packet.source.ip()),
+        };
+        packet.frame(from, side.mac())
+    }
+
+    /// A frame comes in.
+    #[track_caller]
+    pub fn receive(&mut self, side: Side, frame: &[u8]) -> Outcome {
+        let before = (self.hooks.counters(), self.hooks.flows());
+        let mut ran = None;
+        if self.engine == Engine::Xdp {
+            let at_xdp = self.hooks.run(Hook::Xdp, side, frame);
+            if at_xdp.action == Action::Next {
+                assert_eq!(at_xdp.frame, frame, "XDP changed a frame that it hands on");
+                assert_eq!(self.hooks.counters(), before.0, "XDP counted a frame that it hands on");
+                assert_eq!(self.hooks.flows(), before.1, "XDP changed flows for a frame that it hands on");
+            } else {
+                ran = Some(at_xdp);
+            }
+        }
+        let ran = ran.unwrap_or_else(|| self.hooks.run(Hook::Ingress, side, frame));
+        let moved = self.hooks.counters().since(&before.0);
+        let outcome = Outcome::new(side, frame, ran, moved);
+        outcome.check();
+        if matches!(outcome.fate, Fate::Dropped(reason) | Fate::Answered(reason) if reason != "flow-cut") {
+            assert_eq!(self.hooks.flows(), before.1, "a refused packet left a trace: {:?}", outcome.fate);
+        }
+        outcome
+    }
+
+    /// The master's own stack sends a packet.
+    #[track_caller]
+    pub fn send(&mut self, packet: &Packet) -> Outcome {
+        let side = world::side_of(packet.destination.ip());
+        let frame = packet.frame(side.mac(), world::next_mac(packet.destination.ip()));
+        let before = self.hooks.counters();
+        let ran = self.hooks.run(Hook::Egress, side, &frame);
+        let moved = self.hooks.counters().since(&before);
+        assert_eq!(moved.interfaces.len(), 0, "a packet that leaves was counted as one that arrived");
+        Outcome::new(side, &frame, ran, moved)
+    }
+
+    /// All counters.
+    pub fn counters(&self) -> Counters {
+        self.hooks.counters()
+    }
+
+    /// How many halves of flows there are.
+    pub fn flows(&self) -> usize {
+        self.hooks.flows().len()
+    }
+}
+
+/// What a frame must be counted as: one packet, with the bytes that its IP header announces; where that lies, with
+/// those that have arrived.
+pub(super) fn size(frame: &[u8]) -> Count {
+    let held = frame.len().saturating_sub(ETHERNET);
+    let half = |at: usize| frame.get(at..at + 2).map(|two| usize::from(u16::from_be_bytes([two[0], two[1]])));
+    let announced = match frame.get(12..14) {
+        Some([0x08, 0x00]) => half(16).filter(|&length| length >= 20 && held >= 20),
+        _ => half(18).map(|length| length + 40).filter(|_| held >= 40),
+    };
+    let bytes = announced.filter(|&length| length <= held).unwrap_or(held);
+    Count { packets: 1, bytes: bytes as u64 }
+}

@@ -1,0 +1,331 @@
+//! The surroundings of the pipeline, in memory: policy, routes, a clock that is set by hand, chance that repeats.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    path::Path,
+};
+
+use netfw::{
+    config::{HostFacts, load_text},
+    image::{Host, Ids, Image, compile},
+    policy::ValidPolicy,
+};
+use netfw_common::{
+    counters::{Count, InterfaceCount, TranslationCount},
+    family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
+    flow::{Flow, Hop},
+    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    reason::Reason,
+    tick::Tick,
+    tuple::Tuple,
+};
+use netfw_ebpf::datapath::kernel::{Inserted, Kernel, Query, Route, Table, Tables, Way};
+use netfw_tests::packet::{
+    Side,
+    world::{V4, V6, next_mac, side_of},
+};
+
+use super::table::{Entry, Store};
+
+/// Kernel index of an interface.
+pub(crate) fn index(side: Side) -> u32 {
+    side.slot() + 10
+}
+
+/// Counters, as the datapath keeps them.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) interfaces: BTreeMap<u32, InterfaceCount>,
+    pub(crate) drops: BTreeMap<u32, Count>,
+    pub(crate) rules: BTreeMap<u32, Count>,
+    pub(crate) translations: BTreeMap<u32, TranslationCount>,
+}
+
+/// The surroundings.
+pub(crate) struct Machine {
+    image: Image,
+    pub(crate) ids: Ids,
+    pub(crate) policy: ValidPolicy,
+    now: Cell<u32>,
+    random: Cell<u64>,
+    interfaces: [Interface; 3],
+    locals: HashMap<IpAddr, u32>,
+    /// Largest IP packet out of each interface.
+    pub(crate) mtu: [u32; 2],
+    /// Neighbours whose link address is not known.
+    pub(crate) unresolved: HashSet<[u8; 6]>,
+    /// Where no route leads.
+    pub(crate) unreachable: HashSet<IpAddr>,
+    /// Local ports on which the master listens: protocol and port.
+    pub(crate) sockets: HashSet<(u32, u16)>,
+    v4: Store<Ipv4>,
+    v6: Store<Ipv6>,
+    turns: RefCell<HashMap<u32, u32>>,
+    pub(crate) counts: RefCell<Counts>,
+}
+
+/// A rules text as a policy.
+fn load(text: &str) -> ValidPolicy {
+    let nothing = |_: &Path| unreachable!("no file is included");
+    let loaded = load_text(Path::new("netfw.toml"), text, &nothing, &HostFacts::default());
+    loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).policy
+}
+
+fn host() -> Host {
+    let sides = [Side::Outside, Side::Inside];
+    Host { interfaces: sides.map(|side| (side.interface().to_owned(), side.slot())).into() }
+}
+
+fn interface(side: Side, flag: u32, name: &str) -> Interface {
+    let mac = side.mac();
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (V4.host(name), V6.host(name)) else { unreachable!() };
+    Interface {
+        ifindex: index(side),
+        flags: flag | XDP_TRANSMIT,
+        mac_high: u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]),
+        mac_low: u16::from_ne_bytes([mac[4], mac[5]]),
+        mtu: 1500,
+        address4: addr4(v4),
+        address6: addr6(v6),
+    }
+}
+
+impl Machine {
+    /// A two-armed master; `proven` and `unproven` as in [`Store::new`].
+    pub(crate) fn new(proven: usize, unproven: usize) -> Self {
+        let policy = load(&netfw_tests::rules::two_armed(""));
+        let mut ids = Ids::default();
+        let mut image = compile(&policy, &host(), &mut ids).expect("a small policy");
+        image.policy.generation = 1;
+        let mut locals = HashMap::new();
+        for world in [V4, V6] {
+            locals.insert(world.host("master"), LOCAL_EXTERNAL);
+            locals.insert(world.host("second"), LOCAL_EXTERNAL);
+            locals.insert(world.host("gateway"), LOCAL_OTHER);
+        }
+        Self {
+            image,
+            ids,
+            policy,
+            // Shortly before the 32 bits wrap, so that every story crosses that point.
+            now: Cell::new(u32::MAX - 20),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15),
+            interfaces: [
+                Interface::default(),
+                interface(Side::Outside, EXTERNAL, "master"),
+                interface(Side::Inside, INTERNAL, "gateway"),
+            ],
+            locals,
+            mtu: [1500; 2],
+            unresolved: HashSet::new(),
+            unreachable: HashSet::new(),
+            sockets: HashSet::new(),
+            v4: Store::new(proven, unproven),
+            v6: Store::new(proven, unproven),
+            turns: RefCell::default(),
+            counts: RefCell::default(),
+        }
+    }
+
+    /// Puts rules in force, as the next generation.
+    pub(crate) fn apply(&mut self, rules: &str) {
+        let generation = self.image.policy.generation + 1;
+        self.policy = load(rules);
+        self.image = compile(&self.policy, &host(), &mut self.ids).expect("a small policy");
+        self.image.policy.generation = generation;
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&self, seconds: u64) {
+        self.now.set(self.now.get().wrapping_add(Tick::ticks(seconds)));
+    }
+
+    /// A family's part.
+    pub(crate) fn store<F: Stored>(&self) -> &Store<F> {
+        F::store(self)
+    }
+
+    /// Everything that is kept between packets.
+    pub(crate) fn list(&self) -> Vec<String> {
+        let mut all = [self.v4.list(), self.v6.list()].concat();
+        all.extend(self.turns.borrow().iter().map(|turn| format!("turn {turn:?}")));
+        all
+    }
+}
+
+/// A family whose flows the machine keeps.
+pub(crate) trait Stored: Family {
+    fn store(machine: &Machine) -> &Store<Self>;
+}
+
+impl Stored for Ipv4 {
+    fn store(machine: &Machine) -> &Store<Self> {
+        &machine.v4
+    }
+}
+
+impl Stored for Ipv6 {
+    fn store(machine: &Machine) -> &Store<Self> {
+        &machine.v6
+    }
+}
+
+impl<F: Stored> Tables<F> for Machine {
+    fn policy(&self) -> Option<&Policy> {
+        Tables::<F>::policy(&self.image)
+    }
+
+    fn address(&self, address: F::Addr) -> AddressClass {
+        Tables::<F>::address(&self.image, address)
+    }
+
+    fn service(&self, index: u32) -> Service {
+        Tables::<F>::service(&self.image, index)
+    }
+
+    fn vector(&self, index: u32) -> Option<&Vector> {
+        Tables::<F>::vector(&self.image, index)
+    }
+
+    fn rule(&self, number: u32) -> Option<&Rule> {
+        Tables::<F>::rule(&self.image, number)
+    }
+
+    fn forward(&self, number: u32) -> Option<&Forward> {
+        Tables::<F>::forward(&self.image, number)
+    }
+
+    fn target(&self, number: u32) -> Option<&Target> {
+        Tables::<F>::target(&self.image, number)
+    }
+}
+
+/// Destination and source MAC as they stand in a frame.
+fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
+    let bytes: Vec<u8> = to.into_iter().chain(from).collect();
+    let word = |n: usize| u32::from_ne_bytes(bytes[4 * n..4 * n + 4].try_into().expect("4 bytes"));
+    [word(0), word(1), word(2)]
+}
+
+impl<F: Stored> Kernel<F> for Machine {
+    type Entry = Entry<F::Addr>;
+
+    fn now(&self) -> Tick {
+        Tick(self.now.get())
+    }
+
+    /// Marsaglia's xorshift.
+    fn random(&self) -> u32 {
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random.set(state);
+        (state >> 32) as u32
+    }
+
+    fn interface(&self, slot: u32) -> Option<&Interface> {
+        self.interfaces.get(slot as usize)
+    }
+
+    fn slot_of(&self, ifindex: u32) -> u32 {
+        [Side::Outside, Side::Inside].into_iter().find(|&side| index(side) == ifindex).map_or(0, Side::slot)
+    }
+
+    fn local(&self, address: F::Addr) -> u32 {
+        self.locals.get(&address.to_ip()).copied().unwrap_or(0)
+    }
+
+    fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
+        let destination = query.destination.to_ip();
+        // As the kernel leaves it where it doesn't get far enough.
+        way.hop = Hop { ifindex: query.ifindex, ..Hop::default() };
+        way.gateway = query.destination;
+        if self.locals.contains_key(&destination)
+            || self.unreachable.contains(&destination)
+            || query.destination.is_group()
+        {
+            return Route::None;
+        }
+        let out = side_of(destination);
+        let mtu = self.mtu[out as usize];
+        way.hop.mtu = mtu;
+        if query.length > mtu {
+            return Route::TooBig;
+        }
+        way.hop.ifindex = index(out);
+        let mac = next_mac(destination);
+        if self.unresolved.contains(&mac) {
+            return Route::NoNeighbour;
+        }
+        way.hop.macs = macs(mac, out.mac());
+        Route::Found
+    }
+
+    fn can_transmit(&self, ifindex: u32) -> bool {
+        Kernel::<F>::slot_of(self, ifindex) != 0
+    }
+
+    fn socket(&self, tuple: &Tuple<F::Addr>) -> bool {
+        self.sockets.contains(&(tuple.protocol, tuple.destination_port))
+    }
+
+    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Entry<F::Addr>> {
+        F::store(self).flow(table, key)
+    }
+
+    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
+        F::store(self).insert(table, key, flow)
+    }
+
+    fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
+        F::store(self).remove(table, key);
+    }
+
+    fn next_place(&self) -> u32 {
+        F::store(self).next_place()
+    }
+
+    fn place(&self, place: u32) -> Option<Tuple<F::Addr>> {
+        F::store(self).place(place)
+    }
+
+    fn take_place(&self, place: u32, key: &Tuple<F::Addr>) {
+        F::store(self).take_place(place, key);
+    }
+
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+        F::store(self).remember(key, identification, ports);
+    }
+
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+        F::store(self).recall(key, identification)
+    }
+
+    fn turn(&self, forward: u32) -> u32 {
+        self.turns.borrow().get(&forward).copied().unwrap_or(0)
+    }
+
+    fn take_turn(&self, forward: u32) {
+        *self.turns.borrow_mut().entry(forward).or_default() += 1;
+    }
+
+    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {
+        which(self.counts.borrow_mut().interfaces.entry(slot).or_default()).add(size.packets, size.bytes);
+    }
+
+    fn count_drop(&self, reason: Reason, size: Count) {
+        self.counts.borrow_mut().drops.entry(reason as u32).or_default().add(size.packets, size.bytes);
+    }
+
+    fn count_rule(&self, counter: u32, size: Count) {
+        self.counts.borrow_mut().rules.entry(counter).or_default().add(size.packets, size.bytes);
+    }
+
+    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount)) {
+        change(self.counts.borrow_mut().translations.entry(counter).or_default());
+    }
+}
