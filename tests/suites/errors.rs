@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::{Engine, Lab},
     netfw::{Netfw, program},
-    rules,
+    rules, wait,
 };
 
 /// A mistake: what is wrong, the text that is added to good rules, the words at fault, and a word the report must say.
@@ -234,7 +234,7 @@ fn a_broken_file_leaves_the_rules_in_force() -> Result<()> {
         status["last_reload"]["error"].as_str().is_some_and(|error| error.contains("colour")),
         "{status}"
     );
-    ensure!(netfw.log().contains("colour"), "the log says nothing: {}", netfw.log());
+    wait::until("the log to say it, too", || netfw.log().contains("colour").then_some(()))?;
     lab.host("client").run(["ping", "-c1", "-W5", "192.0.2.1"])?.success()?;
     netfw.finish()
 }

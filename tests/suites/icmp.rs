@@ -40,7 +40,7 @@ fn port_unreachable_reaches_the_caller() -> Result<()> {
 fn errors_of_routers_on_the_way_reach_the_worker() -> Result<()> {
     two_armed(&rules::two_armed(RULES), |lab, _| {
         lab.host("internet")
-            .shell("ip route add unreachable 203.0.113.77; ip route add unreachable 2001:db8:1::77")?;
+            .shell("ip route add prohibit 203.0.113.77; ip route add prohibit 2001:db8:1::77")?;
         for far in ["203.0.113.77:9", "[2001:db8:1::77]:9"] {
             assert_eq!(knock_udp(lab.host("worker1"), far)?, Reception::Unreachable, "{far}");
         }

@@ -14,7 +14,7 @@ pub(super) const SWITCH: &str = "switch";
 
 /// Joins the hosts of `lab` as `plan` says.
 pub(super) fn wire(lab: &Lab, plan: &Plan) -> Result<()> {
-    lab.host(SWITCH).namespace().sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    plain_switch(lab)?;
     for router in plan.routers {
         let namespace = lab.host(router).namespace();
         namespace.sysctl("net/ipv4/ip_forward", "1")?;
@@ -28,6 +28,20 @@ pub(super) fn wire(lab: &Lab, plan: &Plan) -> Result<()> {
     }
     if lab.engine() == Engine::Xdp {
         plan.nics.iter().try_for_each(|nic| prepare_for_xdp(lab, nic))?;
+    }
+    Ok(())
+}
+
+/// A switch has no addresses, and looks at no packet that it passes on.
+fn plain_switch(lab: &Lab) -> Result<()> {
+    let namespace = lab.host(SWITCH).namespace();
+    namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    for family in ["ip", "ip6", "arp"] {
+        let key = format!("net/bridge/bridge-nf-call-{family}tables");
+        // Only where the kernel has br_netfilter.
+        if namespace.read_sysctl(&key).is_ok() {
+            namespace.sysctl(&key, "0")?;
+        }
     }
     Ok(())
 }

@@ -212,6 +212,11 @@ impl<'lab> Netfw<'lab> {
 
 impl Drop for Netfw<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let counters =
+                self.counters().map_or_else(|error| error.to_string(), |counters| counters.to_string());
+            eprintln!("counters:{counters}\ndaemon:\n{}", self.log());
+        }
         // After `finish` this finds nothing; after a failure it clears away as far as it can.
         let _ = self.command(["down"]);
         let _ = fs::remove_dir_all(Path::new("/var/lib/netfw").join(self.instance));

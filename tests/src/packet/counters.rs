@@ -46,9 +46,9 @@ fn difference<K: Ord + Clone, V: Copy + Default + PartialEq>(
     before: &BTreeMap<K, V>,
     subtract: impl Fn(V, V) -> V,
 ) -> BTreeMap<K, V> {
-    let moved = now.iter().map(|(key, &value)| {
-        (key.clone(), subtract(value, before.get(key).copied().unwrap_or_default()))
-    });
+    let moved = now
+        .iter()
+        .map(|(key, &value)| (key.clone(), subtract(value, before.get(key).copied().unwrap_or_default())));
     moved.filter(|(_, value)| *value != V::default()).collect()
 }
 

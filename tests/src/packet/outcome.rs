@@ -76,7 +76,9 @@ impl Outcome {
         let (expected, dropped) = match self.fate {
             Fate::Passed => (InterfaceCount::default(), vec![]),
             Fate::Accepted => (InterfaceCount { accepted: one, ..Default::default() }, vec![]),
-            Fate::Forwarded | Fate::Routed => (InterfaceCount { forwarded: one, ..Default::default() }, vec![]),
+            Fate::Forwarded | Fate::Routed => {
+                (InterfaceCount { forwarded: one, ..Default::default() }, vec![])
+            }
             Fate::Dropped(_) | Fate::Answered(_) => {
                 (InterfaceCount { dropped: one, ..Default::default() }, vec![one])
             }

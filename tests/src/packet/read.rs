@@ -117,7 +117,8 @@ fn head6(ip: &[u8]) -> Result<(Head, &[u8])> {
 
 impl Head {
     fn packet(&self, segment: &[u8]) -> Result<Packet> {
-        let echo = |request| if self.source.is_ipv6() { 129 - u8::from(request) } else { 8 * u8::from(request) };
+        let echo =
+            |request| if self.source.is_ipv6() { 129 - u8::from(request) } else { 8 * u8::from(request) };
         let half = |at: usize| Some(u16::from_be_bytes([*segment.get(at)?, *segment.get(at + 1)?]));
         let word = |at: usize| Some(u32::from(half(at)?) << 16 | u32::from(half(at + 2)?));
         let short = "the transport header is cut off";

@@ -1,10 +1,6 @@
 //! The hooks over buffers: what the entry points do in the kernel, around the same pipeline.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use netfw_common::{
     family::{Family, Ipv4, Ipv6},
@@ -42,7 +38,13 @@ impl Memory {
     }
 
     /// Runs the pipeline on a frame of `segments` wire packets.
-    pub(crate) fn run_merged(&mut self, hook: Hook, side: Side, frame: &[u8], segments: u32) -> (Verdict, Ran) {
+    pub(crate) fn run_merged(
+        &mut self,
+        hook: Hook,
+        side: Side,
+        frame: &[u8],
+        segments: u32,
+    ) -> (Verdict, Ran) {
         match hook {
             Hook::Xdp => self.run_at::<XDP>(side, frame, segments),
             Hook::Ingress => self.run_at::<INGRESS>(side, frame, segments),
@@ -83,10 +85,7 @@ fn pipeline<F: Stored, const HOOK: u8>(
 }
 
 /// Sends the frame; resolves the neighbour where the kernel would.
-fn transmit<F: Family, const HOOK: u8>(
-    work: &Work<F>,
-    buffer: &mut Buffer<HOOK>,
-) -> (Action, Option<Side>) {
+fn transmit<F: Family, const HOOK: u8>(work: &Work<F>, buffer: &mut Buffer<HOOK>) -> (Action, Option<Side>) {
     let hop = work.hop();
     if hop.ifindex == 0 {
         return (Action::Next, None);

@@ -1,0 +1,133 @@
+//! The LAN reaches the outside as the master.
+
+use std::collections::BTreeSet;
+
+use netfw_common::counters::{Count, TranslationCount};
+
+use crate::packet::{ACK, Gateway, Packet, SYN, Side};
+
+const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
+
+/// Both sides see the translated address; the source port is kept where it is free. (Scenario 1.)
+pub fn the_lan_goes_out(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    let before = gateway.counters();
+    let syn = Packet::tcp(world.at("worker1", 40_000), world.at("client", 443), SYN);
+    let outside = syn.from(world.at("master", 40_000));
+    gateway.inside(&syn).forwarded(Side::Outside, &outside.hop());
+    let answer = outside.answer().flags(SYN | ACK);
+    gateway.outside(&answer).forwarded(Side::Inside, &answer.to(syn.source).hop());
+
+    let one = Count { packets: 1, bytes: if world.is_v6() { 60 } else { 40 } };
+    let expected = TranslationCount { flows_opened: 1, forth: one, back: one };
+    assert_eq!(gateway.counters().since(&before).translation(""), expected);
+}
+
+/// Who is not in `from` is not hidden, and not admitted either.
+pub fn others_do_not(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply("[masquerade]\nfrom = [\"worker1\"]\n");
+    let syn = Packet::tcp(world.at("worker2", 40_000), world.at("client", 443), SYN);
+    gateway.inside(&syn).dropped("policy-forward");
+}
+
+/// Many LAN hosts use the same source port to the same server: each gets its own, and its own answers. (Scenario 4.)
+pub fn the_same_source_port(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    let workers = ["worker1", "worker2", "worker3", "worker4"];
+    let ask = |name| Packet::udp(world.at(name, 5000), world.at("client", 53));
+    let outside: Vec<_> = workers.map(|name| gateway.inside(&ask(name)).forwarded_somehow()).into();
+    let ports: BTreeSet<_> = outside.iter().map(|packet| packet.source.port()).collect();
+    assert_eq!(ports.len(), 4);
+    assert!(ports.contains(&5000), "the first one keeps its port");
+    for (name, left) in workers.into_iter().zip(outside) {
+        assert_eq!(left.source.ip(), world.host("master"));
+        let answer = left.answer();
+        gateway.outside(&answer).forwarded(Side::Inside, &ask(name).answer().hop());
+    }
+}
+
+/// The same port towards different servers needs no change.
+pub fn one_port_for_many_servers(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    for (from, to) in [("worker1", "client"), ("worker2", "stranger"), ("worker3", "neighbour")] {
+        let packet = Packet::udp(world.at(from, 5000), world.at(to, 53));
+        let expected = packet.from(world.at("master", 5000)).hop();
+        gateway.inside(&packet).forwarded(Side::Outside, &expected);
+    }
+}
+
+/// Ports outside the given range are not kept; when none is left, that is a clean failure. (Scenario 4.)
+pub fn ports_run_out(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply("[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20001\"\n");
+    let ask = |name, port| Packet::udp(world.at(name, port), world.at("client", 53));
+    let first = gateway.inside(&ask("worker1", 5000)).forwarded_somehow().source;
+    let second = gateway.inside(&ask("worker2", first.port())).forwarded_somehow().source;
+    let used: BTreeSet<_> = [first, second].map(|end| end.port()).into();
+    assert_eq!(used, [20_000, 20_001].into());
+    gateway.inside(&ask("worker3", 5000)).dropped("no-free-port");
+    // Elsewhere they are free.
+    let elsewhere = Packet::udp(world.at("worker3", 20_001), world.at("stranger", 53));
+    let expected = elsewhere.from(world.at("master", 20_001)).hop();
+    gateway.inside(&elsewhere).forwarded(Side::Outside, &expected);
+}
+
+/// A LAN host cannot take over a forwarded port by sending from it. (Scenario 2.)
+pub fn no_port_shadowing(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(&format!(
+        "{LAN}[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 5353\nto = [\"worker2:53\"]\n"
+    ));
+    let shadow = Packet::udp(world.at("worker1", 5353), world.at("client", 4000));
+    let left = gateway.inside(&shadow).forwarded_somehow();
+    assert_ne!(left.source.port(), 5353);
+    let query = Packet::udp(world.at("client", 4000), world.at("master", 5353));
+    gateway.outside(&query).forwarded(Side::Inside, &query.to(world.at("worker2", 53)).hop());
+}
+
+/// Two LAN hosts ping with the same identifier. (Scenario 14.)
+pub fn the_same_echo_identifier(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    let ping = |name| Packet::echo(world.at(name, 0), world.at("client", 0), 77);
+    let first = gateway.inside(&ping("worker1")).forwarded_somehow();
+    let second = gateway.inside(&ping("worker2")).forwarded_somehow();
+    assert_eq!(first.source, world.at("master", 77));
+    assert_eq!(second.source.ip(), world.host("master"));
+    assert_ne!(second.source.port(), 77);
+    for (name, left) in [("worker1", first), ("worker2", second)] {
+        gateway.outside(&left.answer()).forwarded(Side::Inside, &ping(name).answer().hop());
+    }
+}
+
+/// The master's own ping with an identifier that a LAN host uses already: both get their answers. (Scenario 14.)
+pub fn the_master_shares_its_address(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    let lan = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+    gateway.inside(&lan).forwarded(Side::Outside, &lan.from(world.at("master", 5000)).hop());
+    let own = Packet::udp(world.at("master", 5000), world.at("client", 53));
+    let left = gateway.send(&own).packet();
+    assert_ne!(left.source, own.source, "the answers could not be told apart");
+    assert_eq!(left, own.from(left.source));
+    gateway.outside(&left.answer()).accepted(&own.answer());
+    let answer = own.answer();
+    gateway.outside(&answer).forwarded(Side::Inside, &answer.to(lan.source).hop());
+}
+
+/// A protocol without ports is hidden as long as its server has one client only.
+pub fn a_protocol_without_ports(gateway: &mut Gateway) {
+    const GRE: u8 = 47;
+    let world = gateway.world;
+    gateway.apply(LAN);
+    let tunnel = |from, to| Packet::new(world.at(from, 0), world.at(to, 0), crate::packet::Body::Raw(GRE));
+    let first = tunnel("worker1", "client");
+    gateway.inside(&first).forwarded(Side::Outside, &first.from(world.at("master", 0)).hop());
+    let answer = tunnel("client", "master");
+    gateway.outside(&answer).forwarded(Side::Inside, &answer.to(world.at("worker1", 0)).hop());
+    gateway.inside(&tunnel("worker2", "client")).dropped("no-free-port");
+}
