@@ -50,6 +50,9 @@ pub struct Started {
 /// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing behind).
 pub async fn up(wanted: &Up) -> Result<Started> {
     let wanted = &Up { file: absolute(&wanted.file)?, ..wanted.clone() };
+    if wanted.instance.pins().exist() {
+        controller::check_namespace(&wanted.instance, &State::load(&wanted.instance)?)?;
+    }
     let host = Host::gather().await?;
     let (loaded, fallback) = usable_rules(wanted, &host)?;
     let daemon = Daemon::become_it(&wanted.instance).await?;

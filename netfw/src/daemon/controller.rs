@@ -341,7 +341,8 @@ fn unchanged(known: &Managed, choice: &engine::Choice) -> bool {
     known.engine == choice.engine || (choice.or_tc && known.engine == Engine::Tc)
 }
 
-fn check_namespace(instance: &Instance, state: &State) -> Result<()> {
+/// Whether this is the network namespace that the instance belongs to.
+pub(super) fn check_namespace(instance: &Instance, state: &State) -> Result<()> {
     if netns::inode()? != state.namespace {
         bail!(
             "instance {instance} belongs to another network namespace\nhelp: run netfw in that one, or choose another \
