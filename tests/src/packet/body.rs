@@ -146,10 +146,10 @@ impl Packet {
         Self { payload, ..self.clone() }
     }
 
-    /// The same, but it may be fragmented on its way.
+    /// The same, but (over IPv4) it may be fragmented on its way.
     #[must_use]
     pub fn divisible(&self) -> Self {
-        Self { keep_whole: false, ..self.clone() }
+        Self { keep_whole: self.is_v6(), ..self.clone() }
     }
 
     /// Whether it is IPv6.

@@ -164,7 +164,7 @@ impl Gateway {
         let ran = self.hooks.run(Hook::Egress, side, &frame);
         let moved = self.hooks.counters().since(&before);
         assert_eq!(moved.interfaces.len(), 0, "a packet that leaves was counted as one that arrived");
-        Outcome::new(side, &frame, ran, moved)
+        Outcome::new(side, &frame, ran, moved).of_the_master()
     }
 
     /// All counters.
@@ -178,15 +178,17 @@ impl Gateway {
     }
 }
 
-/// What a frame must be counted as: one packet, with the bytes that its IP header announces; where that lies, with
-/// those that have arrived.
-pub(super) fn size(frame: &[u8]) -> Count {
-    let held = frame.len().saturating_sub(ETHERNET);
+/// What a frame must be counted as: one packet, with the bytes that its IP header announces.
+pub(super) fn announced(frame: &[u8]) -> Count {
     let half = |at: usize| frame.get(at..at + 2).map(|two| usize::from(u16::from_be_bytes([two[0], two[1]])));
     let announced = match frame.get(12..14) {
-        Some([0x08, 0x00]) => half(16).filter(|&length| length >= 20 && held >= 20),
-        _ => half(18).map(|length| length + 40).filter(|_| held >= 40),
+        Some([0x08, 0x00]) => half(16),
+        _ => half(18).map(|length| length + 40),
     };
-    let bytes = announced.filter(|&length| length <= held).unwrap_or(held);
-    Count { packets: 1, bytes: bytes as u64 }
+    Count { packets: 1, bytes: announced.unwrap_or(0) as u64 }
+}
+
+/// What a frame is counted as whose IP header cannot be believed: with the bytes that have arrived.
+pub(super) fn held(frame: &[u8]) -> Count {
+    Count { packets: 1, bytes: frame.len().saturating_sub(ETHERNET) as u64 }
 }

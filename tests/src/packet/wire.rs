@@ -48,6 +48,15 @@ impl Packet {
         [self.header(segment.len()), segment].concat()
     }
 
+    /// The same, its payload a whole segment whose checksum is put in at `at`.
+    #[must_use]
+    pub fn with_checksum(&self, at: usize) -> Self {
+        let mut packet = self.clone();
+        let sum = self.sum(&packet.payload).to_be_bytes();
+        packet.payload[at..at + 2].copy_from_slice(&sum);
+        packet
+    }
+
     fn header(&self, length: usize) -> Vec<u8> {
         let mut header = if self.is_v6() {
             let mut header = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0];

@@ -241,8 +241,7 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
         let destination = query.destination.to_ip();
-        // As the kernel leaves it where it doesn't get far enough.
-        way.hop = Hop { ifindex: query.ifindex, ..Hop::default() };
+        way.hop = Hop::default();
         way.gateway = query.destination;
         if self.locals.contains_key(&destination)
             || self.unreachable.contains(&destination)
@@ -253,10 +252,10 @@ impl<F: Stored> Kernel<F> for Machine {
         let out = side_of(destination);
         let mtu = self.mtu[out as usize];
         way.hop.mtu = mtu;
+        way.hop.ifindex = index(out);
         if query.length > mtu {
             return Route::TooBig;
         }
-        way.hop.ifindex = index(out);
         let mac = next_mac(destination);
         if self.unresolved.contains(&mac) {
             return Route::NoNeighbour;

@@ -1,6 +1,16 @@
 //! What a gateway must do, told with packets. Each story runs in memory and in the kernel.
 
+pub mod change;
+pub mod firewall;
+pub mod hairpin;
+pub mod icmp;
+pub mod link;
+pub mod malformed;
+pub mod masquerade;
 pub mod port_forward;
+pub mod tcp;
+pub mod ttl;
+pub mod udp;
 
 /// Hands the list of all stories to a macro, as `module::story, …`.
 #[macro_export]
@@ -8,6 +18,77 @@ macro_rules! for_each_story {
     ($each:ident) => {
         $each! {
             port_forward::a_single_port,
+            port_forward::one_to_one,
+            port_forward::ranges_kept_and_shifted,
+            port_forward::tcp_and_udp,
+            port_forward::only_for_some,
+            port_forward::only_at_one_address,
+            port_forward::balanced_in_turn,
+            port_forward::balanced_by_source,
+            port_forward::balanced_by_chance,
+            port_forward::two_forwards_to_one_target,
+            port_forward::to_the_master_itself,
+            port_forward::source_nat_always,
+            masquerade::the_lan_goes_out,
+            masquerade::others_do_not,
+            masquerade::the_same_source_port,
+            masquerade::one_port_for_many_servers,
+            masquerade::ports_run_out,
+            masquerade::no_port_shadowing,
+            masquerade::the_same_echo_identifier,
+            masquerade::the_master_shares_its_address,
+            masquerade::a_protocol_without_ports,
+            firewall::first_match_wins,
+            firewall::rules_see_the_target,
+            firewall::the_masters_services,
+            firewall::the_master_as_a_client,
+            firewall::reject_tcp,
+            firewall::reject_udp,
+            firewall::rules_of_an_interface,
+            tcp::a_syn_is_repeated,
+            tcp::a_syn_into_a_live_connection,
+            tcp::closing,
+            tcp::ports_are_used_again,
+            tcp::resets,
+            tcp::picked_up_in_the_middle,
+            tcp::flags_of_scans,
+            tcp::the_segment_size,
+            udp::without_a_checksum,
+            udp::a_checksum_of_zero,
+            udp::lengths,
+            udp::fragments_in_order,
+            udp::a_fragment_before_its_first,
+            udp::fragments_of_a_refused_packet,
+            icmp::about_a_masqueraded_packet,
+            icmp::about_a_masqueraded_echo,
+            icmp::about_a_forwarded_packet,
+            icmp::about_the_masters_own,
+            icmp::about_nothing,
+            icmp::a_quote_in_the_padding,
+            ttl::one_hop_older,
+            ttl::the_last_hop,
+            ttl::never_about_errors,
+            hairpin::through_the_outside_address,
+            link::discovery,
+            link::dhcp,
+            link::frames_for_others,
+            malformed::cut_off,
+            malformed::ends_early,
+            malformed::broken_ip_headers,
+            malformed::broken_transport_headers,
+            malformed::martians,
+            malformed::spoofed,
+            malformed::link_local,
+            malformed::ip_options,
+            malformed::extension_headers,
+            malformed::the_longest_chain,
+            malformed::lying_extension_headers,
+            change::a_removed_forward_is_cut,
+            change::a_changed_target_is_cut,
+            change::a_datagram_of_a_cut_flow,
+            change::nothing_is_lost_without_need,
+            change::kept_on_demand,
+            change::a_removed_masquerade_is_cut,
         }
     };
 }

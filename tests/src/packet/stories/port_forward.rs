@@ -99,7 +99,7 @@ pub fn ranges_kept_and_shifted(gateway: &mut Gateway) {
     leads_to(gateway, 8084, ("worker2", 65535));
     for port in [1, 65534, 65535] {
         let world = gateway.world;
-        let syn = Packet::tcp(world.at("client", 1024), world.at("master", port), SYN);
+        let syn = Packet::tcp(world.at("client", 1024 + port % 100), world.at("master", port), SYN);
         gateway.outside(&syn).forwarded(Side::Inside, &syn.to(world.at("worker3", 80)).hop());
     }
     for port in [4039, 4050, 8080, 8085, 2, 65533] {

@@ -1,0 +1,126 @@
+//! ICMP errors belong to the flow that they quote. (Scenario 10.)
+
+use crate::packet::{Body, Gateway, Packet, Side, quoted};
+
+const BOTH: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\n\
+                    to = [\"worker1:5353\"]\n[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = [\"worker1:22\"]\n";
+
+/// An error from `reporter` to the sender of `about` with `bytes` of its transport header and payload quoted.
+fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize) -> Packet {
+    let (kind, code) = if about.is_v6() { (2, 0) } else { (3, 4) };
+    let mut reporter = reporter;
+    reporter.set_port(0);
+    let mut to = about.source;
+    to.set_port(0);
+    let header = if about.is_v6() { 40 } else { 20 };
+    let mut payload = about.datagram();
+    payload.truncate(header + bytes);
+    let detail = if about.is_v6() { 1300 } else { 1300 };
+    Packet { payload, ..Packet::new(reporter, to, Body::Icmp { kind, code, detail }) }
+}
+
+/// What arrives must quote what its receiver once sent.
+#[track_caller]
+fn tells(arrived: &Packet, about: &Packet) {
+    let quote = quoted(arrived).expect("a quoted packet");
+    assert_eq!((quote.source, quote.destination), (about.source, about.destination));
+    assert_eq!(arrived.destination.ip(), about.source.ip());
+    let Body::Icmp { detail, .. } = arrived.body else { panic!("no error: {arrived:?}") };
+    assert_eq!(detail, 1300);
+}
+
+/// About a masqueraded packet, from the server itself and from a router on the way, whatever is quoted.
+pub fn about_a_masqueraded_packet(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    for (port, tcp) in [(5353, false), (5000, true), (5001, false)] {
+        let sent = match tcp {
+            true => Packet::tcp(world.at("worker2", port), world.at("client", 53), crate::packet::SYN),
+            false => Packet::udp(world.at("worker2", port), world.at("client", 53)),
+        };
+        let left = gateway.inside(&sent).forwarded_somehow();
+        for (reporter, bytes) in [("client", 8), ("client", 33), ("router", 8), ("router", 28)] {
+            let reporter = world.at(reporter, 0);
+            let outcome = gateway.outside(&error(&left, reporter, bytes));
+            let arrived = outcome.forwarded_somehow();
+            tells(&arrived, &sent);
+            assert_eq!(arrived.source, reporter, "a router outside is nobody to hide");
+        }
+    }
+}
+
+/// About a masqueraded echo: the identifier in the quote is the inner one.
+pub fn about_a_masqueraded_echo(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    let first = Packet::echo(world.at("worker1", 0), world.at("client", 0), 7);
+    let second = Packet::echo(world.at("worker2", 0), world.at("client", 0), 7);
+    for sent in [first, second] {
+        let left = gateway.inside(&sent).forwarded_somehow();
+        let arrived = gateway.outside(&error(&left, world.at("router", 0), 8)).forwarded_somehow();
+        tells(&arrived, &sent);
+    }
+}
+
+/// About an answer through a port-forward, and about what was forwarded.
+pub fn about_a_forwarded_packet(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    let sent = Packet::udp(world.at("client", 4000), world.at("master", 53));
+    let arrived = gateway.outside(&sent).forwarded_somehow();
+    // The worker refuses: the client must believe that the master did.
+    for bytes in [8, 33] {
+        let refusal = gateway.inside(&error(&arrived, world.at("worker1", 0), bytes)).forwarded_somehow();
+        tells(&refusal, &sent);
+        assert_eq!(refusal.source, world.at("master", 0));
+    }
+    // Somebody outside refuses the answer.
+    let answer = arrived.answer();
+    let left = gateway.inside(&answer).forwarded_somehow();
+    for bytes in [8, 33] {
+        let refusal = gateway.outside(&error(&left, world.at("router", 0), bytes)).forwarded_somehow();
+        tells(&refusal, &answer);
+        assert_eq!(refusal.source, world.at("router", 0));
+    }
+}
+
+/// About what the master sent itself.
+pub fn about_the_masters_own(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    let own = Packet::udp(world.at("master", 40_000), world.at("client", 53));
+    gateway.send(&own).accepted(&own);
+    let refusal = error(&own, world.at("router", 0), 8);
+    gateway.outside(&refusal).accepted(&refusal);
+}
+
+/// About nothing that was ever sent, about another's packet, or without enough of a quote.
+pub fn about_nothing(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(&format!("[policy]\nforward = \"accept\"\ninput = \"accept\"\n{BOTH}"));
+    let never = Packet::udp(world.at("master", 40_000), world.at("client", 53));
+    gateway.outside(&error(&never, world.at("router", 0), 8)).dropped("icmp-unrelated");
+    let sent = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+    let left = gateway.inside(&sent).forwarded_somehow();
+    // To somebody else than the sender.
+    let mut astray = error(&left, world.at("router", 0), 8);
+    astray.destination = world.at("second", 0);
+    gateway.outside(&astray).dropped("icmp-unrelated");
+    for bytes in 0..8 {
+        gateway.outside(&error(&left, world.at("router", 0), bytes)).dropped("icmp-unrelated");
+    }
+}
+
+/// A quote that lies in the padding behind the packet is none.
+pub fn a_quote_in_the_padding(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    let sent = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+    let left = gateway.inside(&sent).forwarded_somehow();
+    let whole = error(&left, world.at("router", 0), 8);
+    let bare = Packet { payload: Vec::new(), ..whole.clone() };
+    let mut frame = Gateway::framed(Side::Outside, &bare);
+    frame.extend(&whole.payload);
+    let outcome = gateway.receive(Side::Outside, &frame);
+    assert!(matches!(outcome.fate, crate::packet::Fate::Dropped(_)), "{:?}", outcome.fate);
+}

@@ -1,0 +1,173 @@
+//! The lives of connections.
+
+use crate::packet::{ACK, Body, FIN, Gateway, Packet, RST, SYN, Side};
+
+const SSH: &str = "[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = [\"worker1:22\", \"worker2:22\"]\n";
+
+/// A connection through the balanced forward: what the client sends, and what the worker gets.
+struct Connection {
+    sent: Packet,
+    arrived: Packet,
+}
+
+impl Connection {
+    fn open(gateway: &mut Gateway, port: u16) -> Self {
+        let world = gateway.world;
+        let sent = Packet::tcp(world.at("client", port), world.at("master", 2201), SYN);
+        let arrived = gateway.outside(&sent).forwarded_somehow();
+        Self { sent, arrived }
+    }
+
+    #[track_caller]
+    fn client_sends(&self, gateway: &mut Gateway, flags: u8) {
+        gateway.outside(&self.sent.flags(flags)).forwarded(Side::Inside, &self.arrived.flags(flags));
+    }
+
+    #[track_caller]
+    fn worker_sends(&self, gateway: &mut Gateway, flags: u8) {
+        let answer = self.arrived.answer().flags(flags);
+        let restored = self.sent.answer().flags(flags).hop();
+        gateway.inside(&answer).forwarded(Side::Outside, &restored);
+    }
+
+    fn establish(gateway: &mut Gateway, port: u16) -> Self {
+        let connection = Self::open(gateway, port);
+        connection.worker_sends(gateway, SYN | ACK);
+        connection.client_sends(gateway, ACK);
+        connection
+    }
+}
+
+/// A repeated SYN goes where the first went, though a turn of the balance has passed. (Scenario 15.)
+pub fn a_syn_is_repeated(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let connection = Connection::open(gateway, 4000);
+    let other = Connection::open(gateway, 4001);
+    assert_ne!(connection.arrived.destination, other.arrived.destination);
+    connection.client_sends(gateway, SYN);
+    connection.worker_sends(gateway, SYN | ACK);
+    connection.client_sends(gateway, SYN);
+    connection.worker_sends(gateway, SYN | ACK);
+    connection.client_sends(gateway, ACK);
+}
+
+/// A SYN into a live connection is the worker's business, who answers it; nothing breaks. (Scenario 15.)
+pub fn a_syn_into_a_live_connection(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let connection = Connection::establish(gateway, 4000);
+    connection.client_sends(gateway, SYN);
+    connection.worker_sends(gateway, ACK);
+    connection.client_sends(gateway, ACK);
+}
+
+/// Half-close, and both ends closing at once. (Scenario 15.)
+pub fn closing(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let half = Connection::establish(gateway, 4000);
+    half.client_sends(gateway, FIN | ACK);
+    for _ in 0..3 {
+        half.worker_sends(gateway, ACK);
+        half.client_sends(gateway, ACK);
+    }
+    half.worker_sends(gateway, FIN | ACK);
+    half.client_sends(gateway, ACK);
+
+    let both = Connection::establish(gateway, 4001);
+    both.client_sends(gateway, FIN | ACK);
+    both.worker_sends(gateway, FIN | ACK);
+    both.client_sends(gateway, ACK);
+    both.worker_sends(gateway, ACK);
+}
+
+/// A new connection may reuse the ports of one that is closed: it is a new flow, with the next turn. (Scenario 15.)
+pub fn ports_are_used_again(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let old = Connection::establish(gateway, 4000);
+    old.client_sends(gateway, FIN | ACK);
+    old.worker_sends(gateway, FIN | ACK);
+    old.client_sends(gateway, ACK);
+    let before = gateway.counters();
+    let new = Connection::establish(gateway, 4000);
+    assert_ne!(new.arrived.destination, old.arrived.destination, "the balance has moved on");
+    assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 1);
+    new.worker_sends(gateway, ACK);
+}
+
+/// A reset ends a connection; one that the receiver refuses does not. (Scenario 15.)
+pub fn resets(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let connection = Connection::establish(gateway, 4000);
+    connection.client_sends(gateway, RST);
+    // Out of window: the worker asks, the client goes on.
+    connection.worker_sends(gateway, ACK);
+    connection.client_sends(gateway, ACK);
+    let before = gateway.counters();
+    connection.client_sends(gateway, SYN);
+    assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 0, "it lives");
+
+    connection.worker_sends(gateway, RST);
+    let before = gateway.counters();
+    drop(Connection::establish(gateway, 4000));
+    assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 1, "it was dead");
+}
+
+/// State lost: one-to-one forwards pick connections up in the middle. (Scenario 17.)
+pub fn picked_up_in_the_middle(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway
+        .apply("[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = [\"worker1:22\"]\n");
+    let data = Packet::tcp(world.at("client", 4000), world.at("master", 2201), ACK).sized(100);
+    let arrived = data.to(world.at("worker1", 22));
+    gateway.outside(&data).forwarded(Side::Inside, &arrived.hop());
+    let answer = arrived.answer();
+    gateway.inside(&answer).forwarded(Side::Outside, &data.answer().hop());
+    gateway.outside(&data).forwarded(Side::Inside, &arrived.hop());
+}
+
+/// Flags that contradict each other, as only scans send them.
+pub fn flags_of_scans(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply("[policy]\ninput = \"accept\"\nforward = \"accept\"\n");
+    for to in ["master", "worker1"] {
+        let packet = Packet::tcp(world.at("client", 4000), world.at(to, 80), SYN);
+        for flags in [0, FIN, SYN | FIN, SYN | RST, FIN | RST | ACK, 0x29, 0x3f] {
+            gateway.outside(&packet.flags(flags)).dropped("bad-tcp-flags");
+            let mut padded = Gateway::framed(Side::Outside, &packet.flags(flags));
+            padded.extend([0; 6]);
+            gateway.receive(Side::Outside, &padded).dropped("bad-tcp-flags");
+        }
+        for flags in [SYN, ACK, RST, RST | ACK, FIN | ACK, SYN | ACK, 0xc2, 0x18] {
+            let fate = gateway.outside(&packet.flags(flags)).fate;
+            assert!(!matches!(fate, crate::packet::Fate::Dropped(_)), "{flags:#x}: {fate:?}");
+        }
+    }
+}
+
+/// A SYN with one option: the largest segment that its sender takes.
+fn announcing(packet: &Packet, size: u16) -> Packet {
+    let mut segment = packet.datagram()[if packet.is_v6() { 40 } else { 20 }..].to_vec();
+    segment.extend([2, 4]);
+    segment.extend(size.to_be_bytes());
+    segment[12] = 0x60;
+    segment[16..18].fill(0);
+    Packet { body: Body::Raw(6), payload: segment, ..packet.clone() }.with_checksum(16)
+}
+
+/// The segment size that a SYN announces is clamped to what fits both interfaces, in both directions, and never
+/// raised. (Scenario 11.)
+pub fn the_segment_size(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(SSH);
+    let limit = if world.is_v6() { 1440 } else { 1460 };
+    for (port, size) in [(4000, 1460), (4001, 8960), (4002, 1200), (4003, 536)] {
+        let syn = Packet::tcp(world.at("client", port), world.at("master", 2201), SYN);
+        let frame = Gateway::framed(Side::Outside, &announcing(&syn, size));
+        let arrived = gateway.receive(Side::Outside, &frame).forwarded_somehow();
+        // The reader takes options for data.
+        assert_eq!(arrived.payload[2..], size.min(limit).to_be_bytes());
+        let answer = Packet { payload: Vec::new(), ..arrived.answer().flags(SYN | ACK) };
+        let frame = Gateway::framed(Side::Inside, &announcing(&answer, size));
+        let restored = gateway.receive(Side::Inside, &frame).forwarded_somehow();
+        assert_eq!(restored.payload[2..], size.min(limit).to_be_bytes());
+    }
+}
