@@ -5,6 +5,7 @@
 //! Whatever else moved fails it, and so does anything left behind in the kernel.
 
 pub mod demo;
+pub mod foreign;
 pub mod lab;
 pub mod net;
 pub mod netfw;

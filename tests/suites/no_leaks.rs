@@ -1,6 +1,9 @@
 //! Scenario 32: whatever happened, nothing is left in the kernel.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
@@ -10,6 +13,13 @@ use netfw_tests::{
 };
 
 const ECHO: &str = "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
+
+/// One test at a time: each compares what the whole kernel holds.
+static KERNEL: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    KERNEL.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The kernel's programs, maps and links, by kind and number; numbers are never used again.
 fn objects() -> Result<BTreeSet<String>> {
@@ -25,6 +35,7 @@ fn objects() -> Result<BTreeSet<String>> {
 
 /// What `work` brought into the kernel is there meanwhile, and gone after `down`.
 fn expect_gone(engine: Engine, work: impl Fn(&Netfw<'_>) -> Result<()>) -> Result<()> {
+    let _alone = alone();
     let lab = Lab::two_armed(engine)?;
     let before = objects()?;
     let netfw = Netfw::up(&lab, &rules::two_armed(ECHO))?;
@@ -57,6 +68,7 @@ fn after_a_killed_daemon() -> Result<()> {
 /// Many changes leave no more objects than the first.
 #[test]
 fn after_many_changes() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::two_armed(Engine::chosen()?[0])?;
     let netfw = Netfw::up(&lab, &rules::two_armed(ECHO))?;
     let change =
@@ -71,6 +83,7 @@ fn after_many_changes() -> Result<()> {
 /// An `up` that failed halfway.
 #[test]
 fn after_a_failed_up() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::two_armed(Engine::Tc)?;
     let netfw = Netfw::prepare(&lab, "[interfaces]\nexternal = [\"eth0\"]\ninternal = [\"eth9\"]\n")?;
     let before = objects()?;

@@ -93,6 +93,11 @@ impl Lab {
         self.hosts.get(name).unwrap_or_else(|| panic!("this lab has no host {name}"))
     }
 
+    /// One more machine, with no link yet, that goes with its guard.
+    pub fn another_host(&self, name: &str) -> Result<Host> {
+        Host::create(&self.name, name, self.dir())
+    }
+
     /// Every host, the switch too.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values()

@@ -8,7 +8,7 @@ use crate::lab::Host;
 
 /// What is shown: links with their programs, addresses, routes, queueing, filters, forwarding.
 const VIEWS: &[&str] = &[
-    "ip -details link show",
+    "ip link show",
     "ip address show",
     "ip route show table all; ip -6 route show table all",
     "tc qdisc show",
