@@ -28,7 +28,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     };
     work.leaving = entry.leaving;
     if entry.generation != work.generation {
-        readmit::<F, C, K>(kernel, work, &mut entry)?;
+        readmit::<F, C, K>(kernel, work, &entry)?;
     }
     let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
     if forwarded {
@@ -53,12 +53,11 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
 fn readmit<F: Family, C: Context, K: Kernel<F>>(
     kernel: &K,
     work: &mut Work<F>,
-    entry: &mut Flow<F::Addr>,
+    entry: &Flow<F::Addr>,
 ) -> Step {
     work.original = *entry;
     let keep = kernel.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
     if keep || kernel.readmit(work) {
-        entry.generation = work.generation;
         return Ok(());
     }
     if C::HOOK == Hook::Xdp {
@@ -112,6 +111,7 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     if seen.0 != entry.seen {
         entry.seen = seen.0;
     }
+    entry.generation = work.generation;
     entry.last_seen = work.now.0;
     entry.packets += u64::from(work.segments);
     entry.bytes += u64::from(work.bytes);

@@ -70,7 +70,8 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.leaving = work.tuple;
     work.flags |= INSIDE;
     work.chain = OUTPUT;
-    if work.routed != 0 {
+    // What others have translated to an address of the master (Docker's masquerade) speaks for the master.
+    if work.routed != 0 && kernel.local(work.tuple.source) == 0 {
         work.chain = FORWARD;
         plan::source(kernel, work, work.interface, false)?;
     }

@@ -74,6 +74,7 @@ fn fits<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, announced: u32) -> S
         // XDP sees only the first buffer of a large frame.
         return if C::HOOK == Hook::Xdp { Err(Verdict::Punt) } else { work.drop(Reason::Malformed) };
     }
+    work.bytes = work.length;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use netfw_common::{
     flow::LOCAL,
     reason::Reason,
     tuple::Tuple,
-    wire,
+    wire::{self, ETHERNET},
 };
 
 use super::{
@@ -110,6 +110,9 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
         left.destination = F::Addr::from_words(|_| view.word(16));
         header + length
     };
+    if transport + 8 > work.length + ETHERNET {
+        return None;
+    }
     let view = ctx.view::<8>(transport)?;
     let mut udp_checksum = 0;
     let mut echo = false;
