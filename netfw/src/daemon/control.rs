@@ -12,6 +12,7 @@ use super::{
     failure::Failure,
     host::{Host, netns},
     instance::Instance,
+    interfaces,
     lock::{self, Daemon, Lock},
     rules,
     state::{self, LastReload, Rules, State},
@@ -208,7 +209,7 @@ async fn dismantle(instance: &Instance) -> Result<()> {
     // The names and indexes of another namespace's interfaces mean others here.
     let here = state.filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
     for (name, managed) in here.iter().flat_map(|state| &state.interfaces) {
-        controller::release(instance, name, managed).await;
+        interfaces::release(instance, name, managed).await;
     }
     instance.pins().remove()?;
     instance.forget()

@@ -4,6 +4,10 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramError};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::ABI_VERSION;
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_getres},
+};
 
 use super::{
     capacity::Sizes,
@@ -76,11 +80,19 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
         loader.map_max_entries(name, entries);
     }
     loader.override_global("PLACE_COUNT", &places, true);
+    let jiffy = jiffy_nanos()?;
+    loader.override_global("JIFFY_NANOS", &jiffy, true);
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     pin_abi(pins)?;
     let mut object = loader.load(OBJECT).context("the kernel refuses the maps of the datapath")?;
     load_programs(&mut object)?;
     Ok(object)
+}
+
+/// Length of a jiffy: the coarse clock moves once in each.
+fn jiffy_nanos() -> Result<u64> {
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    u64::try_from(resolution.num_nanoseconds()).context("the coarse clock has no resolution")
 }
 
 fn load_programs(object: &mut Ebpf) -> Result<()> {

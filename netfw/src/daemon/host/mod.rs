@@ -1,5 +1,6 @@
 //! The host as it is now: links, addresses, sockets. Gathered here, so that judging and compiling stay pure.
 
+pub mod features;
 mod links;
 pub mod netns;
 pub mod qdisc;

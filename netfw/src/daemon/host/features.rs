@@ -1,0 +1,124 @@
+//! Which drivers send the frames that XDP redirects to them: the `netdev` family of generic netlink (Linux 6.3).
+
+use std::{collections::BTreeSet, io};
+
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+
+/// Family that knows the others by name.
+const CONTROL: u16 = 0x10;
+const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
+const FAMILY_NAME: u16 = 2;
+
+/// Command and attributes of the family `netdev`.
+const GET_DEVICE: u8 = 1;
+const IFINDEX: u16 = 1;
+const XDP_FEATURES: u16 = 3;
+/// `NETDEV_XDP_ACT_NDO_XMIT`.
+const TRANSMITS: u64 = 4;
+
+const REQUEST: u16 = 1;
+const DUMP: u16 = 0x300;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// Of a message: 16 bytes, and 4 of generic netlink.
+const HEADER: usize = 16;
+const GENERIC: usize = 4;
+
+/// Indexes of the devices that do; none: this kernel does not tell.
+pub fn xdp_transmitters() -> Option<BTreeSet<u32>> {
+    let mut socket = Socket::new(NETLINK_GENERIC).ok()?;
+    socket.bind_auto().ok()?;
+    socket.connect(&SocketAddr::new(0, 0)).ok()?;
+    let name = attribute(FAMILY_NAME, b"netdev\0");
+    let family = ask(&socket, CONTROL, REQUEST, GET_FAMILY, &name).ok()?;
+    let id = family.iter().find_map(|message| number::<2>(message, FAMILY_ID).map(u16::from_ne_bytes))?;
+    let devices = ask(&socket, id, REQUEST | DUMP, GET_DEVICE, &[]).ok()?;
+    let transmits = |message: &Vec<u8>| {
+        let features = u64::from_ne_bytes(number(message, XDP_FEATURES)?);
+        let index = u32::from_ne_bytes(number(message, IFINDEX)?);
+        (features & TRANSMITS != 0).then_some(index)
+    };
+    Some(devices.iter().filter_map(transmits).collect())
+}
+
+/// Sends a request; the attributes of each answer.
+fn ask(socket: &Socket, kind: u16, flags: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let length = (HEADER + GENERIC + attributes.len()) as u32;
+    let mut request = length.to_ne_bytes().to_vec();
+    request.extend(kind.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([command, 1, 0, 0]);
+    request.extend(attributes);
+    socket.send(&request, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        for (kind, body) in messages(&datagram) {
+            match kind {
+                DONE => return Ok(answers),
+                ERROR => return Err(io::ErrorKind::Unsupported.into()),
+                _ => answers.push(body.get(GENERIC..).unwrap_or_default().to_vec()),
+            }
+        }
+        if flags & DUMP == 0 {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Types and bodies of the messages in a datagram.
+fn messages(mut datagram: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let Some((header, _)) = datagram.split_first_chunk::<HEADER>() {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let Some(body) = datagram.get(HEADER..length) else { break };
+        found.push((u16::from_ne_bytes([header[4], header[5]]), body));
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The value of an attribute, if it has this size.
+fn number<const N: usize>(mut attributes: &[u8], wanted: u16) -> Option<[u8; N]> {
+    while let Some((header, _)) = attributes.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let value = attributes.get(4..length)?;
+        if u16::from_ne_bytes([header[2], header[3]]) == wanted {
+            return value.try_into().ok();
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_found_behind_others() {
+        let attributes = [attribute(7, b"x"), attribute(IFINDEX, &9_u32.to_ne_bytes())].concat();
+        assert_eq!(number(&attributes, IFINDEX).map(u32::from_ne_bytes), Some(9));
+        assert_eq!(number::<8>(&attributes, IFINDEX), None);
+        assert_eq!(number::<4>(&attributes, XDP_FEATURES), None);
+    }
+
+    #[test]
+    fn a_cut_off_message_is_no_message() {
+        let mut datagram = 20_u32.to_ne_bytes().to_vec();
+        datagram.extend([DONE as u8, 0]);
+        datagram.resize(20, 0);
+        assert_eq!(messages(&datagram).len(), 1);
+        assert!(messages(&datagram[..18]).is_empty());
+    }
+}

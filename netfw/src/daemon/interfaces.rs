@@ -1,0 +1,185 @@
+//! Managed interfaces: which, how, and netfw put on and taken off.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use netfw_common::interface::MAX_IFINDEX;
+use nix::net::if_::if_nametoindex;
+
+use super::{
+    controller::Controller,
+    engine::{self, Engine},
+    host::{Host, Link, netns, qdisc, sysctl},
+    instance::Instance,
+    state::{Managed, State},
+};
+use crate::{
+    kernel::{self, Port},
+    policy::{Role, ValidPolicy},
+};
+
+impl Controller {
+    /// Which interfaces will be managed, and how.
+    pub(super) fn plan(&self, policy: &ValidPolicy, host: &Host) -> Result<BTreeMap<String, Managed>> {
+        let mut planned = BTreeMap::new();
+        for interface in policy.interfaces() {
+            let known = self.state.interfaces.get(&interface.name);
+            let link = host.link(&interface.name);
+            if let Some(link) = link {
+                check_link(link, &self.instance)?;
+            }
+            let same = known.filter(|known| link.is_some_and(|link| link.index == known.index));
+            let choice = link.map(|link| engine::choose(policy.engine(), link));
+            let managed = Managed {
+                index: link.map_or(0, |link| link.index),
+                external: interface.role == Role::External,
+                engine: choice.as_ref().map_or(Engine::Tc, |choice| choice.engine),
+                reason: choice.map_or_else(|| "the interface is gone".into(), |choice| choice.reason),
+                turned: same.map(|known| known.turned.clone()).unwrap_or_default(),
+                clsact: same.is_some_and(|known| known.clsact),
+            };
+            planned.insert(interface.name.clone(), managed);
+        }
+        Ok(planned)
+    }
+
+    /// Attaches what is not attached yet, or everything anew where programs are to be replaced. When it fails, the
+    /// interfaces that were not managed before are as they were.
+    pub(super) async fn attach(
+        &mut self,
+        mut planned: BTreeMap<String, Managed>,
+        policy: &ValidPolicy,
+        host: &Host,
+        replace: bool,
+    ) -> Result<BTreeMap<String, Managed>> {
+        let mut begun = Vec::new();
+        for (name, managed) in &mut planned {
+            let Some(link) = host.link(name) else { continue };
+            let known = self.state.interfaces.get(name).filter(|known| known.index == link.index).cloned();
+            let choice = engine::choose(policy.engine(), link);
+            if let Some(known) = known.as_ref().filter(|known| !replace && unchanged(known, &choice)) {
+                managed.engine = known.engine;
+                managed.reason.clone_from(&known.reason);
+                continue;
+            }
+            if known.is_none() {
+                begun.push(name.clone());
+            }
+            if let Err(error) = self.attach_one(link, managed, &choice) {
+                for name in &begun {
+                    if let Some(managed) = planned.get(name) {
+                        release(&self.instance, name, managed).await;
+                    }
+                }
+                return Err(error);
+            }
+        }
+        Ok(planned)
+    }
+
+    fn attach_one(&mut self, link: &Link, managed: &mut Managed, choice: &engine::Choice) -> Result<()> {
+        let port = Port { name: &link.name, index: link.index };
+        if managed.turned.is_empty() {
+            managed.turned = sysctl::enable_forwarding(&link.name)?;
+        }
+        let pins = self.instance.pins();
+        for other in [Engine::Xdp, Engine::XdpGeneric] {
+            if other != choice.engine
+                && let Some(acceleration) = other.acceleration()
+            {
+                kernel::detach_xdp(&pins, link.index, acceleration)?;
+            }
+        }
+        managed.clsact |= self.programs.attach_classifiers(port)?;
+        managed.engine = choice.engine;
+        managed.reason.clone_from(&choice.reason);
+        if let Some(acceleration) = choice.engine.acceleration()
+            && let Err(error) = self.programs.attach_xdp(port, acceleration)
+        {
+            let why = why_no_xdp(&error);
+            if !choice.or_tc {
+                bail!(
+                    "{} cannot run {}: {why}\nhelp: write mode = \"auto\" under [engine]",
+                    link.name,
+                    choice.engine
+                );
+            }
+            managed.engine = Engine::Tc;
+            managed.reason = why;
+        }
+        let foreign = kernel::foreign_classifiers(port);
+        if !foreign.is_empty() {
+            managed.reason += &format!("; other programs at TC run after netfw: {}", foreign.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Takes netfw off interfaces that are no longer managed, or that were deleted and made anew.
+    pub(super) async fn detach_others(&self, managed: &BTreeMap<String, Managed>) {
+        for (name, old) in &self.state.interfaces {
+            let new = managed.get(name);
+            if new.is_some_and(|new| new.index == old.index) || old.index == 0 {
+                continue;
+            }
+            // The switches of an interface that was made anew are those of the new one.
+            let turned = if new.is_some() { Vec::new() } else { old.turned.clone() };
+            release(&self.instance, name, &Managed { turned, ..old.clone() }).await;
+            // Removing an interface that sends XDP frames also takes it out of the device map.
+            let _ = self.maps.set_device(old.index, false);
+        }
+    }
+}
+
+/// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver left us.
+fn unchanged(known: &Managed, choice: &engine::Choice) -> bool {
+    known.engine == choice.engine || (choice.or_tc && known.engine == Engine::Tc)
+}
+
+/// Whether an interface can be managed at all, and by us.
+fn check_link(link: &Link, instance: &Instance) -> Result<()> {
+    let name = &link.name;
+    if link.mac.is_none() {
+        bail!("{name} has no Ethernet header: netfw cannot manage it yet\nhelp: take it out of [interfaces]");
+    }
+    if link.index >= MAX_IFINDEX {
+        bail!("{name} has index {}, and netfw manages indexes below {}", link.index, MAX_IFINDEX);
+    }
+    for other in Instance::all().iter().filter(|other| *other != instance && other.pins().exist()) {
+        let Ok(state) = State::load(other) else { continue };
+        let holds = state.interfaces.values().any(|managed| managed.index == link.index);
+        if holds && netns::inode()? == state.namespace {
+            bail!("{name} is held by instance {other}\nhelp: `netfw --instance {other} down` releases it");
+        }
+    }
+    Ok(())
+}
+
+/// Leaves an interface as it was before netfw, as far as it is still there.
+pub(super) async fn release(instance: &Instance, name: &str, managed: &Managed) {
+    let outcome = async {
+        kernel::detach(&instance.pins(), Port { name, index: managed.index })?;
+        if managed.clsact {
+            qdisc::remove_unused_clsact(managed.index).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = outcome.await
+        && if_nametoindex(name) == Ok(managed.index)
+    {
+        tracing::warn!("cannot detach from {name}: {error:#}");
+    }
+    sysctl::restore(&managed.turned);
+}
+
+fn why_no_xdp(error: &anyhow::Error) -> String {
+    let os = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    match os {
+        Some(libc::EBUSY) => "another XDP program is on the interface".into(),
+        Some(libc::EOPNOTSUPP) => "the driver has no XDP".into(),
+        Some(libc::ERANGE) => "the driver runs XDP only with a smaller MTU".into(),
+        _ => format!("the driver refuses XDP ({error:#})"),
+    }
+}

@@ -1,0 +1,97 @@
+//! What the datapath is told about the host.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use anyhow::Result;
+use netfw_common::{
+    family::{addr4, addr6},
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+};
+
+use super::{
+    controller::Controller,
+    engine::Engine,
+    host::{Connection, Host, Link, connections, features},
+    state::Managed,
+};
+use crate::kernel::Conversation;
+
+impl Controller {
+    /// Tells the datapath about interfaces and addresses.
+    pub(super) fn publish(&mut self, managed: &BTreeMap<String, Managed>, host: &Host) -> Result<()> {
+        let (mut by_slot, mut locals) = (BTreeMap::new(), HashMap::new());
+        for link in &host.links {
+            let external = managed.get(&link.name).is_some_and(|managed| managed.external);
+            let owner = if external { LOCAL_EXTERNAL } else { LOCAL_OTHER };
+            for address in &link.addresses {
+                let owners = locals.entry(address.ip).or_insert(owner);
+                // The same link-local address may stand on several.
+                *owners = owner.min(*owners);
+            }
+        }
+        let announced = features::xdp_transmitters();
+        for (name, managed) in managed {
+            let slot = self.state.slot(name)?;
+            if let Some(link) = host.link(name) {
+                let transmits = match managed.engine {
+                    Engine::Tc => false,
+                    // Old kernels don't tell; then the driver is taken at its word that it runs XDP.
+                    Engine::Xdp => announced.as_ref().is_none_or(|devices| devices.contains(&link.index)),
+                    Engine::XdpGeneric => true,
+                };
+                by_slot.insert(slot, describe(link, managed, transmits));
+                self.maps.set_device(link.index, transmits)?;
+            }
+        }
+        self.maps.set_locals(&locals)?;
+        self.maps.set_interfaces(&by_slot)
+    }
+
+    /// What the host's own programs are talking about with the world.
+    pub(super) fn conversations(&self, host: &Host) -> Vec<Conversation> {
+        let connections = connections().unwrap_or_default();
+        let distant = connections.iter().filter(|connection| !connection.remote.ip().is_loopback());
+        let slot = |local: IpAddr| {
+            let owns = |link: &&Link| link.addresses.iter().any(|address| address.ip == local);
+            host.links
+                .iter()
+                .find(owns)
+                .and_then(|link| self.state.slots.get(&link.name))
+                .copied()
+                .unwrap_or(0)
+        };
+        let conversation = |connection: &Connection| Conversation {
+            protocol: connection.protocol,
+            local: connection.local,
+            remote: connection.remote,
+            incoming: connection.incoming,
+            interface: slot(connection.local.ip()) as u8,
+        };
+        distant.map(conversation).collect()
+    }
+}
+
+fn describe(link: &Link, managed: &Managed, transmits: bool) -> Interface {
+    let side = if managed.external { EXTERNAL } else { INTERNAL };
+    let transmits = if transmits { XDP_TRANSMIT } else { 0 };
+    let [a, b, c, d, e, f] = link.mac.unwrap_or_default();
+    let mut described = Interface {
+        ifindex: link.index,
+        flags: side | transmits,
+        mac_high: u32::from_ne_bytes([a, b, c, d]),
+        mac_low: u16::from_ne_bytes([e, f]),
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        ..Default::default()
+    };
+    let mut global = link.addresses.iter().filter(|address| address.global).map(|address| address.ip);
+    if let Some(IpAddr::V4(address)) = global.clone().find(IpAddr::is_ipv4) {
+        described.address4 = addr4(address);
+    }
+    if let Some(IpAddr::V6(address)) = global.find(IpAddr::is_ipv6) {
+        described.address6 = addr6(address);
+    }
+    described
+}
