@@ -12,7 +12,8 @@ pub struct Sum(u64);
 impl Sum {
     /// Sum of the two 16-bit halves of a word in memory order.
     pub const fn of_word(word: u32) -> Self {
-        Self((word & 0xffff) as u64 + (word >> 16) as u64)
+        // 2^16 is 1 modulo 2^16 - 1: the halves may be added up later.
+        Self(word as u64)
     }
 
     /// Sum of one 16-bit value in host order.
@@ -27,9 +28,10 @@ impl Sum {
 
     /// Folded to 16 bits, memory order, not complemented.
     pub const fn fold(self) -> u16 {
-        let once = (self.0 & 0xffff) + (self.0 >> 16 & 0xffff) + (self.0 >> 32);
-        let twice = (once & 0xffff) + (once >> 16);
-        ((twice & 0xffff) + (twice >> 16)) as u16
+        let once = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let twice = (once & 0xffff) + (once >> 16 & 0xffff) + (once >> 32);
+        let thrice = (twice & 0xffff) + (twice >> 16);
+        ((thrice & 0xffff) + (thrice >> 16)) as u16
     }
 
     /// The checksum field after this difference was added to what it covers (RFC 1624, equation 3).
@@ -73,7 +75,8 @@ impl Sub for Sum {
 
     /// Adds the complement: what must be added to get from `other` to `self`.
     fn sub(self, other: Self) -> Self {
-        Self(self.0 + (!other.fold()) as u64)
+        let folded = (other.0 & 0xffff_ffff) + (other.0 >> 32);
+        Self(self.0 + (0xffff_ffff - (folded & 0xffff_ffff)) + (0xffff_ffff - (folded >> 32)))
     }
 }
 

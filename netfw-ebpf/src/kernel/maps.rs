@@ -31,6 +31,10 @@ const LATER: u32 = 4096;
 #[unsafe(no_mangle)]
 pub static PLACE_COUNT: Global<u32> = Global::new(1);
 
+/// Nanoseconds of a jiffy.
+#[unsafe(no_mangle)]
+pub static JIFFY_NANOS: Global<u64> = Global::new(4_000_000);
+
 /// Which image holds ([`netfw_common::image::Active`]).
 #[map]
 pub static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
