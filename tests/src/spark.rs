@@ -63,7 +63,7 @@ impl Spark {
         let mut line = self.environment(listen, public);
         line.push(self.program("spark-class"));
         line.extend(words.iter().map(|word| (*word).to_owned()));
-        host.spawn(line)
+        host.spawn_as_machine(line)
     }
 }
 
@@ -105,11 +105,14 @@ impl Cluster {
 
     /// Starts a job from `client` over SSH to worker1 at `address` and `port`; it runs until [`Job::finish`].
     pub fn submit(&self, lab: &Lab, key: &Key, address: &str, port: u16) -> Result<Job> {
-        let script = lab.dir().join("job.py");
-        let enough = lab.dir().join("job-enough");
+        let [script, submit, enough] =
+            ["job.py", "submit-job", "job-enough"].map(|name| lab.dir().join(name));
         fs::write(&script, JOB)?;
+        let quoted: Vec<_> =
+            self.submit_words(&script, &enough).iter().map(|word| format!("'{word}'")).collect();
+        fs::write(&submit, format!("exec {}\n", quoted.join(" ")))?;
         let mut words = key.client(address, port);
-        words.extend(self.submit_words(&script, &enough));
+        words.extend(["sh".to_owned(), submit.display().to_string()]);
         let ssh = lab.host("client").spawn(&words)?;
         Ok(Job { words, ssh, enough })
     }

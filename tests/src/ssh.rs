@@ -67,10 +67,9 @@ pub fn serve(host: &Host, key: &Key) -> Result<Background> {
     generate(&dir.join("host-key"))?;
     let config = dir.join("config");
     fs::write(&config, config_text(&dir, key))?;
-    let name = host.name();
-    let line = format!("hostname {name}; exec /usr/sbin/sshd -D -e -f {}", config.display());
-    let server = host.spawn(["unshare", "--uts", "sh", "-c", &line])?;
-    server.wait_for("listening on").with_context(|| format!("sshd on {name}"))?;
+    let config = config.display().to_string();
+    let server = host.spawn_as_machine(["/usr/sbin/sshd", "-D", "-e", "-f", &config])?;
+    server.wait_for("listening on").with_context(|| format!("sshd on {}", host.name()))?;
     Ok(server)
 }
 

@@ -15,7 +15,7 @@ impl Stage<'_> {
         self.narrator.typed("client", &job.words);
         self.expect_page(8080, "Spark Master at")?;
         for number in 1..=4 {
-            self.expect_page(8080 + number, &format!("Spark Worker at spark://192.168.80.{}:", number + 2))?;
+            self.expect_page(8080 + number, &format!("Spark Worker at 192.168.80.{}:", number + 2))?;
         }
         job.wait_until_running()?;
         self.expect_page(4040, "netfw-pi")?;

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -14,6 +15,17 @@ use super::{
     command::{self, Finished},
     namespace::Namespace,
 };
+
+/// `/etc/hosts` of every machine.
+const NAMES: &str = "\
+127.0.0.1 localhost
+::1 localhost
+192.168.80.2 master
+192.168.80.3 worker1
+192.168.80.4 worker2
+192.168.80.5 worker3
+192.168.80.6 worker4
+";
 
 /// A machine: a network namespace, and a directory for its files.
 #[derive(Debug)]
@@ -28,7 +40,7 @@ impl Host {
     /// The host `name` of the lab `lab`, with its files under `dir`.
     pub(super) fn create(lab: &str, name: &str, dir: &Path) -> Result<Self> {
         let dir = dir.join(name);
-        std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         let namespace = Namespace::create(&format!("{lab}-{name}"))?;
         Ok(Self { name: name.to_owned(), namespace, dir, logs: AtomicU32::new(0) })
     }
@@ -69,6 +81,27 @@ impl Host {
         let words = owned(words);
         let log = self.dir.join(format!("output-{}", self.logs.fetch_add(1, Ordering::Relaxed)));
         self.namespace.enter(|| Background::start(words, &log))
+    }
+
+    /// Starts a program that sees a machine of its own: this host's name, the lab's names in place of a name server
+    /// that nobody reaches from here.
+    pub fn spawn_as_machine<W: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Background> {
+        let (names, server) = (self.dir.join("hosts"), self.dir.join("resolv.conf"));
+        fs::write(&names, NAMES)?;
+        fs::write(&server, "")?;
+        let script = format!(
+            "hostname {}; mount --bind {} /etc/hosts; mount --bind {} \"$(readlink -f /etc/resolv.conf)\"; exec \"$@\"",
+            self.name,
+            names.display(),
+            server.display()
+        );
+        let mut line =
+            ["unshare", "--uts", "--mount", "sh", "-c", &script, "sh"].map(OsString::from).to_vec();
+        line.extend(owned(words));
+        self.spawn(line)
     }
 
     /// Runs `work` in the host's network.

@@ -20,6 +20,6 @@ pub use self::{
     counters::Counters,
     gateway::{Action, Engine, Gateway, Hook, Hooks, Ran, Side},
     outcome::{Fate, Outcome},
-    read::{quoted, read, reassemble},
+    read::{plausible, quoted, read, reassemble},
     wire::{checksum, extended, fragments},
 };

@@ -18,6 +18,19 @@ pub fn read(frame: &[u8]) -> Result<Packet> {
     Ok(packet)
 }
 
+/// The packet in a frame, if its lengths are right, whatever its transport checksum says; none for a fragment.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn plausible(frame: &[u8]) -> Result<Option<Packet>> {
+    let (head, segment) = split(frame)?;
+    if head.fragmented {
+        return Ok(None);
+    }
+    head.check_lengths(segment)?;
+    head.packet(segment).map(Some)
+}
+
 /// The packet that fragments make up; they must be in order.
 pub fn reassemble(frames: &[Vec<u8>]) -> Result<Packet> {
     let mut segment = Vec::new();
@@ -107,8 +120,9 @@ fn head6(ip: &[u8]) -> Result<(Head, &[u8])> {
     let mut rest = &ip[40..];
     while let 0 | 43 | 44 | 60 = head.protocol {
         head.fragmented |= head.protocol == 44;
-        let length = if head.protocol == 44 { 8 } else { 8 + 8 * usize::from(rest[1]) };
-        head.protocol = rest[0];
+        let bytes: [u8; 2] = *rest.first_chunk().context("an extension header is cut off")?;
+        let length = if head.protocol == 44 { 8 } else { 8 + 8 * usize::from(bytes[1]) };
+        head.protocol = bytes[0];
         head.length = head.length.checked_sub(length).context("an extension header is too long")?;
         rest = rest.get(length..).context("an extension header is cut off")?;
     }
@@ -156,6 +170,20 @@ impl Head {
             body,
             payload: segment.get(header..).unwrap_or_default().to_vec(),
         })
+    }
+
+    /// Whether the transport header fits, and announces no more than there is.
+    fn check_lengths(&self, segment: &[u8]) -> Result<()> {
+        let least = [(6, 20), (17, 8), (1, 8), (58, 8), (132, 12)];
+        let least = least.iter().find(|(protocol, _)| *protocol == self.protocol).map_or(0, |(_, least)| *least);
+        ensure!(segment.len() >= least, "the transport header is cut off");
+        let announced = match self.protocol {
+            6 => (20, usize::from(segment[12] >> 4) * 4),
+            17 => (8, usize::from(u16::from_be_bytes([segment[4], segment[5]]))),
+            _ => return Ok(()),
+        };
+        ensure!((announced.0..=segment.len()).contains(&announced.1), "it announces {} bytes", announced.1);
+        Ok(())
     }
 
     /// Verifies the transport checksum, and UDP's length.

@@ -1,8 +1,13 @@
 //! Ring 1: the datapath on byte buffers, with tables in memory, a clock that is set by hand and chance that repeats.
 
 mod buffer;
+mod capacity;
+mod clock;
 mod hooks;
 mod machine;
+mod merged;
+mod properties;
+mod surroundings;
 mod table;
 
 use std::{cell::RefCell, rc::Rc};

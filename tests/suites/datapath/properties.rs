@@ -1,0 +1,241 @@
+//! Whatever arrives: random packets and random bytes.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    rc::Rc,
+};
+
+use netfw_tests::packet::{
+    ACK, Body, Engine, FIN, Fate, Gateway, Packet, RST, SYN, Side, extended, plausible,
+    world::{V4, V6, World},
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+};
+
+use crate::{hooks::Memory, machine::Machine};
+
+const RULES: &str = r#"
+    [policy]
+    forward = "reject"
+    [masquerade]
+    from = ["lan"]
+    [[port-forward]]
+    name = "one"
+    protocol = ["tcp", "udp"]
+    port = "50-52"
+    to = ["worker1:60", "worker2:60", "worker3:60"]
+    spread = "one-to-one"
+    [[port-forward]]
+    name = "balanced"
+    protocol = ["tcp", "udp"]
+    port = 53
+    to = ["worker1:70", "worker4:70"]
+    balance = "source-hash"
+    [[rule]]
+    chain = "input"
+    action = "accept"
+    port = 54
+    protocol = ["tcp", "udp"]
+    [[rule]]
+    chain = "forward"
+    action = "accept"
+    protocol = ["tcp", "udp"]
+    from = ["office"]
+    to = ["worker2"]
+"#;
+
+fn gateway(engine: Engine, world: World) -> Gateway {
+    let machine = Rc::new(RefCell::new(Machine::new(32, 32)));
+    let mut gateway = Gateway::new(Box::new(Memory::new(machine)), engine, world);
+    gateway.apply(RULES);
+    gateway
+}
+
+/// A packet in words that make sense in both families.
+#[derive(Clone, Copy, Debug)]
+struct Sketch {
+    side: Side,
+    ends: (&'static str, &'static str),
+    ports: (u16, u16),
+    kind: u8,
+    flags: u8,
+    size: usize,
+    ttl: u8,
+    v6: bool,
+}
+
+impl Sketch {
+    fn packet(&self) -> Packet {
+        let world = if self.v6 { V6 } else { V4 };
+        let (from, to) = (world.at(self.ends.0, self.ports.0), world.at(self.ends.1, self.ports.1));
+        let packet = match self.kind {
+            0..=2 => Packet::tcp(from, to, self.flags),
+            3..=5 => Packet::udp(from, to),
+            6 => Packet::echo(from, to, self.ports.0),
+            7 => Packet::echo(to, from, self.ports.1).answer(),
+            _ => Packet { body: Body::Raw(47), ..Packet::udp(world.at(self.ends.0, 0), world.at(self.ends.1, 0)) },
+        };
+        packet.sized(self.size).ttl(self.ttl)
+    }
+}
+
+fn sketch() -> impl Strategy<Value = Sketch> {
+    let outside = select(vec!["client", "neighbour", "stranger"]);
+    let inside = select(vec!["worker1", "worker2", "worker3", "worker4"]);
+    let master = select(vec!["master", "master", "second", "gateway"]);
+    let ends = prop_oneof![
+        (outside.clone(), master.clone()).prop_map(|ends| (Side::Outside, ends)),
+        (outside.clone(), inside.clone()).prop_map(|ends| (Side::Outside, ends)),
+        (inside.clone(), outside).prop_map(|ends| (Side::Inside, ends)),
+        (inside.clone(), master).prop_map(|ends| (Side::Inside, ends)),
+    ];
+    let ports = (select(vec![50u16, 60, 70, 4000, 4001]), select(vec![50u16, 51, 53, 54, 60, 4000]));
+    let flags = select(vec![SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST]);
+    let ttl = prop_oneof![9 => Just(64u8), 1 => 0..3u8];
+    (ends, ports, 0..9u8, flags, 0..80usize, ttl, any::<bool>()).prop_map(
+        |((side, ends), ports, kind, flags, size, ttl, v6)| Sketch { side, ends, ports, kind, flags, size, ttl, v6 },
+    )
+}
+
+/// A frame that once was a packet: some bytes changed, cut or lengthened; or extension headers put in.
+fn mangled() -> impl Strategy<Value = (Side, Vec<u8>)> {
+    let changes = vec((any::<Index>(), any::<u8>()), 0..6);
+    let headers = vec((select(vec![0u8, 43, 44, 60]), vec(any::<u8>(), 6..7)), 0..4);
+    (sketch(), headers, changes, any::<Index>(), prop_oneof![4 => Just(None), 1 => any::<Index>().prop_map(Some)]).prop_map(
+        |(sketch, headers, changes, _, cut)| {
+            let mut frame = Gateway::framed(sketch.side, &sketch.packet());
+            if sketch.v6 {
+                let headers: Vec<_> = headers.iter().map(|(kind, bytes)| (*kind, &bytes[..])).collect();
+                frame = extended(&frame, &headers);
+            }
+            for (index, byte) in changes {
+                // The link addresses stay, else the frame isn't for us.
+                let at = 12 + index.index(frame.len() - 12);
+                frame[at] = byte;
+            }
+            if let Some(cut) = cut {
+                frame.truncate(14 + cut.index(frame.len() - 14));
+            }
+            (sketch.side, frame)
+        },
+    )
+}
+
+/// Whether a forwarded frame was one that a careful receiver could have taken.
+fn check_forwarded(frame: &[u8], fate: Fate) -> Result<(), TestCaseError> {
+    if let Fate::Forwarded | Fate::Routed = fate {
+        let judged = plausible(frame);
+        prop_assert!(judged.is_ok(), "forwarded, but {}: {frame:02x?}", judged.unwrap_err());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever sequence of packets: each that leaves is right in every length and checksum, and XDP and TC agree.
+    #[test]
+    fn what_leaves_is_right(sketches in vec(sketch(), 1..40)) {
+        let mut by_engine = Vec::new();
+        for engine in [Engine::Tc, Engine::Xdp] {
+            let mut gateway = gateway(engine, V4);
+            let outcomes: Vec<_> = sketches.iter().map(|sketch| {
+                let outcome = gateway.receive(sketch.side, &Gateway::framed(sketch.side, &sketch.packet()));
+                if let Fate::Forwarded | Fate::Accepted | Fate::Answered(_) = outcome.fate {
+                    let left = outcome.packet();
+                    if outcome.fate == Fate::Forwarded {
+                        assert_eq!(left.ttl, sketch.ttl - 1);
+                        assert_eq!(left.payload, sketch.packet().payload);
+                    }
+                }
+                outcome.fate
+            }).collect();
+            by_engine.push((outcomes, gateway.counters()));
+        }
+        prop_assert_eq!(&by_engine[0], &by_engine[1]);
+    }
+
+    /// Mangled packets never panic, and no malformed one is forwarded. (Scenario 30.)
+    #[test]
+    fn nothing_malformed_is_forwarded(frames in vec(mangled(), 1..60)) {
+        for engine in [Engine::Tc, Engine::Xdp] {
+            let mut gateway = gateway(engine, V4);
+            gateway.apply("[policy]\nforward = \"accept\"\ninput = \"accept\"\n[interfaces]\nanti-spoof = \"off\"\n".split("[interfaces]").next().unwrap_or_default());
+            for (side, frame) in &frames {
+                let outcome = gateway.receive(*side, frame);
+                check_forwarded(frame, outcome.fate)?;
+            }
+        }
+    }
+
+    /// Noise behind an Ethernet header neither.
+    #[test]
+    fn noise_is_not_forwarded(
+        bytes in vec(any::<u8>(), 0..120),
+        first in select(vec![0x45u8, 0x46, 0x60]),
+        v6 in any::<bool>(),
+    ) {
+        for engine in [Engine::Tc, Engine::Xdp] {
+            let mut gateway = gateway(engine, V4);
+            gateway.apply("[policy]\nforward = \"accept\"\n");
+            let ethertype: [u8; 2] = if v6 { [0x86, 0xdd] } else { [8, 0] };
+            let mut frame = [&Side::Outside.mac()[..], &[2; 6], &ethertype, &bytes].concat();
+            if let Some(byte) = frame.get_mut(14) {
+                *byte = first;
+            }
+            let outcome = gateway.receive(Side::Outside, &frame);
+            check_forwarded(&frame, outcome.fate)?;
+        }
+    }
+
+    /// Masquerade against a naive model: no two conversations with one server share a port, every answer finds its way
+    /// back, and what nobody asked for gets nowhere.
+    #[test]
+    fn masquerade_keeps_conversations_apart(
+        steps in vec((0..4usize, 0..2usize, 0..3u16, any::<bool>(), any::<bool>()), 1..60),
+        v6 in any::<bool>(),
+    ) {
+        let world = if v6 { V6 } else { V4 };
+        let mut gateway = gateway(Engine::Tc, world);
+        gateway.apply("[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20005\"\n");
+        let mut known: BTreeMap<(SocketAddr, SocketAddr), SocketAddr> = BTreeMap::new();
+        for (worker, server, port, stray, answered) in steps {
+            let server = world.at(["client", "stranger"][server], 53);
+            let inside = world.at(["worker1", "worker2", "worker3", "worker4"][worker], 5000 + port);
+            let taken: BTreeSet<_> = known.iter().filter(|((_, to), _)| *to == server).map(|(_, port)| *port).collect();
+            if stray {
+                let at = world.at("master", 20_000 + port);
+                if !taken.contains(&at) {
+                    gateway.outside(&Packet::udp(server, at)).dropped("policy-input");
+                }
+                continue;
+            }
+            let sent = Packet::udp(inside, server);
+            let outcome = gateway.inside(&sent);
+            if let Fate::Dropped(reason) = outcome.fate {
+                prop_assert_eq!(reason, "no-free-port");
+                prop_assert!(taken.len() > 2, "twelve tries among many free ports");
+                continue;
+            }
+            let left = outcome.forwarded_somehow();
+            match known.get(&(inside, server)) {
+                Some(outside) => prop_assert_eq!(left.source, *outside, "a conversation keeps its port"),
+                None => {
+                    prop_assert!(!taken.contains(&left.source), "a port for two");
+                    prop_assert_eq!(left.source.ip(), world.host("master"));
+                    prop_assert!((20_000..=20_005).contains(&left.source.port()));
+                    known.insert((inside, server), left.source);
+                }
+            }
+            prop_assert_eq!(&sent.from(left.source).hop(), &left);
+            if answered {
+                gateway.outside(&left.answer()).forwarded(Side::Inside, &sent.answer().hop());
+            }
+        }
+    }
+}

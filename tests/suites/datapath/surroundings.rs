@@ -1,0 +1,127 @@
+//! What is around the master changes: neighbours, routes, widths, its own programs.
+
+use netfw_tests::packet::{
+    ACK, Body, Fate, Gateway, Packet, SYN, Side, quoted,
+    world::{ROUTER_MAC, next_mac},
+};
+
+use crate::tell;
+
+const RULES: &str = r#"
+    [masquerade]
+    from = ["lan"]
+    [[port-forward]]
+    name = "dns"
+    protocol = "udp"
+    port = 53
+    to = ["worker1:5353"]
+"#;
+
+/// Too large and not to be cut: the sender is told the width, of new flows and of live ones. (Scenario 11.)
+#[test]
+fn too_big_and_whole() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(RULES);
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
+        let header = if world.is_v6() { 48 } else { 28 };
+        for mtu in [1400, 1300, 1280] {
+            machine.borrow_mut().mtu[Side::Inside as usize] = mtu;
+            let fits = query.sized(mtu as usize - header);
+            machine.borrow().wait(2);
+            let large = query.sized(mtu as usize - header + 1);
+            let answer = gateway.outside(&large).answered("too-big");
+            let (kind, code) = if world.is_v6() { (2, 0) } else { (3, 4) };
+            assert_eq!(answer.body, Body::Icmp { kind, code, detail: mtu });
+            let quote = quoted(&answer).expect("8 bytes are quoted");
+            assert_eq!((quote.source, quote.destination), (query.source, query.destination));
+            gateway.outside(&fits).forwarded(Side::Inside, &fits.to(world.at("worker1", 5353)).hop());
+            let answer = gateway.outside(&large).answered("too-big");
+            assert_eq!(answer.body, Body::Icmp { kind, code, detail: mtu });
+        }
+    });
+}
+
+/// Too large but divisible: translated like any other, left to the stack to be cut, and not aged twice.
+#[test]
+fn too_big_and_divisible() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        if world.is_v6() {
+            return;
+        }
+        gateway.apply(RULES);
+        machine.borrow_mut().mtu = [1300; 2];
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53)).divisible().sized(1400);
+        let outcome = gateway.outside(&query);
+        assert_eq!(outcome.fate, Fate::Routed);
+        assert_eq!(outcome.packet(), query.to(world.at("worker1", 5353)));
+        let out = Packet::udp(world.at("worker2", 5000), world.at("client", 53)).divisible().sized(1400);
+        for _ in 0..2 {
+            let outcome = gateway.inside(&out);
+            assert_eq!(outcome.fate, Fate::Routed);
+            assert_eq!(outcome.packet(), out.from(world.at("master", 5000)));
+        }
+    });
+}
+
+/// A neighbour that isn't known yet is for the kernel to find; a moved one is found after a second.
+#[test]
+fn neighbours() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(RULES);
+        let worker = next_mac(world.host("worker1"));
+        machine.borrow_mut().unresolved.insert(worker);
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
+        let arrived = query.to(world.at("worker1", 5353)).hop();
+        gateway.outside(&query).forwarded(Side::Inside, &arrived);
+        gateway.outside(&query).forwarded(Side::Inside, &arrived);
+        machine.borrow_mut().unresolved.clear();
+        gateway.outside(&query).forwarded(Side::Inside, &arrived);
+
+        // Errors find their way likewise.
+        machine.borrow_mut().unresolved.insert(ROUTER_MAC);
+        let (kind, code) = if world.is_v6() { (1, 4) } else { (3, 3) };
+        let mut refusal =
+            Packet::new(world.at("worker1", 0), world.at("client", 0), Body::Icmp { kind, code, detail: 0 });
+        refusal.payload = arrived.datagram();
+        let left = gateway.inside(&refusal).forwarded_somehow();
+        assert_eq!(left.source, world.at("master", 0));
+    });
+}
+
+/// A live flow whose way is gone: the sender is told.
+#[test]
+fn no_way_any_more() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(RULES);
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
+        let arrived = gateway.outside(&query).forwarded_somehow();
+        machine.borrow_mut().unreachable.insert(world.host("worker1"));
+        gateway.outside(&query).forwarded(Side::Inside, &arrived);
+        machine.borrow().wait(2);
+        let answer = gateway.outside(&query).answered("no-route");
+        let kind = if world.is_v6() { 1 } else { 3 };
+        assert!(matches!(answer.body, Body::Icmp { kind: found, .. } if found == kind));
+    });
+}
+
+/// A port on which a program of the master waits is never given to a LAN host. (Scenario 2.)
+#[test]
+fn ports_of_local_programs() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(RULES);
+        machine.borrow_mut().sockets.insert((6, 22));
+        let syn = Packet::tcp(world.at("worker1", 22), world.at("client", 4000), SYN);
+        let left = gateway.inside(&syn).forwarded_somehow();
+        assert_ne!(left.source.port(), 22);
+        let answer = left.answer().flags(SYN | ACK);
+        gateway.outside(&answer).forwarded(Side::Inside, &syn.answer().flags(SYN | ACK).hop());
+        // The same port of another protocol is free.
+        let query = Packet::udp(world.at("worker1", 22), world.at("client", 4000));
+        gateway.inside(&query).forwarded(Side::Outside, &query.from(world.at("master", 22)).hop());
+    });
+}

@@ -1,0 +1,320 @@
+//! The loaded datapath as [`Hooks`].
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    mem::size_of,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    Pod,
+    maps::{HashMap as Table, Map, MapData},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+};
+use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
+use netfw::{
+    config::{HostFacts, load_text},
+    image::{Host, Ids, compile},
+    kernel::{Maps, Pins, Programs},
+    policy::ValidPolicy,
+};
+use netfw_common::{
+    counters::MASQUERADE_COUNTER,
+    family::{Addr4, Addr6, addr4, addr6},
+    flow::Flow,
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    reason::Reason,
+    tuple::Tuple,
+};
+use netfw_tests::packet::{
+    Action, Counters, Hook, Hooks, Ran, Side,
+    world::{V4, V6},
+};
+
+use super::network::{Network, index};
+
+const SIDES: [Side; 2] = [Side::Outside, Side::Inside];
+/// Larger than any frame that is tried.
+const ROOM: usize = 4096;
+
+/// Programs and maps of an instance; its pins go with it.
+pub(crate) struct Loaded {
+    xdp: Xdp,
+    ingress: SchedClassifier,
+    egress: SchedClassifier,
+    maps: Maps,
+    pins: Pins,
+    directory: PathBuf,
+    indexes: [u32; 2],
+    ids: Ids,
+    policy: ValidPolicy,
+    generation: u32,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if let Err(error) = self.pins.remove() {
+            eprintln!("{error:?}");
+        }
+    }
+}
+
+fn load(rules: &str) -> ValidPolicy {
+    let nothing = |_: &Path| unreachable!("no file is included");
+    let loaded = load_text(Path::new("netfw.toml"), rules, &nothing, &HostFacts::default());
+    loaded.unwrap_or_else(|error| panic!("{error}\n{rules}")).policy
+}
+
+impl Loaded {
+    /// Loads the datapath as `netfw up` does, but attaches it nowhere.
+    pub(crate) fn load(network: &Network) -> Result<Self> {
+        let pins = Pins::of(network.name());
+        pins.create()?;
+        let loaded = Self::over(network, pins.clone());
+        if loaded.is_err() {
+            pins.remove()?;
+        }
+        loaded
+    }
+
+    fn over(network: &Network, pins: Pins) -> Result<Self> {
+        drop(Programs::load(&pins, 1024, false)?);
+        let directory = Path::new("/sys/fs/bpf/netfw").join(network.name());
+        let loaded = Self {
+            xdp: Xdp::from_pin(directory.join("netfw_xdp"), XdpAttachType::Interface)?,
+            ingress: SchedClassifier::from_pin(directory.join("netfw_ingress"))?,
+            egress: SchedClassifier::from_pin(directory.join("netfw_egress"))?,
+            maps: Maps::open(&pins)?,
+            pins,
+            directory,
+            indexes: [index(Side::Outside)?, index(Side::Inside)?],
+            ids: Ids::default(),
+            policy: load(&netfw_tests::rules::two_armed("")),
+            generation: 0,
+        };
+        loaded.describe_host()?;
+        Ok(loaded)
+    }
+
+    fn describe_host(&self) -> Result<()> {
+        let mut interfaces = BTreeMap::new();
+        for (side, (flag, name)) in SIDES.into_iter().zip([(EXTERNAL, "master"), (INTERNAL, "gateway")]) {
+            let ifindex = self.indexes[side as usize];
+            interfaces.insert(side.slot(), interface(side, ifindex, flag, name));
+            self.maps.set_device(ifindex, true)?;
+        }
+        self.maps.set_interfaces(&interfaces)?;
+        let mut locals = HashMap::new();
+        for world in [V4, V6] {
+            locals.insert(world.host("master"), LOCAL_EXTERNAL);
+            locals.insert(world.host("second"), LOCAL_EXTERNAL);
+            locals.insert(world.host("gateway"), LOCAL_OTHER);
+        }
+        self.maps.set_locals(&locals)
+    }
+
+    /// Forgets flows and fragments.
+    pub(crate) fn empty(&mut self) -> Result<()> {
+        self.each_table(&mut Empty)
+    }
+
+    fn each_table(&self, visitor: &mut impl Visitor) -> Result<()> {
+        for part in ["PROVEN", "OUTSIDE", "INSIDE"] {
+            self.table::<{ size_of::<Tuple<Addr4>>() }, { size_of::<Flow<Addr4>>() }>(part, '4', visitor)?;
+            self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Flow<Addr6>>() }>(part, '6', visitor)?;
+        }
+        self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 4>("FRAGMENTS", '4', visitor)?;
+        self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 4>("FRAGMENTS", '6', visitor)
+    }
+
+    fn table<const K: usize, const V: usize>(
+        &self,
+        name: &str,
+        family: char,
+        visitor: &mut impl Visitor,
+    ) -> Result<()> {
+        let name = format!("{name}{family}");
+        let map = MapData::from_pin(self.directory.join(&name))?;
+        let lru = map.info()?.map_type()? as u32 == bpf_map_type::BPF_MAP_TYPE_LRU_HASH as u32;
+        let map = if lru { Map::LruHashMap(map) } else { Map::HashMap(map) };
+        visitor.visit::<K, V>(&name, Table::try_from(map)?).with_context(|| format!("the table {name}"))
+    }
+
+    fn count(&self) -> Result<Counters> {
+        let counters = self.maps.counters()?;
+        let mut all = Counters::default();
+        for side in SIDES {
+            all.interfaces.insert(side, counters.interface(side.slot())?);
+        }
+        for reason in Reason::ALL {
+            all.drops.insert(reason.word(), counters.drops(*reason)?);
+        }
+        for rule in self.policy.rules() {
+            if let Some(id) = self.ids.rule(rule.chain, &rule.name) {
+                all.rules.insert(rule.name.clone(), counters.rule(id)?);
+            }
+        }
+        for forward in self.policy.port_forwards() {
+            if let Some(id) = self.ids.port_forward(&forward.name) {
+                all.translations.insert(forward.name.clone(), counters.translation(u32::from(id) + 1)?);
+            }
+        }
+        all.translations.insert(String::new(), counters.translation(MASQUERADE_COUNTER)?);
+        Ok(all)
+    }
+
+    fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Result<Ran> {
+        let mut room = vec![0; ROOM];
+        let ifindex = self.indexes[side as usize];
+        let context = match hook {
+            Hook::Xdp => xdp_context(frame.len() as u32, ifindex),
+            Hook::Ingress | Hook::Egress => skb_context(ifindex),
+        };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut room),
+            ctx_in: Some(&context),
+            repeat: 1,
+            ..Default::default()
+        };
+        let result = match hook {
+            Hook::Xdp => self.xdp.test_run(options),
+            Hook::Ingress => self.ingress.test_run(options),
+            Hook::Egress => self.egress.test_run(options),
+        }
+        .with_context(|| format!("{hook:?} with {} bytes", frame.len()))?;
+        room.truncate(result.data_size_out as usize);
+        let action =
+            if hook == Hook::Xdp { xdp_action(result.return_value) } else { tc_action(result.return_value) };
+        let out = SIDES.into_iter().find(|side| room.get(6..12) == Some(&side.mac()[..]));
+        Ok(Ran { action, out: out.filter(|_| room[..12] != frame[..12]), frame: room })
+    }
+}
+
+fn interface(side: Side, ifindex: u32, flag: u32, name: &str) -> Interface {
+    let mac = side.mac();
+    let (std::net::IpAddr::V4(v4), std::net::IpAddr::V6(v6)) = (V4.host(name), V6.host(name)) else {
+        unreachable!("each world has its family")
+    };
+    Interface {
+        ifindex,
+        flags: flag | XDP_TRANSMIT,
+        mac_high: u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]),
+        mac_low: u16::from_ne_bytes([mac[4], mac[5]]),
+        mtu: 1500,
+        address4: addr4(v4),
+        address6: addr6(v6),
+    }
+}
+
+/// Something to be done with each table.
+trait Visitor {
+    fn visit<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+        table: Table<MapData, [u8; K], [u8; V]>,
+    ) -> Result<()>
+    where
+        [u8; K]: Pod,
+        [u8; V]: Pod;
+}
+
+struct Empty;
+
+impl Visitor for Empty {
+    fn visit<const K: usize, const V: usize>(
+        &mut self,
+        _name: &str,
+        mut table: Table<MapData, [u8; K], [u8; V]>,
+    ) -> Result<()> {
+        let keys: Vec<_> = table.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            table.remove(&key)?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects all entries.
+struct List(Vec<String>);
+
+impl Visitor for List {
+    fn visit<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+        table: Table<MapData, [u8; K], [u8; V]>,
+    ) -> Result<()> {
+        for entry in table.iter() {
+            let (key, value) = entry?;
+            self.0.push(format!("{name} {key:02x?} {value:02x?}"));
+        }
+        Ok(())
+    }
+}
+
+/// `struct xdp_md`, as far as it can be given.
+fn xdp_context(length: u32, ifindex: u32) -> Vec<u8> {
+    words(&[0, length, 0, ifindex, 0, 0])
+}
+
+/// `struct __sk_buff` with `ifindex` alone; the rest is made from the frame.
+fn skb_context(ifindex: u32) -> Vec<u8> {
+    let mut fields = [0; 48];
+    fields[10] = ifindex;
+    words(&fields)
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn xdp_action(code: u32) -> Action {
+    match code {
+        1 => Action::Shot,
+        2 => Action::Next,
+        4 => Action::Transmit,
+        other => panic!("the XDP program returned {other}"),
+    }
+}
+
+fn tc_action(code: u32) -> Action {
+    match code as i32 {
+        -1 => Action::Next,
+        2 => Action::Shot,
+        7 => Action::Transmit,
+        other => panic!("the classifier returned {other}"),
+    }
+}
+
+/// A share in what is loaded, for a story.
+pub(crate) struct Datapath(pub(crate) Rc<RefCell<Loaded>>);
+
+impl Hooks for Datapath {
+    fn apply(&mut self, rules: &str) {
+        let mut loaded = self.0.borrow_mut();
+        let loaded = &mut *loaded;
+        loaded.policy = load(rules);
+        loaded.generation += 1;
+        let host = Host { interfaces: SIDES.map(|side| (side.interface().to_owned(), side.slot())).into() };
+        let image = compile(&loaded.policy, &host, &mut loaded.ids).expect("a small policy");
+        loaded.maps.install(&image, loaded.generation).expect("installing rules");
+    }
+
+    fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
+        self.0.borrow_mut().run(hook, side, frame).unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
+    fn counters(&self) -> Counters {
+        self.0.borrow().count().expect("reading counters")
+    }
+
+    fn flows(&self) -> Vec<String> {
+        let mut list = List(Vec::new());
+        self.0.borrow().each_table(&mut list).expect("reading flows");
+        list.0.sort();
+        list.0
+    }
+}

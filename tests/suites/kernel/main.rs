@@ -1,0 +1,73 @@
+//! Ring 2: the stories again, told to the programs as the kernel runs them (`BPF_PROG_TEST_RUN`), in XDP and in TC.
+//!
+//! All stories share one loaded datapath in a network namespace of its own; before each, its tables are emptied.
+
+mod loaded;
+mod network;
+
+use std::{cell::RefCell, process::ExitCode, rc::Rc};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+use loaded::{Datapath, Loaded};
+use netfw_tests::packet::{
+    Engine, Gateway,
+    stories::*,
+    world::{V4, V6, World},
+};
+
+type Story = fn(&mut Gateway);
+
+macro_rules! told_in_the_kernel {
+    ($($module:ident :: $story:ident),* $(,)?) => {
+        [$((stringify!($story), $module::$story as Story)),*]
+    };
+}
+
+thread_local! {
+    /// The stories are told on one thread, which is inside the namespace.
+    static LOADED: RefCell<Option<Rc<RefCell<Loaded>>>> = const { RefCell::new(None) };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut trials = Vec::new();
+    for (name, story) in netfw_tests::for_each_story!(told_in_the_kernel) {
+        for (family, world) in [("v4", V4), ("v6", V6)] {
+            for (word, engine) in [("tc", Engine::Tc), ("xdp", Engine::Xdp)] {
+                trials.push(Trial::test(format!("{name}::{family}::{word}"), move || {
+                    tell(story, engine, world)
+                }));
+            }
+        }
+    }
+    if arguments.list {
+        return Ok(libtest_mimic::run(arguments, trials).exit_code());
+    }
+    ensure!(nix::unistd::geteuid().is_root(), "loading programs needs root");
+    let network = network::Network::build()?;
+    let loaded = Rc::new(RefCell::new(Loaded::load(&network)?));
+    LOADED.set(Some(Rc::clone(&loaded)));
+    let conclusion = libtest_mimic::run(arguments, trials);
+    LOADED.set(None);
+    drop(loaded);
+    Ok(conclusion.exit_code())
+}
+
+fn tell(story: Story, engine: Engine, world: World) -> Result<(), Failed> {
+    let loaded = LOADED.with_borrow(Clone::clone).ok_or("stories are told where the programs were loaded")?;
+    loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
+    story(&mut Gateway::new(Box::new(Datapath(loaded)), engine, world));
+    Ok(())
+}
