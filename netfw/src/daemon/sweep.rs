@@ -79,3 +79,36 @@ fn is_over(pair: &Pair, policy: &Policy, now: Tick) -> bool {
     let idle = pair.idle(now);
     idle > pair.limit(policy) || (pair.state() == State::Closed && idle > Tick::ticks(LINGER))
 }
+
+#[cfg(test)]
+mod tests {
+    use netfw_common::{
+        flow::Flow,
+        tcp::Seen,
+        tuple::Tuple,
+        wire::{TCP, UDP},
+    };
+
+    use super::*;
+
+    fn pair(protocol: u8, seen: u8) -> Pair {
+        let tuple = Tuple { protocol: protocol.into(), ..Tuple::default() };
+        Pair::for_test(false, tuple, Flow { leaving: tuple, seen, ..Flow::default() })
+    }
+
+    #[test]
+    fn a_closed_connection_lingers_and_then_goes() {
+        let policy = Policy { timeouts: [u32::MAX; 6], ..Policy::default() };
+        let closed = pair(TCP, Seen::PACKET | Seen::RST);
+        assert!(!is_over(&closed, &policy, Tick(Tick::ticks(LINGER))));
+        assert!(is_over(&closed, &policy, Tick(Tick::ticks(LINGER) + 1)));
+    }
+
+    #[test]
+    fn a_silent_flow_goes_when_its_time_is_over() {
+        let policy = Policy { timeouts: [0, 0, 1000, 100, 0, 0], ..Policy::default() };
+        let unanswered = pair(UDP, Seen::PACKET);
+        assert!(!is_over(&unanswered, &policy, Tick(100)));
+        assert!(is_over(&unanswered, &policy, Tick(101)));
+    }
+}

@@ -41,6 +41,12 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// A flow without answers.
+    #[cfg(test)]
+    pub(crate) fn for_test(v6: bool, key: Tuple<Addr6>, original: Flow<Addr6>) -> Self {
+        Self { v6, part: 0, key, original, reply: None }
+    }
+
     /// Its state.
     pub fn state(&self) -> State {
         self.original.state(self.reply.map_or(Seen::default(), |reply| Seen(reply.seen)))

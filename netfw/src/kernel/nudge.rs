@@ -133,3 +133,48 @@ fn addresses(pair: &Pair, tuple: &Tuple<Addr6>) -> Vec<u8> {
     };
     pair.ends(tuple).iter().flat_map(|end| bytes(end.ip())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{PacketHeaders, TransportHeader};
+    use netfw_common::{
+        family::{Address, addr4, addr6},
+        flow::Hop,
+    };
+
+    use super::*;
+
+    fn pair(v6: bool) -> Pair {
+        let (source, destination) = if v6 {
+            (addr6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()), addr6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2].into()))
+        } else {
+            (addr4([203, 0, 113, 9].into()).widen(), addr4([192, 168, 80, 3].into()).widen())
+        };
+        let leaving =
+            Tuple { source, destination, source_port: 4000, destination_port: 22, protocol: TCP.into() };
+        let hop = Hop { ifindex: 2, macs: [0x0403_0201, 0x0c0b_0605, 0x100f_0e0d], ..Hop::default() };
+        Pair::for_test(v6, leaving, Flow { leaving, hop, ..Flow::default() })
+    }
+
+    #[test]
+    fn a_syn_leaves_as_the_flows_own_packets_do() {
+        for v6 in [false, true] {
+            let pair = pair(v6);
+            let frame = frame(&pair, &pair.original);
+            assert_eq!(frame[..4], [1, 2, 3, 4]);
+            let headers = PacketHeaders::from_ethernet_slice(&frame).expect("a well-formed frame");
+            let Some(TransportHeader::Tcp(tcp)) = headers.transport else { panic!("no TCP") };
+            assert_eq!((tcp.source_port, tcp.destination_port, tcp.syn, tcp.ack), (4000, 22, true, false));
+            let net = headers.net.expect("an IP header");
+            let expected = match &net {
+                etherparse::NetHeaders::Ipv4(ip, _) => {
+                    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+                    tcp.calc_checksum_ipv4(ip, &[])
+                }
+                etherparse::NetHeaders::Ipv6(ip, _) => tcp.calc_checksum_ipv6(ip, &[]),
+                etherparse::NetHeaders::Arp(_) => panic!("no IP"),
+            };
+            assert_eq!(expected.ok(), Some(tcp.checksum));
+        }
+    }
+}

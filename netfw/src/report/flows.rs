@@ -145,3 +145,67 @@ fn flow(pair: &Pair, ids: &Ids, policy: &Policy, now: Tick) -> Flow {
         created_at: timestamp(SystemTime::now() - age),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netfw_common::{
+        family::{Address as _, addr4},
+        flow::Flow as Half,
+        tuple::Tuple,
+    };
+
+    use super::*;
+
+    fn translated() -> Pair {
+        let address = |last: [u8; 4]| addr4(last.into()).widen();
+        let key = Tuple {
+            source: address([203, 0, 113, 9]),
+            destination: address([192, 0, 2, 1]),
+            source_port: 4000,
+            destination_port: 2201,
+            protocol: 6,
+        };
+        let leaving = Tuple {
+            source: address([192, 168, 80, 2]),
+            destination: address([192, 168, 80, 3]),
+            destination_port: 22,
+            ..key
+        };
+        Pair::for_test(false, key, Half { leaving, packets: 3, bytes: 180, ..Half::default() })
+    }
+
+    #[test]
+    fn a_flow_shows_who_asked_whom_and_who_answers() {
+        let document = Flows::new(&[translated()], &Ids::default(), &Policy::default(), Tick(120));
+        let document = serde_json::to_value(&document).expect("a document");
+        let flow = &document["flows"][0];
+        assert_eq!(flow["client"], "203.0.113.9:4000");
+        assert_eq!(flow["original_destination"], "192.0.2.1:2201");
+        assert_eq!(flow["target"], "192.168.80.3:22");
+        assert_eq!(flow["source_nat"], "192.168.80.2:4000");
+        assert_eq!(flow["port_forward"], serde_json::Value::Null);
+        assert_eq!((&flow["packets"], &flow["bytes"]), (&3.into(), &180.into()));
+        assert_eq!(flow["idle_seconds"], 2);
+    }
+
+    #[test]
+    fn every_word_of_a_filter_must_fit() {
+        let selects = |filter: &Filter| filter.selects(&translated(), &Ids::default());
+        let net = |text: &str| text.parse().ok();
+        assert!(selects(&Filter::default()));
+        assert!(selects(&Filter {
+            from: net("203.0.113.0/24"),
+            to: net("192.168.80.3/32"),
+            ..Filter::default()
+        }));
+        assert!(selects(&Filter { to: net("192.0.2.1/32"), ..Filter::default() }));
+        assert!(!selects(&Filter {
+            from: net("203.0.113.0/24"),
+            to: net("10.0.0.0/8"),
+            ..Filter::default()
+        }));
+        assert!(!selects(&Filter { port_forward: Some("ssh".into()), ..Filter::default() }));
+        assert!(selects(&Filter { state: Some("opening".into()), ..Filter::default() }));
+        assert!(!selects(&Filter { state: Some("closed".into()), ..Filter::default() }));
+    }
+}
