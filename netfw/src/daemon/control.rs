@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{Diagnostic, Loaded},
+    kernel,
     policy::Role,
 };
 
@@ -52,6 +53,7 @@ pub struct Started {
 pub async fn up(wanted: &Up) -> Result<Started> {
     let wanted = &Up { file: absolute(&wanted.file)?, ..wanted.clone() };
     if wanted.instance.pins().exist() {
+        kernel::check_abi(&wanted.instance.pins())?;
         controller::check_namespace(&wanted.instance, &State::load(&wanted.instance)?)?;
     }
     let host = Host::gather().await?;

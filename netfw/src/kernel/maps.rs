@@ -116,12 +116,12 @@ fn array<V: Shared>(pins: &Pins, name: &str) -> Result<Array<V>> {
 ///
 /// # Errors
 /// The versions differ.
-pub(super) fn check_abi(pins: &Pins) -> Result<()> {
+pub fn check_abi(pins: &Pins) -> Result<()> {
     let version = array::<u32>(pins, "ABI")?.get(&0)?.unwrap_or(0);
     if version != ABI_VERSION {
         bail!(
-            "another version of netfw is up (its maps have layout {version}, this one needs {ABI_VERSION}); it goes \
-             on undisturbed: use that version, or `netfw down` first, which ends its flows"
+            "another version of netfw is up: its maps have layout {version}, this one needs {ABI_VERSION}\nhelp: use that \
+             version, or `netfw down` first, which ends its flows"
         );
     }
     Ok(())

@@ -23,6 +23,6 @@ pub use attach::{
 };
 pub use counters::Counters;
 pub use flows::{Pair, now};
-pub use maps::Maps;
+pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
 pub use pins::Pins;
