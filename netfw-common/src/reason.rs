@@ -48,7 +48,7 @@ reasons! {
     TableFull = 17, "flow-table-full", "The flow could not be entered into the table.";
     NoTarget = 18, "no-target", "The port-forward has no target in this address family.";
     NoAddress = 19, "no-address", "The interface has no address that could be put into the packet.";
-    IcmpUnrelated = 20, "icmp-unrelated", "An ICMP error that quotes no flow of ours.";
+    IcmpUnrelated = 20, "icmp-unrelated", "An ICMP error that quotes no flow of ours, or an echo reply that nobody asked for.";
     NotWritable = 21, "not-writable", "The packet could not be changed (too short, or out of memory).";
     Untranslatable = 22, "untranslatable", "The protocol's checksum covers the addresses, and it is none that can be mended.";
 }

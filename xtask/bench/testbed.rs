@@ -9,7 +9,7 @@ use netfw_tests::{
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
+    unistd::{Pid, gettid},
 };
 
 /// Begin of all names here.
@@ -18,6 +18,9 @@ const NAME: &str = "nfwbench";
 const SOURCE_CORE: usize = 0;
 /// The core that has nothing to do but forward them.
 const GATEWAY_CORE: usize = 1;
+
+/// Real-time priority of both: what else the machine does takes no part in the measurement.
+const PRIORITY: &str = "20";
 
 /// Link address of the source, and of the gateway's interface that frames arrive at.
 pub(crate) const SOURCE_LINK: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
@@ -78,13 +81,16 @@ impl Testbed {
 
 /// Gives the calling thread the source's core.
 pub(crate) fn pin_source() -> Result<()> {
-    pin(Pid::from_raw(0), SOURCE_CORE)
+    pin(gettid(), SOURCE_CORE)
 }
 
 fn pin(thread: Pid, core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
-    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))
+    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))?;
+    let thread = thread.to_string();
+    command::run(["chrt", "--fifo", "--pid", PRIORITY, &thread])?.success()?;
+    Ok(())
 }
 
 fn receiving_thread() -> Option<Pid> {

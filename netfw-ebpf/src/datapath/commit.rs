@@ -15,7 +15,7 @@ use netfw_common::{
 };
 
 use super::{
-    Step,
+    Step, find,
     kernel::{Inserted, Kernel, Table},
     work::{self, NONE, Work},
 };
@@ -116,41 +116,36 @@ fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.drop(Reason::NoPort)
 }
 
-/// Enters the answering direction if its key exists nowhere in the table. The proven flows are asked after the
-/// insertion: a flow that moves there is inserted before it leaves the LRU, so it is seen in one or the other.
+/// Enters the answering direction if no living flow has its key. The proven flows are asked after the insertion: a flow
+/// that moves there is inserted before it leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
 pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
     let other = if work.table == Table::Inside { Table::Outside } else { Table::Inside };
-    if let Some(holder) = kernel.flow(other, &work.reply_key)
-        && !orphan(kernel, other, &holder)
-    {
+    if held(kernel, work, other) {
         return Inserted::Exists;
     }
-    match kernel.insert(work.table, &work.reply_key, &work.reply) {
-        Inserted::Done if kernel.flow(Table::Proven, &work.reply_key).is_some() => {
-            kernel.remove(work.table, &work.reply_key);
-            Inserted::Exists
-        }
-        Inserted::Exists => replace_orphan(kernel, work),
-        inserted => inserted,
+    let mut inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
+    if inserted == Inserted::Exists && !held(kernel, work, work.table) {
+        inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
     }
+    if inserted == Inserted::Done && held(kernel, work, Table::Proven) {
+        kernel.remove(work.table, &work.reply_key);
+        return Inserted::Exists;
+    }
+    inserted
 }
 
-/// A lone half that the LRU has left behind holds no port.
+/// Whether a living flow in this table has the key; a dead one is forgotten.
 #[inline(always)]
-fn replace_orphan<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> Inserted {
-    match kernel.flow(work.table, &work.reply_key) {
-        Some(holder) if orphan(kernel, work.table, &holder) => {
-            kernel.remove(work.table, &work.reply_key);
-            kernel.insert(work.table, &work.reply_key, &work.reply)
-        }
-        _ => Inserted::Exists,
+fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
+    let Some(holder) = kernel.flow(table, &work.reply_key) else {
+        return false;
+    };
+    if find::expendable(kernel, table, &holder, work.now) {
+        find::forget(kernel, table, &work.reply_key, &holder);
+        return false;
     }
-}
-
-#[inline(always)]
-fn orphan<F: Family, K: Kernel<F>>(kernel: &K, table: Table, half: &Flow<F::Addr>) -> bool {
-    kernel.flow(table, &half.peer_key()).is_none_or(|peer| peer.id != half.id)
+    true
 }
 
 /// Another core was quicker with the same flow: its translation holds.

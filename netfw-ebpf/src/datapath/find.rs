@@ -106,13 +106,19 @@ fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry
     work::timeout(policy, kind)
 }
 
-/// Whether a flow in the hash may give its place to another: closed, timed out, or only half there.
+/// Whether a flow may give way to another: closed, timed out, or only half there.
 #[inline(always)]
-pub fn expendable<F: Family, K: Kernel<F>>(kernel: &K, entry: &Flow<F::Addr>, now: Tick) -> bool {
-    let (peer_seen, peer_idle) = peer(kernel, Table::Proven, entry, now);
+pub fn expendable<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    table: Table,
+    entry: &Flow<F::Addr>,
+    now: Tick,
+) -> bool {
+    let (peer_seen, peer_idle) = peer(kernel, table, entry, now);
     let state = entry.state(peer_seen);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
-    state == State::Closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
+    let orphan = table != Table::Proven && peer_idle == u32::MAX;
+    orphan || state == State::Closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
 }
 
 /// Removes both directions of a flow. The other one may belong to a later flow by now, which keeps it.

@@ -23,6 +23,9 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     if link::needs(work) {
         return if C::HOOK == Hook::Xdp { Err(Verdict::Punt) } else { Ok(()) };
     }
+    if is_unasked(work) {
+        return if C::HOOK == Hook::Egress { Err(Verdict::Pass) } else { work.drop(Reason::IcmpUnrelated) };
+    }
     if C::HOOK == Hook::Egress {
         outgoing(kernel, work)?;
     } else {
@@ -45,6 +48,12 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     account(kernel, work);
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
+}
+
+/// An echo reply belongs to a request; without its flow it opens none.
+#[inline(always)]
+fn is_unasked<F: Family>(work: &Work<F>) -> bool {
+    work.kind == work::ECHO && work.detail == if F::V6 { 129 } else { 0 }
 }
 
 /// Plans for what arrives.

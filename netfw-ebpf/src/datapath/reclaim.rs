@@ -38,7 +38,7 @@ fn vacate<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, place: u32) -> bo
     let Some(entry) = kernel.flow(Table::Proven, &holder) else {
         return true;
     };
-    if find::expendable(kernel, &entry, work.now) {
+    if find::expendable(kernel, Table::Proven, &entry, work.now) {
         find::forget(kernel, Table::Proven, &holder, &entry);
         return true;
     }

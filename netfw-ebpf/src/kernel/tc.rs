@@ -1,5 +1,6 @@
-//! The TC contexts. Bytes are read directly but written through helpers, which know of packets that share their data
-//! and of checksums that the hardware will complete.
+//! The TC contexts. Bytes are read and written directly: the verifier adds what makes the headers of a packet that shares
+//! its data our own. Transport checksums change through a helper, which knows of those that the hardware will complete;
+//! the IPv4 header leaves such sums alone, because its own checksum balances every change.
 
 use core::ptr;
 
@@ -81,8 +82,14 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, halves: &[u16; N]) -> bool {
-        // SAFETY: the helper checks the offset, the array has the length that is announced.
-        unsafe { bpf_skb_store_bytes(self.0, offset, halves.as_ptr().cast(), 2 * N as u32, 0) == 0 }
+        if offset > MAX_OFFSET {
+            return false;
+        }
+        let (start, end) = bounds(self.0);
+        Bytes::within(start + offset as usize, end, 2 * N as u32).is_some_and(|bytes| {
+            bytes.overwrite(halves);
+            true
+        })
     }
 
     #[inline(always)]

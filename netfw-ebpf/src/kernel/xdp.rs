@@ -40,6 +40,18 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// Overwrites the first bytes, which must have been asked for.
+    #[inline(always)]
+    pub fn overwrite<const N: usize>(self, halves: &[u16; N]) {
+        let target = self.0.cast_mut().cast::<u16>();
+        for (n, half) in halves.iter().enumerate() {
+            // SAFETY: within the bounds that were checked; headers lie on even offsets of an aligned buffer.
+            unsafe { *target.add(n) = *half };
+        }
+    }
+}
+
 /// One load of the width that is asked for: rustc would read packet bytes, whose alignment it doesn't know, singly.
 macro_rules! load {
     ($width:literal, $pointer:expr) => {{
@@ -133,11 +145,7 @@ impl Context for Xdp {
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, halves: &[u16; N]) -> bool {
         let Some(bytes) = self.bytes(offset, 2 * N as u32) else { return false };
-        let target = bytes.0.cast_mut().cast::<u16>();
-        for (n, half) in halves.iter().enumerate() {
-            // SAFETY: within the bounds just checked; headers lie on even offsets of an aligned buffer.
-            unsafe { *target.add(n) = *half };
-        }
+        bytes.overwrite(halves);
         true
     }
 
@@ -147,8 +155,7 @@ impl Context for Xdp {
         let field = bytes.half(0);
         let delta = pseudo + plain;
         let fixed = if udp { delta.update_udp(field) } else { delta.update(field) };
-        // SAFETY: as in `store`.
-        unsafe { *bytes.0.cast_mut().cast::<u16>() = fixed };
+        bytes.overwrite(&[fixed]);
         true
     }
 
