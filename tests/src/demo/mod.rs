@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 
 use self::narrator::Narrator;
 use crate::{
-    lab::{self, Background, Engine, Host, Lab},
-    netfw::{Netfw, program},
+    lab::{self, Background, Engine, Host, Lab, command},
+    netfw::{Netfw, forget, program},
     ssh::{self, Key},
 };
 
@@ -35,7 +35,7 @@ struct Stage<'lab> {
 
 /// Shows it all; with `keep`, the lab stays up at the end.
 pub fn run(keep: bool) -> Result<()> {
-    lab::remove_named(NAME);
+    remove()?;
     let mut lab = Lab::named(NAME, Engine::Tc).context("building the lab")?;
     if keep {
         lab.keep();
@@ -123,8 +123,15 @@ impl<'lab> Stage<'lab> {
     }
 }
 
-/// Removes the lab that `run` kept.
+/// Removes the lab that `run` kept, if there is one.
 pub fn remove() -> Result<()> {
+    let master = Path::new("/run/netns").join(format!("{NAME}-master"));
+    if master.exists() {
+        let network = format!("--net={}", master.display());
+        let netfw = program()?.display().to_string();
+        command::run(["nsenter", &network, &netfw, "--instance", NAME, "down"])?.success()?;
+        forget(NAME);
+    }
     lab::remove_named(NAME);
     Ok(())
 }

@@ -12,6 +12,7 @@ mod wiring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env, fs,
     path::Path,
     process,
     sync::{
@@ -30,6 +31,9 @@ use self::{
     topology::{ONE_ARMED, Plan, TWO_ARMED},
 };
 
+/// Random letters in the name of a test lab's directory.
+const RANDOM: usize = 6;
+
 /// Namespaces of test labs: this, the process id, a dash, a counter, a dash, the host.
 const PREFIX: &str = "nfwlab";
 
@@ -46,23 +50,23 @@ pub struct Lab {
 impl Lab {
     /// A lab whose master stands between the outside (`eth0`) and the LAN (`eth1`).
     pub fn two_armed(engine: Engine) -> Result<Self> {
-        Self::build(&unique_name(), engine, &TWO_ARMED)
+        Self::build(&unique_name(), RANDOM, engine, &TWO_ARMED)
     }
 
     /// A lab whose master has one interface, in the LAN, and isn't the LAN's gateway.
     pub fn one_armed(engine: Engine) -> Result<Self> {
-        Self::build(&unique_name(), engine, &ONE_ARMED)
+        Self::build(&unique_name(), RANDOM, engine, &ONE_ARMED)
     }
 
     /// A two-armed lab under a name that a person can type.
     pub fn named(name: &str, engine: Engine) -> Result<Self> {
-        Self::build(name, engine, &TWO_ARMED)
+        Self::build(name, 0, engine, &TWO_ARMED)
     }
 
-    fn build(name: &str, engine: Engine, plan: &Plan) -> Result<Self> {
+    fn build(name: &str, random: usize, engine: Engine, plan: &Plan) -> Result<Self> {
         ensure!(geteuid().is_root(), "the lab makes network namespaces: run it as root");
         sweep_once();
-        let dir = tempfile::Builder::new().prefix(name).tempdir()?;
+        let dir = tempfile::Builder::new().prefix(name).rand_bytes(random).tempdir()?;
         let mut lab = Self { name: name.to_owned(), engine, hosts: BTreeMap::new(), dir };
         let names: BTreeSet<_> = plan.nics.iter().map(|nic| nic.host).chain([wiring::SWITCH]).collect();
         for host in names {
@@ -112,9 +116,10 @@ impl Lab {
 
 /// Removes what is left of the lab `name`, if anything.
 pub fn remove_named(name: &str) {
-    namespaces()
-        .filter(|namespace| namespace.starts_with(&format!("{name}-")))
-        .for_each(|left| remove(&left));
+    let prefix = format!("{name}-");
+    namespaces().filter(|namespace| namespace.starts_with(&prefix)).for_each(|left| remove(&left));
+    // Not there after an orderly end.
+    let _ = fs::remove_dir_all(env::temp_dir().join(name));
 }
 
 fn unique_name() -> String {
@@ -135,6 +140,6 @@ fn is_orphaned(namespace: &str) -> bool {
 
 /// The names of all namespaces there are.
 pub fn namespaces() -> impl Iterator<Item = String> {
-    let entries = std::fs::read_dir("/run/netns").into_iter().flatten();
+    let entries = fs::read_dir("/run/netns").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }

@@ -219,8 +219,14 @@ impl Drop for Netfw<'_> {
         }
         // After `finish` this finds nothing; after a failure it clears away as far as it can.
         let _ = self.command(["down"]);
-        let _ = fs::remove_dir_all(Path::new("/var/lib/netfw").join(self.instance));
+        forget(self.instance);
     }
+}
+
+/// Removes the last valid rules of an instance, which `down` keeps.
+pub fn forget(instance: &str) {
+    // Not there when it never was up.
+    let _ = fs::remove_dir_all(Path::new("/var/lib/netfw").join(instance));
 }
 
 fn is_ready(daemon: &Background) -> bool {
