@@ -96,11 +96,12 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
     if route == Route::None {
         return work.answer(Reason::NoRoute, work::UNREACHABLE);
     }
+    open::forwardable(work)?;
     if route != Route::TooBig {
         entry.hop = work.way.hop;
         work.resolve = 1;
     }
-    open::forwardable(work)
+    Ok(())
 }
 
 /// Records the packet in its own direction's entry.
