@@ -175,7 +175,8 @@ impl Head {
     /// Whether the transport header fits, and announces no more than there is.
     fn check_lengths(&self, segment: &[u8]) -> Result<()> {
         let least = [(6, 20), (17, 8), (1, 8), (58, 8), (132, 12)];
-        let least = least.iter().find(|(protocol, _)| *protocol == self.protocol).map_or(0, |(_, least)| *least);
+        let least =
+            least.iter().find(|(protocol, _)| *protocol == self.protocol).map_or(0, |(_, least)| *least);
         ensure!(segment.len() >= least, "the transport header is cut off");
         let announced = match self.protocol {
             6 => (20, usize::from(segment[12] >> 4) * 4),

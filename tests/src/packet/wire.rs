@@ -147,7 +147,7 @@ pub fn fragments(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
 
 fn fragment_head4(head: &[u8], offset: u16, more: bool) -> Vec<u8> {
     let mut head = head.to_vec();
-    let field = offset / 8 | u16::from(more) << 13;
+    let field = (offset / 8) | (u16::from(more) << 13);
     head[20..22].copy_from_slice(&field.to_be_bytes());
     head
 }

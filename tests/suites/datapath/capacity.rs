@@ -144,10 +144,8 @@ fn a_flood_evicts_only_itself() {
         let query = Packet::udp(world.at("worker2", 5000), world.at("stranger", 53));
         let left = gateway.inside(&query).forwarded_somehow();
         for n in 0..300 {
-            let source = world.address(
-                &format!("198.51.{}.{}", n / 250, n % 250 + 1),
-                &format!("2001:db8:2::{n:x}:1"),
-            );
+            let source = world
+                .address(&format!("198.51.{}.{}", n / 250, n % 250 + 1), &format!("2001:db8:2::{n:x}:1"));
             let syn = Packet::tcp((source, 1234).into(), world.at("master", 2201), SYN);
             gateway.outside(&syn).forwarded(Side::Inside, &syn.to(world.at("worker1", 22)).hop());
             assert!(halves(machine, Table::Outside) <= 16);

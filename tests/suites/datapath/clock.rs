@@ -99,7 +99,11 @@ fn datagrams_and_echoes() {
         let before = gateway.counters();
         let late = gateway.inside(&arrived.answer()).forwarded_somehow();
         assert_eq!(late.source.ip(), world.host("master"));
-        assert_eq!(gateway.counters().since(&before).translation("").flows_opened, 1, "no answer but a question");
+        assert_eq!(
+            gateway.counters().since(&before).translation("").flows_opened,
+            1,
+            "no answer but a question"
+        );
         let other = query.from(world.at("client", 4001));
         let _ = gateway.outside(&other).forwarded_somehow();
         machine.borrow().wait(2 * MINUTE + 2);
@@ -111,7 +115,7 @@ fn datagrams_and_echoes() {
         machine.borrow().wait(MINUTE - 1);
         gateway.outside(&left.answer()).forwarded(Side::Inside, &ping.answer().hop());
         machine.borrow().wait(MINUTE + 2);
-        gateway.outside(&left.answer()).dropped("policy-input");
+        gateway.outside(&left.answer()).dropped("icmp-unrelated");
     });
 }
 

@@ -243,7 +243,9 @@ impl<F: Stored> Kernel<F> for Machine {
         let destination = query.destination.to_ip();
         way.hop = Hop::default();
         way.gateway = query.destination;
-        if self.locals.contains_key(&destination)
+        let near = F::V6 && (query.source.is_link_local() || query.destination.is_link_local());
+        if near
+            || self.locals.contains_key(&destination)
             || self.unreachable.contains(&destination)
             || query.destination.is_group()
         {

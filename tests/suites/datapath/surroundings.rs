@@ -1,7 +1,7 @@
 //! What is around the master changes: neighbours, routes, widths, its own programs.
 
 use netfw_tests::packet::{
-    ACK, Body, Fate, Gateway, Packet, SYN, Side, quoted,
+    ACK, Body, Fate, Packet, SYN, Side, quoted,
     world::{ROUTER_MAC, next_mac},
 };
 

@@ -30,9 +30,10 @@ thread_local! {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    let (words, filters) = split(std::env::args());
+    let mut arguments = Arguments::from_iter(words);
     arguments.test_threads = Some(1);
-    match run(&arguments) {
+    match run(&arguments, &filters) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{error:?}");
@@ -41,14 +42,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
+/// The standard harness takes any number of filters, this one only a single one: those are looked at here.
+fn split(words: impl Iterator<Item = String>) -> (Vec<String>, Vec<String>) {
+    let (mut rest, mut filters): (Vec<String>, Vec<String>) = Default::default();
+    for word in words {
+        let is_value = rest.last().is_some_and(|last| VALUED.contains(&last.as_str()));
+        if rest.is_empty() || is_value || word.starts_with('-') {
+            rest.push(word);
+        } else {
+            filters.push(word);
+        }
+    }
+    (rest, filters)
+}
+
+/// Options of test harnesses that are followed by a value.
+const VALUED: [&str; 5] = ["--skip", "--test-threads", "--format", "--color", "--logfile"];
+
+fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
     let mut trials = Vec::new();
     for (name, story) in netfw_tests::for_each_story!(told_in_the_kernel) {
         for (family, world) in [("v4", V4), ("v6", V6)] {
             for (word, engine) in [("tc", Engine::Tc), ("xdp", Engine::Xdp)] {
-                trials.push(Trial::test(format!("{name}::{family}::{word}"), move || {
-                    tell(story, engine, world)
-                }));
+                let name = format!("{name}::{family}::{word}");
+                if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+                    trials.push(Trial::test(name, move || tell(story, engine, world)));
+                }
             }
         }
     }

@@ -5,6 +5,9 @@ use crate::packet::{Body, Gateway, Packet, Side, quoted};
 const BOTH: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\n\
                     to = [\"worker1:5353\"]\n[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = [\"worker1:22\"]\n";
 
+/// The width that the errors tell of.
+const MTU: u32 = 1300;
+
 /// An error from `reporter` to the sender of `about` with `bytes` of its transport header and payload quoted.
 fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize) -> Packet {
     let (kind, code) = if about.is_v6() { (2, 0) } else { (3, 4) };
@@ -15,8 +18,7 @@ fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize) -> Packet
     let header = if about.is_v6() { 40 } else { 20 };
     let mut payload = about.datagram();
     payload.truncate(header + bytes);
-    let detail = if about.is_v6() { 1300 } else { 1300 };
-    Packet { payload, ..Packet::new(reporter, to, Body::Icmp { kind, code, detail }) }
+    Packet { payload, ..Packet::new(reporter, to, Body::Icmp { kind, code, detail: MTU }) }
 }
 
 /// What arrives must quote what its receiver once sent.
@@ -26,7 +28,7 @@ fn tells(arrived: &Packet, about: &Packet) {
     assert_eq!((quote.source, quote.destination), (about.source, about.destination));
     assert_eq!(arrived.destination.ip(), about.source.ip());
     let Body::Icmp { detail, .. } = arrived.body else { panic!("no error: {arrived:?}") };
-    assert_eq!(detail, 1300);
+    assert_eq!(detail, MTU);
 }
 
 /// About a masqueraded packet, from the server itself and from a router on the way, whatever is quoted.
@@ -109,6 +111,21 @@ pub fn about_nothing(gateway: &mut Gateway) {
     for bytes in 0..8 {
         gateway.outside(&error(&left, world.at("router", 0), bytes)).dropped("icmp-unrelated");
     }
+}
+
+/// Replies to pings that nobody sent, through the master and to it.
+pub fn unasked_replies(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(&format!("[policy]\nforward = \"accept\"\ninput = \"accept\"\n{BOTH}"));
+    for worker in ["worker1", "worker2"] {
+        let reply = Packet::echo(world.at("client", 0), world.at(worker, 0), 7).answer();
+        gateway.inside(&reply).dropped("icmp-unrelated");
+        gateway
+            .outside(&Packet::echo(world.at(worker, 0), world.at("client", 0), 7).answer())
+            .dropped("icmp-unrelated");
+    }
+    let reply = Packet::echo(world.at("master", 0), world.at("client", 0), 7).answer();
+    gateway.outside(&reply).dropped("icmp-unrelated");
 }
 
 /// A quote that lies in the padding behind the packet is none.

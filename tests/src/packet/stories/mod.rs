@@ -64,6 +64,7 @@ macro_rules! for_each_story {
             icmp::about_a_forwarded_packet,
             icmp::about_the_masters_own,
             icmp::about_nothing,
+            icmp::unasked_replies,
             icmp::a_quote_in_the_padding,
             ttl::one_hop_older,
             ttl::the_last_hop,
