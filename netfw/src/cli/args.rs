@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use clap_complete::Shell;
 use ipnet::IpNet;
 
 use crate::{
@@ -45,7 +46,7 @@ pub enum Command {
         /// A candidate that becomes the rules file.
         file: Option<PathBuf>,
         /// Take the rules back unless they are confirmed in time.
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", hide = true)]
         confirm: Option<String>,
     },
     /// Counters of interfaces, rules, port-forwards and drop reasons.
@@ -56,6 +57,13 @@ pub enum Command {
     },
     /// The flow table.
     Flows(Flows),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
     /// Not yet supported.
     #[command(hide = true)]
     Plan(Words),

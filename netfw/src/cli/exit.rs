@@ -34,10 +34,11 @@ impl Exit {
             Some(Failure::NotRoot(_) | Failure::OldKernel(_)) => return Self::NotPossible,
             None => {}
         }
-        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        if causes
-            .any(|cause| matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported))
-        {
+        if says(error, io::ErrorKind::BrokenPipe) {
+            // Whoever read the output has seen enough.
+            return Self::Done;
+        }
+        if says(error, io::ErrorKind::PermissionDenied) || says(error, io::ErrorKind::Unsupported) {
             return Self::NotPossible;
         }
         Self::Failed
@@ -48,6 +49,11 @@ impl Exit {
         let all = [Self::Done, Self::Failed, Self::Usage, Self::InvalidRules, Self::NotUp, Self::NotPossible];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Failed)
     }
+}
+
+/// Whether the operating system gave this reason.
+fn says(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == kind)
 }
 
 impl Termination for Exit {

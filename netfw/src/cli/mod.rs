@@ -3,6 +3,7 @@
 pub mod args;
 pub mod exit;
 pub mod output;
+mod packaging;
 mod run;
 
 use std::io::IsTerminal as _;
@@ -18,8 +19,11 @@ pub fn main() -> Exit {
     match run::run(&arguments) {
         Ok(exit) => exit,
         Err(error) => {
-            output::failure(&error);
-            Exit::of(&error)
+            let exit = Exit::of(&error);
+            if exit != Exit::Done {
+                output::failure(&error);
+            }
+            exit
         }
     }
 }

@@ -14,8 +14,7 @@ use crate::{config::Diagnostic, daemon::Failure};
 pub fn print<T: Serialize>(json: bool, document: &T, render: impl FnOnce(&T) -> String) -> Result<()> {
     let mut output = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut output, document)?;
-        writeln!(output)?;
+        writeln!(output, "{}", serde_json::to_string(document)?)?;
     } else {
         write!(output, "{}", render(document))?;
     }

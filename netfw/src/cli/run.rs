@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::{
     args::{Arguments, Command, FlowAction, Flows, Up, period},
     exit::Exit,
-    output,
+    output, packaging,
 };
 use crate::{
     config::{CheckReport, Loaded},
@@ -50,6 +50,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Reload { file, .. } => reload(instance, file.as_deref())?,
         Command::Stats { watch } => asynchronously(stats(instance, *json, *watch))?,
         Command::Flows(flows) => list_flows(instance, *json, flows)?,
+        Command::Completions { shell } => packaging::completions(*shell)?,
+        Command::Man => packaging::manual()?,
         Command::Plan(_) => return Ok(not_yet("plan")),
         Command::Confirm(_) => return Ok(not_yet("confirm")),
         Command::Rollback(_) => return Ok(not_yet("rollback")),

@@ -52,9 +52,9 @@ pub struct Started {
 /// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing behind).
 pub async fn up(wanted: &Up) -> Result<Started> {
     let wanted = &Up { file: absolute(&wanted.file)?, ..wanted.clone() };
-    if wanted.instance.pins().exist() {
+    if let Some(state) = State::find(&wanted.instance)? {
+        controller::check_namespace(&wanted.instance, &state)?;
         kernel::check_abi(&wanted.instance.pins())?;
-        controller::check_namespace(&wanted.instance, &State::load(&wanted.instance)?)?;
     }
     let host = Host::gather().await?;
     let (loaded, fallback) = usable_rules(wanted, &host)?;

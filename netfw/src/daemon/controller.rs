@@ -61,8 +61,13 @@ impl Controller {
         debug: bool,
     ) -> Result<Self> {
         let pins = instance.pins();
+        let known = State::find(instance)?;
+        if known.is_none() {
+            // What a start that was killed has left.
+            pins.remove()?;
+        }
         let fresh = !pins.exist();
-        let mut state = if fresh { new_state(file, capacity)? } else { State::load(instance)? };
+        let mut state = known.map_or_else(|| new_state(file, capacity), Ok)?;
         check_namespace(instance, &state)?;
         file.clone_into(&mut state.rules_file);
         pins.create()?;

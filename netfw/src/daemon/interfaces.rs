@@ -52,7 +52,7 @@ impl Controller {
         host: &Host,
         replace: bool,
     ) -> Result<BTreeMap<String, Managed>> {
-        let mut begun = Vec::new();
+        let (mut begun, mut changed) = (Vec::new(), Vec::new());
         for (name, managed) in &mut planned {
             let Some(link) = host.link(name) else { continue };
             let known = self.state.interfaces.get(name).filter(|known| known.index == link.index).cloned();
@@ -62,10 +62,15 @@ impl Controller {
                 managed.reason.clone_from(&known.reason);
                 continue;
             }
-            if known.is_none() {
-                begun.push(name.clone());
+            match known {
+                Some(known) => changed.push((name.clone(), known)),
+                None => begun.push(name.clone()),
             }
             if let Err(error) = self.attach_one(link, managed, &choice) {
+                for (name, known) in &changed {
+                    // The old form was there a moment ago; where it does not come back, TC does its work.
+                    let _ = self.accelerate(Port { name, index: known.index }, known.engine);
+                }
                 for name in &begun {
                     if let Some(managed) = planned.get(name) {
                         release(&self.instance, name, managed).await;
@@ -82,20 +87,10 @@ impl Controller {
         if managed.turned.is_empty() {
             managed.turned = sysctl::enable_forwarding(&link.name)?;
         }
-        let pins = self.instance.pins();
-        for other in [Engine::Xdp, Engine::XdpGeneric] {
-            if other != choice.engine
-                && let Some(acceleration) = other.acceleration()
-            {
-                kernel::detach_xdp(&pins, link.index, acceleration)?;
-            }
-        }
         managed.clsact |= self.programs.attach_classifiers(port)?;
         managed.engine = choice.engine;
         managed.reason.clone_from(&choice.reason);
-        if let Some(acceleration) = choice.engine.acceleration()
-            && let Err(error) = self.programs.attach_xdp(port, acceleration)
-        {
+        if let Err(error) = self.accelerate(port, choice.engine) {
             let why = why_no_xdp(&error);
             if !choice.or_tc {
                 bail!(
@@ -112,6 +107,27 @@ impl Controller {
             managed.reason += &format!("; other programs at TC run after netfw: {}", foreign.join(", "));
         }
         Ok(())
+    }
+
+    /// Puts XDP in front of TC or takes it away, as `engine` says. The driver has room for one form only: when the
+    /// wanted one is refused, the one that was there comes back.
+    fn accelerate(&mut self, port: Port<'_>, engine: Engine) -> Result<()> {
+        let pins = self.instance.pins();
+        let others = [Engine::Xdp, Engine::XdpGeneric].into_iter().filter(|other| *other != engine);
+        let mut removed = None;
+        for other in others.filter_map(Engine::acceleration) {
+            if kernel::detach_xdp(&pins, port.index, other)? {
+                removed = Some(other);
+            }
+        }
+        let Some(wanted) = engine.acceleration() else { return Ok(()) };
+        let attached = self.programs.attach_xdp(port, wanted);
+        if attached.is_err()
+            && let Some(before) = removed
+        {
+            self.programs.attach_xdp(port, before)?;
+        }
+        attached
     }
 
     /// Takes netfw off interfaces that are no longer managed, or that were deleted and made anew.
@@ -177,7 +193,7 @@ fn why_no_xdp(error: &anyhow::Error) -> String {
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
     match os {
-        Some(libc::EBUSY) => "another XDP program is on the interface".into(),
+        Some(libc::EBUSY | libc::EEXIST) => "another XDP program is on the interface".into(),
         Some(libc::EOPNOTSUPP) => "the driver has no XDP".into(),
         Some(libc::ERANGE) => "the driver runs XDP only with a smaller MTU".into(),
         _ => format!("the driver refuses XDP ({error:#})"),

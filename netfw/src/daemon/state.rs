@@ -107,13 +107,25 @@ impl Rules {
 }
 
 impl State {
+    /// Of an instance, if it remembers something.
+    ///
+    /// # Errors
+    /// Another version of netfw wrote it.
+    pub fn find(instance: &Instance) -> Result<Option<Self>> {
+        read(&instance.run().join("state.json"))
+    }
+
     /// Of a running instance.
     ///
     /// # Errors
     /// There is none, or another version of netfw wrote it.
     pub fn load(instance: &Instance) -> Result<Self> {
-        let path = instance.run().join("state.json");
-        read(&path)?.with_context(|| format!("instance {instance} is up, but {} is missing", path.display()))
+        Self::find(instance)?.with_context(|| {
+            format!(
+                "a start of instance {instance} is under way, or was killed\nhelp: wait for it, or clear up with \
+                 `netfw --instance {instance} down`"
+            )
+        })
     }
 
     /// Keeps it.

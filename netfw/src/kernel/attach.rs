@@ -1,7 +1,7 @@
 //! Programs on interfaces. Links are pinned, so that they outlive this process; where one is pinned already its program
 //! is replaced in place and not a packet is lost.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -135,11 +135,11 @@ fn xdp_word(acceleration: Acceleration) -> &'static str {
     }
 }
 
-/// Takes XDP in this form off an interface, if it was there.
+/// Takes XDP in this form off an interface; says whether it was there.
 ///
 /// # Errors
 /// What the file system says.
-pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<()> {
+pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<bool> {
     remove_if_there(&pins.link(index, xdp_word(acceleration)))
 }
 
@@ -160,11 +160,12 @@ pub fn detach(pins: &Pins, port: Port<'_>) -> Result<()> {
     Ok(())
 }
 
-fn remove_if_there(pin: &Path) -> Result<()> {
-    if pin.exists() {
-        std::fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+fn remove_if_there(pin: &Path) -> Result<bool> {
+    match fs::remove_file(pin) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", pin.display())),
     }
-    Ok(())
 }
 
 /// TCX links came with Linux 6.6.
