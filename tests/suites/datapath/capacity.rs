@@ -9,7 +9,7 @@ use netfw_tests::packet::{
     world::{V4, V6},
 };
 
-use crate::{hooks::Memory, machine::Machine};
+use crate::memory::{Machine, Memory};
 
 const RULES: &str = r#"
     [masquerade]

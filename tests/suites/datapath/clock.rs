@@ -2,7 +2,7 @@
 
 use netfw_tests::packet::{ACK, FIN, Gateway, Packet, SYN, Side};
 
-use crate::{machine::Machine, tell};
+use crate::{memory::Machine, tell};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

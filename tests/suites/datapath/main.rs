@@ -1,19 +1,17 @@
 //! Ring 1: the datapath on byte buffers, with tables in memory, a clock that is set by hand and chance that repeats.
 
-mod buffer;
 mod capacity;
 mod clock;
-mod hooks;
-mod machine;
+#[path = "../memory/mod.rs"]
+mod memory;
 mod merged;
 mod properties;
+mod races;
 mod surroundings;
-mod table;
 
 use std::{cell::RefCell, rc::Rc};
 
-use hooks::Memory;
-use machine::Machine;
+use memory::{Machine, Memory};
 use netfw_tests::packet::{
     Engine, Gateway,
     stories::*,

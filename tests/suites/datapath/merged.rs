@@ -9,7 +9,7 @@ use netfw_tests::packet::{
     world::{V4, V6},
 };
 
-use crate::{hooks::Memory, machine::Machine};
+use crate::memory::{Machine, Memory};
 
 /// Three segments in one, larger than the way out: forwarded whole, counted as three.
 #[test]

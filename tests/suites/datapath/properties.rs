@@ -17,7 +17,10 @@ use proptest::{
     sample::{Index, select},
 };
 
-use crate::{hooks::Memory, machine::Machine, tell};
+use crate::{
+    memory::{Machine, Memory},
+    tell,
+};
 
 const RULES: &str = r#"
     [policy]

@@ -65,7 +65,11 @@ pub(crate) struct Machine {
     v6: Store<Ipv6>,
     turns: RefCell<HashMap<u32, u32>>,
     pub(crate) counts: RefCell<Counts>,
+    /// What another core does when the flow table has been used a number of times.
+    interruption: RefCell<Option<(u32, Interruption)>>,
 }
+
+type Interruption = Box<dyn FnOnce(&Machine)>;
 
 /// A rules text as a policy.
 fn load(text: &str) -> ValidPolicy {
@@ -127,6 +131,29 @@ impl Machine {
             v6: Store::new(proven, unproven),
             turns: RefCell::default(),
             counts: RefCell::default(),
+            interruption: RefCell::new(None),
+        }
+    }
+
+    /// Lets another core act after `uses` more uses of the flow table.
+    pub(crate) fn interrupt(&self, uses: u32, act: impl FnOnce(&Self) + 'static) {
+        *self.interruption.borrow_mut() = Some((uses, Box::new(act)));
+    }
+
+    /// Whether the other core has not acted yet; then it never will.
+    pub(crate) fn calm_down(&self) -> bool {
+        self.interruption.borrow_mut().take().is_some()
+    }
+
+    fn used(&self) {
+        let mut interruption = self.interruption.borrow_mut();
+        match interruption.take() {
+            Some((0, act)) => {
+                drop(interruption);
+                act(self);
+            }
+            Some((uses, act)) => *interruption = Some((uses - 1, act)),
+            None => {}
         }
     }
 
@@ -275,14 +302,17 @@ impl<F: Stored> Kernel<F> for Machine {
     }
 
     fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Entry<F::Addr>> {
+        self.used();
         F::store(self).flow(table, key)
     }
 
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
+        self.used();
         F::store(self).insert(table, key, flow)
     }
 
     fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
+        self.used();
         F::store(self).remove(table, key);
     }
 

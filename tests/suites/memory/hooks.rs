@@ -53,16 +53,32 @@ impl Memory {
     }
 
     fn run_at<const HOOK: u8>(&mut self, side: Side, frame: &[u8], segments: u32) -> (Verdict, Ran) {
-        let machine = self.machine.borrow();
-        let mut buffer = Buffer::<HOOK> { frame: frame.to_vec(), segments };
-        let for_us = HOOK == EGRESS || frame.get(..6) == Some(&side.mac());
-        let (verdict, action, out) = match frame.get(12..14).filter(|_| for_us) {
-            Some([0x08, 0x00]) => pipeline(&machine, &mut self.work4, &mut buffer, side),
-            Some([0x86, 0xdd]) => pipeline(&machine, &mut self.work6, &mut buffer, side),
-            _ => (Verdict::Pass, Action::Next, None),
-        };
-        (verdict, Ran { action, out, frame: buffer.frame })
+        let buffer = Buffer::<HOOK> { frame: frame.to_vec(), segments };
+        enter(&self.machine.borrow(), (&mut self.work4, &mut self.work6), buffer, side)
     }
+}
+
+/// Runs TC ingress on a frame as another core would, with work spaces of its own.
+pub(crate) fn run_once(machine: &Machine, side: Side, frame: &[u8]) -> Ran {
+    let buffer = Buffer::<INGRESS> { frame: frame.to_vec(), segments: 1 };
+    enter(machine, (&mut blank(), &mut blank()), buffer, side).1
+}
+
+/// The entry point: whose frame it is, and which family's.
+fn enter<const HOOK: u8>(
+    machine: &Machine,
+    work: (&mut Work<Ipv4>, &mut Work<Ipv6>),
+    mut buffer: Buffer<HOOK>,
+    side: Side,
+) -> (Verdict, Ran) {
+    let for_us = HOOK == EGRESS || buffer.frame.get(..6) == Some(&side.mac());
+    let ethertype = buffer.frame.get(12..14).filter(|_| for_us).map(<[u8]>::to_vec);
+    let (verdict, action, out) = match ethertype.as_deref() {
+        Some([0x08, 0x00]) => pipeline(machine, work.0, &mut buffer, side),
+        Some([0x86, 0xdd]) => pipeline(machine, work.1, &mut buffer, side),
+        _ => (Verdict::Pass, Action::Next, None),
+    };
+    (verdict, Ran { action, out, frame: buffer.frame })
 }
 
 fn pipeline<F: Stored, const HOOK: u8>(

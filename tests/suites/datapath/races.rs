@@ -1,0 +1,202 @@
+//! Two cores at once: while a packet is handled, another one is, at every point where the flow table is used.
+
+use std::{cell::RefCell, rc::Rc};
+
+use netfw_common::family::{Ipv4, Ipv6};
+use netfw_ebpf::datapath::kernel::Table;
+use netfw_tests::packet::{
+    ACK, Action, FIN, Gateway, Packet, RST, Ran, SYN, Side, read,
+    world::{V4, V6, World},
+};
+
+use crate::memory::{Machine, run_once};
+
+const RULES: &str = r#"
+    [[port-forward]]
+    name = "one of two"
+    protocol = ["tcp", "udp"]
+    port = 53
+    to = ["worker1:53", "worker2:53"]
+"#;
+
+const MASQUERADE: &str = "[masquerade]\nfrom = [\"lan\"]\nports = \"20000-29999\"\n";
+
+/// A packet and where it comes in.
+type Arrival = (Side, Packet);
+
+fn handle(machine: &Machine, (side, packet): &Arrival) -> Ran {
+    run_once(machine, *side, &Gateway::framed(*side, packet))
+}
+
+#[track_caller]
+fn left(ran: &Ran) -> Packet {
+    assert_eq!(ran.action, Action::Transmit);
+    read(&ran.frame).expect("a right packet")
+}
+
+/// Runs `before`, then `first` interrupted by `second` at every point in turn; `check` judges each outcome.
+fn race(
+    rules: &str,
+    world: World,
+    before: impl Fn(&Machine) -> (Arrival, Arrival),
+    check: impl Fn(&Machine, Ran, Ran),
+) {
+    for uses in 0.. {
+        let mut machine = Machine::new(32, 32);
+        machine.apply(&netfw_tests::rules::two_armed(rules));
+        let (first, second) = before(&machine);
+        let seen = Rc::new(RefCell::new(None));
+        let result = Rc::clone(&seen);
+        machine.interrupt(uses, move |machine| *result.borrow_mut() = Some(handle(machine, &second)));
+        let ran = handle(&machine, &first);
+        if machine.calm_down() {
+            assert!(uses > 0, "the flow table was not used");
+            return;
+        }
+        println!("{world:?}, interrupted at use {uses}");
+        let other = seen.borrow_mut().take().expect("the other core has acted");
+        check(&machine, ran, other);
+    }
+}
+
+fn halves(machine: &Machine, table: Table) -> usize {
+    machine.store::<Ipv4>().count(table) + machine.store::<Ipv6>().count(table)
+}
+
+/// The first packets of a flow of a balanced forward, at once: one mapping, nothing lost. (Scenario 5.)
+#[test]
+fn first_packets_of_one_flow() {
+    for world in [V4, V6] {
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
+        let arrival = (Side::Outside, query.clone());
+        race(
+            RULES,
+            world,
+            |_| (arrival.clone(), arrival.clone()),
+            |machine, one, other| {
+                let arrived = left(&one);
+                assert_eq!(arrived, left(&other), "two mappings of one flow");
+                assert_eq!(halves(machine, Table::Outside), 2);
+                let answer = handle(machine, &(Side::Inside, arrived.answer()));
+                assert_eq!(left(&answer), query.answer().hop());
+            },
+        );
+    }
+}
+
+/// The same where a source port is drawn.
+#[test]
+fn first_packets_of_one_hidden_flow() {
+    for world in [V4, V6] {
+        let query = Packet::udp(world.at("worker1", 4000), world.at("client", 53));
+        let arrival = (Side::Inside, query.clone());
+        race(
+            MASQUERADE,
+            world,
+            |_| (arrival.clone(), arrival.clone()),
+            |machine, one, other| {
+                let outside = left(&one);
+                assert_eq!(outside, left(&other), "two mappings of one flow");
+                assert_eq!(halves(machine, Table::Inside), 2, "a port is held in vain");
+                let answer = handle(machine, &(Side::Outside, outside.answer()));
+                assert_eq!(left(&answer), query.answer().hop());
+            },
+        );
+    }
+}
+
+/// Two hosts want the same port at once: each gets one.
+#[test]
+fn one_port_for_two() {
+    let rules = "[masquerade]\nfrom = [\"lan\"]\n";
+    for world in [V4, V6] {
+        let query = |name| Packet::udp(world.at(name, 4000), world.at("client", 53));
+        let arrivals = || ((Side::Inside, query("worker1")), (Side::Inside, query("worker2")));
+        race(
+            rules,
+            world,
+            |_| arrivals(),
+            |machine, one, other| {
+                assert_ne!(left(&one).source, left(&other).source);
+                for (ran, name) in [(one, "worker1"), (other, "worker2")] {
+                    let answer = handle(machine, &(Side::Outside, left(&ran).answer()));
+                    assert_eq!(left(&answer), query(name).answer().hop());
+                }
+                assert_eq!(halves(machine, Table::Inside), 4);
+            },
+        );
+    }
+}
+
+/// Opens a connection up to its SYN-ACK; returns the SYN and what the worker got.
+fn half_open(machine: &Machine, world: World) -> (Packet, Packet) {
+    let syn = Packet::tcp(world.at("client", 4000), world.at("master", 53), SYN);
+    let arrived = left(&handle(machine, &(Side::Outside, syn.clone())));
+    let _ = left(&handle(machine, &(Side::Inside, arrived.answer().flags(SYN | ACK))));
+    (syn, arrived)
+}
+
+/// While a connection proves itself, its other packets find it, and it proves itself once.
+#[test]
+fn a_connection_proves_itself() {
+    for world in [V4, V6] {
+        for from_worker in [false, true] {
+            let before = |machine: &Machine| {
+                let (syn, arrived) = half_open(machine, world);
+                let ack = (Side::Outside, syn.flags(ACK));
+                let other =
+                    if from_worker { (Side::Inside, arrived.answer().flags(ACK)) } else { ack.clone() };
+                (ack, other)
+            };
+            race(RULES, world, before, |machine, one, other| {
+                let arrived = left(&one);
+                let other = left(&other);
+                if from_worker {
+                    assert_eq!(other.source, world.at("master", 53));
+                } else {
+                    assert_eq!(other, arrived);
+                }
+                assert_eq!((halves(machine, Table::Proven), halves(machine, Table::Outside)), (2, 0));
+                let answer = handle(machine, &(Side::Inside, arrived.answer()));
+                assert_eq!(left(&answer).destination, world.at("client", 4000));
+            });
+        }
+    }
+}
+
+/// A closed connection is opened again by two SYNs at once: one new flow.
+#[test]
+fn ports_are_used_again() {
+    for world in [V4, V6] {
+        let before = |machine: &Machine| {
+            let (syn, arrived) = half_open(machine, world);
+            let _ = handle(machine, &(Side::Outside, syn.flags(ACK)));
+            let _ = handle(machine, &(Side::Outside, syn.flags(FIN | ACK)));
+            let _ = handle(machine, &(Side::Inside, arrived.answer().flags(FIN | ACK)));
+            ((Side::Outside, syn.clone()), (Side::Outside, syn))
+        };
+        race(RULES, world, before, |machine, one, other| {
+            let arrived = left(&one);
+            assert_eq!(arrived, left(&other), "two mappings of one connection");
+            let answer = handle(machine, &(Side::Inside, arrived.answer().flags(SYN | ACK)));
+            assert_eq!(left(&answer).destination, world.at("client", 4000));
+            assert_eq!((halves(machine, Table::Proven), halves(machine, Table::Outside)), (0, 2));
+        });
+    }
+}
+
+/// A reset while the other end speaks harms nobody else.
+#[test]
+fn a_reset_meets_data() {
+    for world in [V4, V6] {
+        let before = |machine: &Machine| {
+            let (syn, arrived) = half_open(machine, world);
+            let _ = handle(machine, &(Side::Outside, syn.flags(ACK)));
+            ((Side::Outside, syn.flags(RST)), (Side::Inside, arrived.answer().flags(ACK)))
+        };
+        race(RULES, world, before, |_, one, other| {
+            assert_eq!(left(&one).destination.port(), 53);
+            assert_eq!(left(&other).source, world.at("master", 53));
+        });
+    }
+}

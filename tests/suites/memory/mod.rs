@@ -1,0 +1,11 @@
+//! The datapath in memory: buffers, plain tables, a clock that is set by hand, chance that repeats.
+
+mod buffer;
+mod hooks;
+mod machine;
+mod table;
+
+pub(crate) use self::{
+    hooks::{Memory, run_once},
+    machine::Machine,
+};
