@@ -1,4 +1,5 @@
-//! `netfw up -d`: the daemon is a second process, started before there are any threads; this one waits for its word.
+//! `netfw up -d`: the daemon is a second process, started before there are any threads; this one waits for
+//! its word.
 
 use std::{
     fs::{File, OpenOptions},

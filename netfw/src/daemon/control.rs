@@ -49,7 +49,8 @@ pub struct Started {
 /// Brings an instance up, or adopts it where it is up already.
 ///
 /// # Errors
-/// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing behind).
+/// No usable rules (nothing is attached then), or the kernel refuses something (a first start leaves nothing
+/// behind).
 pub async fn up(wanted: &Up) -> Result<Started> {
     let wanted = &Up { file: absolute(&wanted.file)?, ..wanted.clone() };
     if let Some(state) = State::find(&wanted.instance)? {

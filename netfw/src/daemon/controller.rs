@@ -84,8 +84,8 @@ impl Controller {
         self.state.save(&self.instance)
     }
 
-    /// Puts a policy in force: new interfaces are attached first, so that no packet meets half a rule set; when that
-    /// fails, nothing has changed.
+    /// Puts a policy in force: new interfaces are attached first, so that no packet meets half a rule set;
+    /// when that fails, nothing has changed.
     ///
     /// # Errors
     /// An interface cannot be managed, the policy is too large, the kernel refuses something.

@@ -43,8 +43,8 @@ impl Controller {
         Ok(planned)
     }
 
-    /// Attaches what is not attached yet, or everything anew where programs are to be replaced. When it fails, the
-    /// interfaces that were not managed before are as they were.
+    /// Attaches what is not attached yet, or everything anew where programs are to be replaced. When it
+    /// fails, the interfaces that were not managed before are as they were.
     pub(super) async fn attach(
         &mut self,
         mut planned: BTreeMap<String, Managed>,
@@ -109,8 +109,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Puts XDP in front of TC or takes it away, as `engine` says. The driver has room for one form only: when the
-    /// wanted one is refused, the one that was there comes back.
+    /// Puts XDP in front of TC or takes it away, as `engine` says. The driver has room for one form only:
+    /// when the wanted one is refused, the one that was there comes back.
     fn accelerate(&mut self, port: Port<'_>, engine: Engine) -> Result<()> {
         let pins = self.instance.pins();
         let others = [Engine::Xdp, Engine::XdpGeneric].into_iter().filter(|other| *other != engine);
@@ -146,7 +146,8 @@ impl Controller {
     }
 }
 
-/// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver left us.
+/// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver
+/// left us.
 fn unchanged(known: &Managed, choice: &engine::Choice) -> bool {
     known.engine == choice.engine || (choice.or_tc && known.engine == Engine::Tc)
 }

@@ -1,5 +1,6 @@
-//! What keeps an instance in step with its rules file and with the host. Each command does its own work under the
-//! instance's lock, so that nothing depends on a daemon; the daemon does the same work when something changes.
+//! What keeps an instance in step with its rules file and with the host. Each command does its own work under
+//! the instance's lock, so that nothing depends on a daemon; the daemon does the same work when something
+//! changes.
 
 pub mod background;
 pub mod control;

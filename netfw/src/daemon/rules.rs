@@ -12,7 +12,8 @@ use super::{
 };
 use crate::config::{self, Loaded};
 
-/// Reads and judges a rules file. An interface that is missing is an error unless netfw managed it until it went away.
+/// Reads and judges a rules file. An interface that is missing is an error unless netfw managed it until it
+/// went away.
 ///
 /// # Errors
 /// [`Failure::InvalidRules`].

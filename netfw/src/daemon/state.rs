@@ -156,8 +156,8 @@ impl State {
     }
 }
 
-/// The rules that were applied last: those in force, and those that an instance starts from when its rules file is of
-/// no use.
+/// The rules that were applied last: those in force, and those that an instance starts from when its rules
+/// file is of no use.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -17,8 +17,8 @@ const LINGER: u64 = 30;
 
 /// Ends the flows that the rules in force no longer admit; says how many.
 ///
-/// The datapath refuses their next packet by itself. A TCP connection may have no next packet for hours: both its ends
-/// are made to send one. What has no connection to reset is removed at once.
+/// The datapath refuses their next packet by itself. A TCP connection may have no next packet for hours: both
+/// its ends are made to send one. What has no connection to reset is removed at once.
 ///
 /// # Errors
 /// What the kernel says.

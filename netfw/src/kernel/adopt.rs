@@ -1,5 +1,5 @@
-//! Conversations that the master was having before netfw came are entered as proven flows, so that the first rules do not
-//! end them.
+//! Conversations that the master was having before netfw came are entered as proven flows, so that the first
+//! rules do not end them.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,5 +1,5 @@
-//! Programs on interfaces. Links are pinned, so that they outlive this process; where one is pinned already its program
-//! is replaced in place and not a packet is lost.
+//! Programs on interfaces. Links are pinned, so that they outlive this process; where one is pinned already
+//! its program is replaced in place and not a packet is lost.
 
 use std::{fs, io, path::Path};
 
@@ -52,7 +52,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads them anew over the pinned maps (new ones where there are none) and pins them in place of older ones.
+    /// Loads them anew over the pinned maps (new ones where there are none) and pins them in place of older
+    /// ones.
     ///
     /// # Errors
     /// Pins of another version; what the kernel refuses.
@@ -77,8 +78,8 @@ impl Programs {
         })
     }
 
-    /// Puts both classifiers on an interface: first the one for leaving packets, so that the master's own flows are known
-    /// before their answers are judged. Says whether `clsact` had to be added for them.
+    /// Puts both classifiers on an interface: first the one for leaving packets, so that the master's own
+    /// flows are known before their answers are judged. Says whether `clsact` had to be added for them.
     ///
     /// # Errors
     /// What the kernel says.
@@ -173,7 +174,8 @@ fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
-/// We stand first: a program before us could end the packet's way through the others, and with it the firewall.
+/// We stand first: a program before us could end the packet's way through the others, and with it the
+/// firewall.
 fn attach_tcx(program: &mut SchedClassifier, port: Port<'_>, hook: TcAttachType, pin: &Path) -> Result<()> {
     if pin.exists() {
         let link = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;

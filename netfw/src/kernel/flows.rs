@@ -1,5 +1,5 @@
-//! The flow table as user space sees it. Both families have one form here: an IPv4 address stands in the form that
-//! [`netfw_common::family::Address::widen`] gives it.
+//! The flow table as user space sees it. Both families have one form here: an IPv4 address stands in the form
+//! that [`netfw_common::family::Address::widen`] gives it.
 
 use std::{
     collections::HashMap,
@@ -134,8 +134,8 @@ impl Maps {
         forget_orphans(&self.flows6.proven, now, age)
     }
 
-    /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward that does not
-    /// exist.
+    /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward
+    /// that does not exist.
     ///
     /// # Errors
     /// What the kernel says.

@@ -120,8 +120,8 @@ pub fn check_abi(pins: &Pins) -> Result<()> {
     let version = array::<u32>(pins, "ABI")?.get(&0)?.unwrap_or(0);
     if version != ABI_VERSION {
         bail!(
-            "another version of netfw is up: its maps have layout {version}, this one needs {ABI_VERSION}\nhelp: use that \
-             version, or `netfw down` first, which ends its flows"
+            "another version of netfw is up: its maps have layout {version}, this one needs {ABI_VERSION}\n\
+             help: use that version, or `netfw down` first, which ends its flows"
         );
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Everything that touches the kernel's BPF side: loading, maps, attaching, the flow table, counters. The only module with
-//! `unsafe` code; its callers see safe functions and plain data.
+//! Everything that touches the kernel's BPF side: loading, maps, attaching, the flow table, counters. The
+//! only module with `unsafe` code; its callers see safe functions and plain data.
 
 #![expect(unsafe_code, reason = "system calls that no library wraps")]
 

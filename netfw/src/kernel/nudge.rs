@@ -1,8 +1,8 @@
 //! Makes both ends of a TCP connection that is cut notice at once, also when neither has anything to say.
 //!
-//! A SYN inside a live connection is answered with a challenge ACK that carries the right sequence numbers (RFC 5961 §4).
-//! That ACK meets the datapath, which refuses it with a reset that the end believes. The SYN leaves on the way that the
-//! flow's own packets took, past the hooks for leaving packets.
+//! A SYN inside a live connection is answered with a challenge ACK that carries the right sequence numbers
+//! (RFC 5961 §4). That ACK meets the datapath, which refuses it with a reset that the end believes. The SYN
+//! leaves on the way that the flow's own packets took, past the hooks for leaving packets.
 
 use std::{
     io, mem,

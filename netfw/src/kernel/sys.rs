@@ -6,7 +6,8 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 
 /// A `bpf_attr` in which nothing is set.
 pub(super) fn attributes() -> bpf_attr {
-    // SAFETY: a union of plain integers, for which zero is a value; the kernel wants unused fields to be zero.
+    // SAFETY: a union of plain integers, for which zero is a value; the kernel wants unused fields to be
+    // zero.
     unsafe { mem::zeroed() }
 }
 

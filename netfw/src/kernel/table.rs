@@ -188,7 +188,8 @@ impl<K: Shared, V: Shared> Table<K, V> {
                 Err(error) => return Err(error),
             };
             started = true;
-            // SAFETY: the kernel has written `count` keys and values; any bytes are a value of a `Shared` type.
+            // SAFETY: the kernel has written `count` keys and values; any bytes are a value of a `Shared`
+            // type.
             unsafe {
                 let count = attributes.batch.count as usize;
                 keys.set_len(count);

@@ -1,4 +1,5 @@
-//! Which drivers send the frames that XDP redirects to them: the `netdev` family of generic netlink (Linux 6.3).
+//! Which drivers send the frames that XDP redirects to them: the `netdev` family of generic netlink (Linux
+//! 6.3).
 
 use std::{collections::BTreeSet, io};
 

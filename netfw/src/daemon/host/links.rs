@@ -103,6 +103,9 @@ fn passing(message: &AddressMessage) -> bool {
     let temporary = message.header.family == netlink_packet_route::AddressFamily::Inet6
         && message.header.flags.contains(AddressHeaderFlags::Secondary);
     let unusable = AddressFlags::Deprecated | AddressFlags::Tentative | AddressFlags::Dadfailed;
-    let flagged = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.intersects(unusable));
-    temporary || message.attributes.iter().any(flagged)
+    let mut flags = message.attributes.iter().filter_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(flags),
+        _ => None,
+    });
+    temporary || flags.any(|flags| flags.intersects(unusable))
 }
