@@ -85,6 +85,8 @@ fn skeleton(shell: &Shell, root: &Path) -> Result<()> {
         symlink(format!("usr/{dir}"), root.join(dir))?;
     }
     symlink("/run", root.join("var/run"))?;
+    // Not busybox: its shell takes its own `ip` before anybody else's.
+    symlink("bash", root.join("usr/bin/sh"))?;
     shell.write_file(
         root.join("etc/passwd"),
         "root:*:0:0::/root:/bin/bash\nsshd:*:100:65534::/run/sshd:/bin/false\n",

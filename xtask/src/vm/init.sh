@@ -1,6 +1,5 @@
 #!/bin/busybox sh
 # First and only program of the virtual machine: prepares what a running system has, runs the tests, says how they went.
-/bin/busybox --install -s /usr/local 2>/dev/null
 /bin/busybox mkdir -p /usr/local/bin
 /bin/busybox --install -s /usr/local/bin
 export PATH=/usr/sbin:/usr/bin:/usr/local/bin HOME=/root
@@ -15,6 +14,6 @@ ln -s /usr/local/bin/modprobe /usr/sbin/modprobe
 mkdir -p /run/sshd /run/netns
 ip link set lo up
 echo "kernel $(uname -r)"
-sh /tests/run
+/usr/bin/bash /tests/run
 echo "netfw-vm: status $?"
 poweroff -f
