@@ -2,7 +2,7 @@
 
 /// A struct that the kernel and user space read byte by byte.
 ///
-/// Implemented only by [`shared!`](crate::shared!), which refuses at compile time any struct whose fields
+/// Implemented only by the macro `shared!`, which refuses at compile time any struct whose fields
 /// don't fill it: padding bytes are garbage in a map key (the look-up misses) and leak memory in a value.
 /// All fields are plain integers, so every bit pattern is a valid value.
 pub trait Shared: Copy + 'static + sealed::Sealed {}
@@ -17,7 +17,7 @@ pub mod sealed {
     }
 }
 
-/// Marks structs as [`Shared`](crate::shared::Shared) after checking that their fields leave no gap.
+/// Marks structs as [`Shared`] after checking that their fields leave no gap.
 macro_rules! shared {
     ($($type:ty { $($field:ident),+ $(,)? })+) => {$(
         const _: () = {

@@ -18,8 +18,17 @@ use super::{
 /// Looks the flow up; sets [`Work::table`].
 #[inline(always)]
 pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
-    let entry = look_up(kernel, work)?;
-    if orphaned(kernel, work, &entry) || ended(kernel, work, &entry) {
+    let mut entry = look_up(kernel, work)?;
+    if orphaned(kernel, work, &entry) {
+        // Another core may just have moved both halves to the proven flows.
+        let Some(proven) = kernel.flow(Table::Proven, &work.tuple) else {
+            forget(kernel, work.table, &work.tuple, &entry);
+            return None;
+        };
+        work.table = Table::Proven;
+        entry = proven;
+    }
+    if ended(kernel, work, &entry) {
         forget(kernel, work.table, &work.tuple, &entry);
         return None;
     }
@@ -72,7 +81,8 @@ fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Ad
     }
     let (peer_seen, peer_idle) = peer(kernel, work.table, entry, work.now);
     let state = entry.state(peer_seen);
-    (reopens && state == State::Closed)
+    let half = peer_idle == u32::MAX;
+    (reopens && (half || state == State::Closed))
         || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
 }
 
@@ -117,7 +127,9 @@ pub fn expendable<F: Family, K: Kernel<F>>(
     let (peer_seen, peer_idle) = peer(kernel, table, entry, now);
     let state = entry.state(peer_seen);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
-    let orphan = table != Table::Proven && peer_idle == u32::MAX;
+    // A half that was entered just now is not alone: another core is about to enter the other one.
+    let fresh = now.since(Tick(entry.created)) <= 1;
+    let orphan = table != Table::Proven && peer_idle == u32::MAX && !fresh;
     orphan || state == State::Closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
 }
 
