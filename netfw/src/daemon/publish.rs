@@ -1,7 +1,7 @@
 //! What the datapath is told about the host.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -53,7 +53,12 @@ impl Controller {
     /// What the host's own programs are talking about with the world.
     pub(super) fn conversations(&self, host: &Host) -> Vec<Conversation> {
         let connections = connections().unwrap_or_default();
-        let distant = connections.iter().filter(|connection| !connection.remote.ip().is_loopback());
+        let own: HashSet<IpAddr> = host.addresses().collect();
+        // What the host says to itself never passes an interface.
+        let distant = connections.iter().filter(|connection| {
+            let remote = connection.remote.ip();
+            !remote.is_loopback() && !own.contains(&remote)
+        });
         let slot = |local: IpAddr| {
             let owns = |link: &&Link| link.addresses.iter().any(|address| address.ip == local);
             host.links

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use netfw_common::{
-    family::{Addr6, addr4, addr6},
+    family::{Addr6, Address as _, addr4, addr6},
     flow::{CHAIN_SHIFT, Flow, LOCAL, REPLY},
     image::{INPUT, OUTPUT},
     tcp::Seen,
@@ -15,7 +15,7 @@ use netfw_common::{
 use super::{
     flows::{narrow, narrow_tuple, now},
     maps::Maps,
-    table::{ANY, NEW},
+    table::ANY,
 };
 
 /// A conversation of a local program.
@@ -61,6 +61,7 @@ impl Maps {
         let id = random()?;
         let v6 = conversation.remote.is_ipv6();
         let chain = if conversation.incoming { INPUT } else { OUTPUT };
+        // Sockets that share an address share their flows too: the last one stands for all.
         for (key, reply) in [(second, REPLY), (first, 0)] {
             let end = if key == arriving { LOCAL } else { 0 };
             let flow = Flow {
@@ -75,9 +76,9 @@ impl Maps {
                 ..Flow::default()
             };
             if v6 {
-                self.flows6.proven.set(&key, flow, NEW)?;
+                self.flows6.proven.set(&key, flow, ANY)?;
             } else {
-                self.flows4.proven.set(&narrow_tuple(&key), narrow(&flow), NEW)?;
+                self.flows4.proven.set(&narrow_tuple(&key), narrow(&flow), ANY)?;
             }
         }
         if v6 {
@@ -92,7 +93,7 @@ impl Maps {
 /// What arrives from the other end.
 fn tuple(conversation: &Conversation) -> Result<Tuple<Addr6>> {
     let (source, destination) = match (conversation.remote.ip(), conversation.local.ip()) {
-        (IpAddr::V4(remote), IpAddr::V4(local)) => ([addr4(remote), 0, 0, 0], [addr4(local), 0, 0, 0]),
+        (IpAddr::V4(remote), IpAddr::V4(local)) => (addr4(remote).widen(), addr4(local).widen()),
         (IpAddr::V6(remote), IpAddr::V6(local)) => (addr6(remote), addr6(local)),
         _ => bail!("a connection between families"),
     };

@@ -17,8 +17,6 @@ use super::sys;
 
 /// Update flag: the key may exist or not.
 pub(super) const ANY: u64 = 0;
-/// Update flag: the key must not exist.
-pub(super) const NEW: u64 = 1;
 /// Update flag: the key must exist.
 pub(super) const EXISTING: u64 = 2;
 
@@ -121,7 +119,7 @@ impl<K: Shared, V: Shared> Table<K, V> {
         unsafe { sys::bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attributes) }
     }
 
-    /// Writes an entry; `flags` is [`ANY`], [`NEW`] or [`EXISTING`].
+    /// Writes an entry; `flags` is [`ANY`] or [`EXISTING`].
     ///
     /// # Errors
     /// What the kernel says.
