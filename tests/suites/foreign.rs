@@ -170,6 +170,9 @@ fn add_container(lab: &Lab) -> Result<Host> {
     let rules = master.dir().join("containers.nft");
     fs::write(&rules, CONTAINERS)?;
     master.run(["nft", "-f", &rules.display().to_string()])?.success()?;
+    wait::until("docker0 to be up", || {
+        master.shell("ip link show docker0").ok()?.contains("state UP").then_some(())
+    })?;
     Ok(container)
 }
 
