@@ -5,7 +5,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use crate::daemon::Failure;
+use crate::{daemon::Failure, image::CompileError};
 
 /// Exit codes, a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ impl Exit {
             Some(Failure::InvalidRules(_)) => return Self::InvalidRules,
             Some(Failure::NotRoot(_) | Failure::OldKernel(_)) => return Self::NotPossible,
             None => {}
+        }
+        if error.is::<CompileError>() {
+            return Self::InvalidRules;
         }
         if says(error, io::ErrorKind::BrokenPipe) {
             // Whoever read the output has seen enough.

@@ -33,7 +33,7 @@ pub fn findings(findings: &[Diagnostic]) {
 /// Says why a command failed.
 pub fn failure(error: &anyhow::Error) {
     match error.downcast_ref::<Failure>() {
-        Some(Failure::InvalidRules(wrong)) => findings(&wrong.0),
+        Some(Failure::InvalidRules(wrong)) => findings(&wrong.errors),
         _ => eprintln!("error: {error:#}"),
     }
 }

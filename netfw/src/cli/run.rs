@@ -159,12 +159,13 @@ fn reload(instance: &Instance, file: Option<&Path>) -> Result<()> {
 
 async fn check(file: &Path, json: bool) -> Result<Exit> {
     let host = Host::gather().await?;
-    let result = rules::load_file(file, &host, None);
+    let result = rules::check_file(file, &host);
     let (report, exit) = match &result {
         Ok(Loaded { warnings, .. }) => (CheckReport { valid: true, errors: &[], warnings }, Exit::Done),
-        Err(Failure::InvalidRules(wrong)) => {
-            (CheckReport { valid: false, errors: &wrong.0, warnings: &[] }, Exit::InvalidRules)
-        }
+        Err(Failure::InvalidRules(wrong)) => (
+            CheckReport { valid: false, errors: &wrong.errors, warnings: &wrong.warnings },
+            Exit::InvalidRules,
+        ),
         Err(other) => anyhow::bail!("{other}"),
     };
     if json {

@@ -24,20 +24,26 @@ pub enum Failure {
     OldKernel(String),
 }
 
-/// Everything that is wrong with the rules.
+/// What was found in rules that cannot be used.
 #[derive(Debug)]
-pub struct Findings(pub Vec<Diagnostic>);
+pub struct Findings {
+    /// Everything that is wrong.
+    pub errors: Vec<Diagnostic>,
+    /// What is probably not meant either.
+    pub warnings: Vec<Diagnostic>,
+}
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        Self::InvalidRules(Findings(error.errors().to_vec()))
+        let (errors, warnings) = (error.errors().to_vec(), error.warnings().to_vec());
+        Self::InvalidRules(Findings { errors, warnings })
     }
 }
 
 /// One line an error, as for a log.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
 }

@@ -10,7 +10,10 @@ use super::{
     instance::Instance,
     state::{self, Rules, State},
 };
-use crate::config::{self, Loaded};
+use crate::{
+    config::{self, Diagnostic, Loaded},
+    image::{self, Ids},
+};
 
 /// Reads and judges a rules file. An interface that is missing is an error unless netfw managed it until it
 /// went away.
@@ -30,7 +33,25 @@ pub fn load_file(path: &Path, host: &Host, state: Option<&State>) -> Result<Load
     {
         missing.clear();
     }
-    if missing.is_empty() { Ok(loaded) } else { Err(Failure::InvalidRules(Findings(missing))) }
+    if missing.is_empty() { Ok(loaded) } else { Err(invalid(missing, loaded)) }
+}
+
+fn invalid(errors: Vec<Diagnostic>, loaded: Loaded) -> Failure {
+    Failure::InvalidRules(Findings { errors, warnings: loaded.warnings })
+}
+
+/// As [`load_file`], and the datapath must have room for the policy; nothing is changed.
+///
+/// # Errors
+/// [`Failure::InvalidRules`].
+pub fn check_file(path: &Path, host: &Host) -> Result<Loaded, Failure> {
+    let loaded = load_file(path, host, None)?;
+    let names = loaded.policy.interfaces().iter().map(|interface| interface.name.clone());
+    let slots = image::Host { interfaces: names.zip(1..).collect() };
+    let Err(error) = image::compile(&loaded.policy, &slots, &mut Ids::default()) else { return Ok(loaded) };
+    let text = error.to_string();
+    let (message, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
+    Err(invalid(vec![Diagnostic::whole_file(path, message, help)], loaded))
 }
 
 /// The rules that were applied last, judged on the host as it is now.
