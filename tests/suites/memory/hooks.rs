@@ -67,15 +67,15 @@ pub(crate) fn run_once(machine: &Machine, side: Side, frame: &[u8]) -> Ran {
 /// The entry point: whose frame it is, and which family's.
 fn enter<const HOOK: u8>(
     machine: &Machine,
-    work: (&mut Work<Ipv4>, &mut Work<Ipv6>),
+    (work4, work6): (&mut Work<Ipv4>, &mut Work<Ipv6>),
     mut buffer: Buffer<HOOK>,
     side: Side,
 ) -> (Verdict, Ran) {
     let for_us = HOOK == EGRESS || buffer.frame.get(..6) == Some(&side.mac());
     let ethertype = buffer.frame.get(12..14).filter(|_| for_us).map(<[u8]>::to_vec);
     let (verdict, action, out) = match ethertype.as_deref() {
-        Some([0x08, 0x00]) => pipeline(machine, work.0, &mut buffer, side),
-        Some([0x86, 0xdd]) => pipeline(machine, work.1, &mut buffer, side),
+        Some([0x08, 0x00]) => pipeline(machine, work4, &mut buffer, side),
+        Some([0x86, 0xdd]) => pipeline(machine, work6, &mut buffer, side),
         _ => (Verdict::Pass, Action::Next, None),
     };
     (verdict, Ran { action, out, frame: buffer.frame })
