@@ -6,7 +6,8 @@ use netfw::{
 };
 use netfw_common::{
     image::{
-        KEEP_REFUSED, ONE_TO_ONE, RANDOM, REJECT, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SPOOF_LOOSE, Vector,
+        KEEP_REFUSED, MSS_CLAMP, ONE_TO_ONE, RANDOM, REJECT, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SPOOF_LOOSE,
+        Vector,
     },
     tick::Tick,
     timeout::Timeout,
@@ -31,7 +32,7 @@ fn the_header_repeats_the_settings() {
     )
     .policy;
     assert_eq!(header.generation, 0);
-    assert_eq!((header.anti_spoof, header.flags), (SPOOF_LOOSE, KEEP_REFUSED));
+    assert_eq!((header.anti_spoof, header.flags), (SPOOF_LOOSE, KEEP_REFUSED | MSS_CLAMP));
     assert_eq!(header.default_actions[Chain::Input as usize], REJECT);
     assert_eq!(header.timeouts[Timeout::Udp as usize], Tick::ticks(420));
     assert_eq!(header.timeouts[Timeout::TcpEstablished as usize], Tick::ticks(7440));
