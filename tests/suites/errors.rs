@@ -177,6 +177,18 @@ fn without_permission() -> Result<()> {
     netfw.expect_untouched()
 }
 
+/// A table that no memory holds is refused before anything is attached.
+#[test]
+fn a_table_that_no_memory_holds() -> Result<()> {
+    let lab = Lab::two_armed(Engine::Tc)?;
+    let netfw = Netfw::prepare(&lab, &rules::two_armed("[flows]\ncapacity = 2000000000\n"))?;
+    let path = netfw.rules().display().to_string();
+    let tried = netfw.command(["up", "-d", "-c", &path])?;
+    ensure!([1, 3].contains(&tried.code), "{tried:?}");
+    ensure!(tried.stderr.contains("capacity") || tried.stderr.contains("memory"), "{}", tried.stderr);
+    netfw.expect_untouched()
+}
+
 /// Without bpffs, netfw mounts it; where it is read-only, it says so and leaves nothing attached.
 #[test]
 fn bpffs_missing_and_read_only() -> Result<()> {

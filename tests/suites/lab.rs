@@ -4,7 +4,6 @@ use anyhow::Result;
 use netfw_tests::{
     lab::{Engine, Lab, namespaces},
     net::{RawPort, TcpServer, UdpServer, ask, connect_from, exchange_line, frame, udp_socket},
-    spark::{Cluster, Spark},
     ssh::{self, Key},
 };
 
@@ -97,22 +96,5 @@ fn nothing_is_left_of_a_lab() -> Result<()> {
     assert_eq!(sleeper.wait()?, -1, "ended by a signal");
     assert!(!dir.exists());
     assert!(namespaces().all(|left| !left.starts_with(&name)));
-    Ok(())
-}
-
-#[test]
-fn spark_computes_on_four_workers() -> Result<()> {
-    let lab = Lab::two_armed(Engine::Tc)?;
-    forward_plainly(&lab)?;
-    let key = Key::create(&lab)?;
-    let _server = ssh::serve(lab.host("worker1"), &key)?;
-    let cluster = Cluster::start(&lab, Spark::find()?)?;
-    let job = cluster.submit(&lab, &key, "192.168.80.3", 22)?;
-    job.wait_until_running()?;
-    let page = lab.host("client").shell("curl -sSfL http://192.168.80.3:4040/")?;
-    assert!(page.contains("netfw-pi"), "{page}");
-    let page = lab.host("client").shell("curl -sSfL http://192.0.2.1:8080/")?;
-    assert!(page.contains("Spark Master"), "{page}");
-    assert!(job.finish()?.starts_with("Pi is roughly 3.1"));
     Ok(())
 }
