@@ -88,9 +88,9 @@ pub fn daemon(instance: &Instance) -> Option<Pid> {
 /// Ends the daemon, if there is one; the datapath stays.
 ///
 /// # Errors
-/// It does not end within ten seconds.
+/// It does not end within half a minute: a start of its own takes some seconds.
 pub async fn stop_daemon(instance: &Instance) -> Result<()> {
-    for _ in 0..500 {
+    for _ in 0..1500 {
         let Some(pid) = daemon(instance) else { return Ok(()) };
         match kill(pid, Signal::SIGTERM) {
             Ok(()) | Err(Errno::ESRCH) => tokio::time::sleep(Duration::from_millis(20)).await,
