@@ -2,11 +2,13 @@
 
 mod capacity;
 mod clock;
+mod life;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;
 mod properties;
 mod races;
+mod sketch;
 mod surroundings;
 
 use std::{cell::RefCell, rc::Rc};

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use netfw::{
@@ -78,6 +79,31 @@ fn load(text: &str) -> ValidPolicy {
     loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).policy
 }
 
+/// What became of a rules text.
+#[derive(Clone)]
+struct Compiled {
+    text: String,
+    before: Ids,
+    policy: ValidPolicy,
+    image: Image,
+    ids: Ids,
+}
+
+/// Compiles each text once: random tests apply the same ones thousands of times.
+fn compiled(text: &str, before: &Ids) -> Compiled {
+    static KNOWN: Mutex<Vec<Compiled>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.iter().find(|known| known.text == text && known.before == *before) {
+        return found.clone();
+    }
+    let policy = load(text);
+    let mut ids = before.clone();
+    let image = compile(&policy, &host(), &mut ids).expect("a small policy");
+    let compiled = Compiled { text: text.to_owned(), before: before.clone(), policy, image, ids };
+    known.push(compiled.clone());
+    compiled
+}
+
 fn host() -> Host {
     let sides = [Side::Outside, Side::Inside];
     Host { interfaces: sides.map(|side| (side.interface().to_owned(), side.slot())).into() }
@@ -100,9 +126,8 @@ fn interface(side: Side, flag: u32, name: &str) -> Interface {
 impl Machine {
     /// A two-armed master; `proven` and `unproven` as in [`Store::new`].
     pub(crate) fn new(proven: usize, unproven: usize) -> Self {
-        let policy = load(&netfw_tests::rules::two_armed(""));
-        let mut ids = Ids::default();
-        let mut image = compile(&policy, &host(), &mut ids).expect("a small policy");
+        let Compiled { policy, mut image, ids, .. } =
+            compiled(&netfw_tests::rules::two_armed(""), &Ids::default());
         image.policy.generation = 1;
         let mut locals = HashMap::new();
         for world in [V4, V6] {
@@ -160,8 +185,8 @@ impl Machine {
     /// Puts rules in force, as the next generation.
     pub(crate) fn apply(&mut self, rules: &str) {
         let generation = self.image.policy.generation + 1;
-        self.policy = load(rules);
-        self.image = compile(&self.policy, &host(), &mut self.ids).expect("a small policy");
+        let compiled = compiled(rules, &self.ids);
+        (self.policy, self.image, self.ids) = (compiled.policy, compiled.image, compiled.ids);
         self.image.policy.generation = generation;
     }
 
