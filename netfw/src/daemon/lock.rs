@@ -90,14 +90,19 @@ pub fn daemon(instance: &Instance) -> Option<Pid> {
 /// # Errors
 /// It does not end within half a minute: a start of its own takes some seconds.
 pub async fn stop_daemon(instance: &Instance) -> Result<()> {
+    let mut told = None;
     for _ in 0..1500 {
         let Some(pid) = daemon(instance) else { return Ok(()) };
-        match kill(pid, Signal::SIGTERM) {
-            Ok(()) | Err(Errno::ESRCH) => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot stop the daemon (process {pid})"));
+        if told != Some(pid) {
+            told = Some(pid);
+            match kill(pid, Signal::SIGTERM) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot stop the daemon (process {pid})"));
+                }
             }
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     anyhow::bail!("the daemon of instance {instance} does not end: kill it, the datapath goes on without it")
 }

@@ -1,9 +1,16 @@
 //! Loading: the object of the datapath becomes programs and pinned maps.
 
+use std::io;
+
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramError};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapInfo,
+    programs::{Program, ProgramError},
+};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::ABI_VERSION;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_getres},
@@ -95,16 +102,24 @@ fn jiffy_nanos() -> Result<u64> {
     u64::try_from(resolution.num_nanoseconds()).context("the coarse clock has no resolution")
 }
 
+/// Without signals: one that comes in the middle, such as that to reload, makes the verifier give up.
 fn load_programs(object: &mut Ebpf) -> Result<()> {
-    for (name, program) in object.programs_mut() {
-        let loaded = match program {
-            aya::programs::Program::Xdp(program) => program.load(),
-            aya::programs::Program::SchedClassifier(program) => program.load(),
-            _ => Ok(()),
-        };
-        loaded.map_err(shortened).with_context(|| format!("the kernel refuses the program {name}"))?;
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let loaded = object.programs_mut().try_for_each(|(name, program)| {
+        load_program(program)
+            .map_err(shortened)
+            .with_context(|| format!("the kernel refuses the program {name}"))
+    });
+    before.thread_set_mask()?;
+    loaded
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The verifier's log has thousands of lines; the last ones say what is wrong.
@@ -113,7 +128,7 @@ fn shortened(error: ProgramError) -> anyhow::Error {
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n  ");
-    anyhow::Error::new(std::io::Error::new(io_error.kind(), format!("{io_error}\n  {tail}")))
+    anyhow::Error::new(io::Error::new(io_error.kind(), format!("{io_error}\n  {tail}")))
 }
 
 fn pin_abi(pins: &Pins) -> Result<()> {
