@@ -9,7 +9,7 @@ use netfw_tests::packet::{
     world::{V4, V6, World},
 };
 
-use crate::memory::{Machine, run_once};
+use crate::memory::{Machine, Memory};
 
 const RULES: &str = r#"
     [[port-forward]]
@@ -25,7 +25,7 @@ const MASQUERADE: &str = "[masquerade]\nfrom = [\"lan\"]\nports = \"20000-29999\
 type Arrival = (Side, Packet);
 
 fn handle(machine: &Machine, (side, packet): &Arrival) -> Ran {
-    run_once(machine, *side, &Gateway::framed(*side, packet))
+    Memory::on_another_core(machine, *side, &Gateway::framed(*side, packet))
 }
 
 #[track_caller]

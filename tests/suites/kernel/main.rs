@@ -2,8 +2,14 @@
 //!
 //! All stories share one loaded datapath in a network namespace of its own; before each, its tables are emptied.
 
+mod agreement;
 mod loaded;
+#[expect(dead_code, reason = "stories in memory also turn its clock and look into its tables")]
+#[path = "../memory/mod.rs"]
+mod memory;
 mod network;
+#[path = "../datapath/sketch.rs"]
+mod sketch;
 
 use std::{cell::RefCell, process::ExitCode, rc::Rc};
 
@@ -71,6 +77,10 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
             }
         }
     }
+    let name = "agreement_with_memory";
+    if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+        trials.push(Trial::test(name, || Ok(agreement::check(&loaded()?)?)));
+    }
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials).exit_code());
     }
@@ -84,8 +94,12 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
+fn loaded() -> Result<Rc<RefCell<Loaded>>, Failed> {
+    Ok(LOADED.with_borrow(Clone::clone).ok_or("stories are told where the programs were loaded")?)
+}
+
 fn tell(story: Story, engine: Engine, world: World) -> Result<(), Failed> {
-    let loaded = LOADED.with_borrow(Clone::clone).ok_or("stories are told where the programs were loaded")?;
+    let loaded = loaded()?;
     loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
     story(&mut Gateway::new(Box::new(Datapath(loaded)), engine, world));
     Ok(())

@@ -56,12 +56,11 @@ impl Memory {
         let buffer = Buffer::<HOOK> { frame: frame.to_vec(), segments };
         enter(&self.machine.borrow(), (&mut self.work4, &mut self.work6), buffer, side)
     }
-}
-
-/// Runs TC ingress on a frame as another core would, with work spaces of its own.
-pub(crate) fn run_once(machine: &Machine, side: Side, frame: &[u8]) -> Ran {
-    let buffer = Buffer::<INGRESS> { frame: frame.to_vec(), segments: 1 };
-    enter(machine, (&mut blank(), &mut blank()), buffer, side).1
+    /// Runs TC ingress on a frame as another core would, with work spaces of its own.
+    pub(crate) fn on_another_core(machine: &Machine, side: Side, frame: &[u8]) -> Ran {
+        let buffer = Buffer::<INGRESS> { frame: frame.to_vec(), segments: 1 };
+        enter(machine, (&mut blank(), &mut blank()), buffer, side).1
+    }
 }
 
 /// The entry point: whose frame it is, and which family's.

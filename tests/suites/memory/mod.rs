@@ -5,7 +5,4 @@ mod hooks;
 mod machine;
 mod table;
 
-pub(crate) use self::{
-    hooks::{Memory, run_once},
-    machine::Machine,
-};
+pub(crate) use self::{hooks::Memory, machine::Machine};
