@@ -43,8 +43,12 @@ pub enum Hook {
     Xdp,
     /// TC ingress.
     Ingress,
-    /// TC egress.
+    /// TC egress, of what the master sends itself.
     Egress,
+    /// TC egress, of what came in at an interface that isn't managed.
+    Routed,
+    /// TC egress, of what came in at a managed interface.
+    Handled,
 }
 
 /// Which hooks a packet passes.
@@ -109,6 +113,11 @@ impl Gateway {
         self.hooks.apply(&crate::rules::two_armed(rules));
     }
 
+    /// Puts a whole rules file in force.
+    pub fn apply_whole(&mut self, rules: &str) {
+        self.hooks.apply(rules);
+    }
+
     /// A packet comes in from outside.
     #[track_caller]
     pub fn outside(&mut self, packet: &Packet) -> Outcome {
@@ -160,10 +169,16 @@ impl Gateway {
     /// The master's own stack sends a packet.
     #[track_caller]
     pub fn send(&mut self, packet: &Packet) -> Outcome {
+        self.leave(Hook::Egress, packet)
+    }
+
+    /// A packet leaves, which came as `hook` says.
+    #[track_caller]
+    pub fn leave(&mut self, hook: Hook, packet: &Packet) -> Outcome {
         let side = world::side_of(packet.destination.ip());
         let frame = packet.frame(side.mac(), world::next_mac(packet.destination.ip()));
         let before = self.hooks.counters();
-        let ran = self.hooks.run(Hook::Egress, side, &frame);
+        let ran = self.hooks.run(hook, side, &frame);
         let moved = self.hooks.counters().since(&before);
         assert_eq!(moved.interfaces.len(), 0, "a packet that leaves was counted as one that arrived");
         Outcome::new(side, &frame, ran, moved).of_the_master()

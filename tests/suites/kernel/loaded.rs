@@ -37,6 +37,8 @@ use netfw_tests::packet::{
 use super::network::{Network, index};
 
 const SIDES: [Side; 2] = [Side::Outside, Side::Inside];
+/// Kernel index of `lo`, which isn't managed.
+const LOOPBACK: u32 = 1;
 /// Larger than any frame that is tried.
 const ROOM: usize = 4096;
 
@@ -171,7 +173,9 @@ impl Loaded {
         let ifindex = self.indexes[side as usize];
         let context = match hook {
             Hook::Xdp => xdp_context(frame.len() as u32, ifindex),
-            Hook::Ingress | Hook::Egress => skb_context(ifindex),
+            Hook::Ingress | Hook::Egress => skb_context(ifindex, 0),
+            Hook::Routed => skb_context(ifindex, LOOPBACK),
+            Hook::Handled => skb_context(ifindex, self.indexes[1 - side as usize]),
         };
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -183,7 +187,7 @@ impl Loaded {
         let result = match hook {
             Hook::Xdp => self.xdp.test_run(options),
             Hook::Ingress => self.ingress.test_run(options),
-            Hook::Egress => self.egress.test_run(options),
+            Hook::Egress | Hook::Routed | Hook::Handled => self.egress.test_run(options),
         }
         .with_context(|| format!("{hook:?} with {} bytes", frame.len()))?;
         room.truncate(result.data_size_out as usize);
@@ -260,9 +264,10 @@ fn xdp_context(length: u32, ifindex: u32) -> Vec<u8> {
     words(&[0, length, 0, ifindex, 0, 0])
 }
 
-/// `struct __sk_buff` with `ifindex` alone; the rest is made from the frame.
-fn skb_context(ifindex: u32) -> Vec<u8> {
+/// `struct __sk_buff` with interfaces alone; the rest is made from the frame.
+fn skb_context(ifindex: u32, arrived: u32) -> Vec<u8> {
     let mut fields = [0; 48];
+    fields[9] = arrived;
     fields[10] = ifindex;
     words(&fields)
 }

@@ -14,6 +14,8 @@ pub(crate) struct Buffer<const HOOK: u8> {
     pub(crate) frame: Vec<u8>,
     /// Wire packets in it.
     pub(crate) segments: u32,
+    /// Egress: the interface that isn't managed and on which it came in; 0: none.
+    pub(crate) arrived: u32,
 }
 
 /// Bytes whose presence was checked; looking beyond them is a panic.

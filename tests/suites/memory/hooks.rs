@@ -24,6 +24,9 @@ use super::{
     machine::{Machine, Stored, index},
 };
 
+/// Kernel index of an interface that isn't managed.
+const UNMANAGED: u32 = 1;
+
 /// A machine with its work spaces, which are used again for every packet.
 pub(crate) struct Memory {
     /// Shared with the story, which may turn the clock.
@@ -46,19 +49,28 @@ impl Memory {
         segments: u32,
     ) -> (Verdict, Ran) {
         match hook {
-            Hook::Xdp => self.run_at::<XDP>(side, frame, segments),
-            Hook::Ingress => self.run_at::<INGRESS>(side, frame, segments),
-            Hook::Egress => self.run_at::<EGRESS>(side, frame, segments),
+            Hook::Xdp => self.run_at::<XDP>(side, frame, segments, 0),
+            Hook::Ingress => self.run_at::<INGRESS>(side, frame, segments, 0),
+            Hook::Egress => self.run_at::<EGRESS>(side, frame, segments, 0),
+            Hook::Routed => self.run_at::<EGRESS>(side, frame, segments, UNMANAGED),
+            Hook::Handled => (Verdict::Pass, Ran { action: Action::Next, out: None, frame: frame.to_vec() }),
         }
     }
 
-    fn run_at<const HOOK: u8>(&mut self, side: Side, frame: &[u8], segments: u32) -> (Verdict, Ran) {
-        let buffer = Buffer::<HOOK> { frame: frame.to_vec(), segments };
+    fn run_at<const HOOK: u8>(
+        &mut self,
+        side: Side,
+        frame: &[u8],
+        segments: u32,
+        arrived: u32,
+    ) -> (Verdict, Ran) {
+        let buffer = Buffer::<HOOK> { frame: frame.to_vec(), segments, arrived };
         enter(&self.machine.borrow(), (&mut self.work4, &mut self.work6), buffer, side)
     }
+
     /// Runs TC ingress on a frame as another core would, with work spaces of its own.
     pub(crate) fn on_another_core(machine: &Machine, side: Side, frame: &[u8]) -> Ran {
-        let buffer = Buffer::<INGRESS> { frame: frame.to_vec(), segments: 1 };
+        let buffer = Buffer::<INGRESS> { frame: frame.to_vec(), segments: 1, arrived: 0 };
         enter(machine, (&mut blank(), &mut blank()), buffer, side).1
     }
 }
@@ -89,6 +101,7 @@ fn pipeline<F: Stored, const HOOK: u8>(
     if let Err(verdict) = work.begin(machine, index(side), buffer.segments) {
         return (verdict, Action::Next, None);
     }
+    work.routed = buffer.arrived;
     let verdict = run(&mut Direct { ctx: buffer, kernel: machine }, work);
     let (action, out) = match verdict {
         Verdict::Pass | Verdict::Punt | Verdict::Accept => (Action::Next, None),

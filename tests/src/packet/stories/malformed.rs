@@ -150,6 +150,25 @@ pub fn spoofed(gateway: &mut Gateway) {
     gateway.inside(&packet).dropped("spoofed");
 }
 
+/// `anti-spoof`: loose asks for any route back, off for none.
+pub fn spoofing_allowed(gateway: &mut Gateway) {
+    let world = gateway.world;
+    let packet = Packet::udp(world.at("worker2", 4000), world.at("worker1", 80));
+    for mode in ["loose", "off"] {
+        gateway.apply_whole(&format!(
+            "[interfaces]\nexternal = [\"eth0\"]\ninternal = [\"eth1\"]\nanti-spoof = \"{mode}\"\n{OPEN}"
+        ));
+        gateway.outside(&packet).forwarded(Side::Inside, &packet.hop());
+        // No route back leads to the master itself.
+        let own = packet.from(world.at("gateway", 4000));
+        let outcome = gateway.outside(&own);
+        match mode {
+            "loose" => outcome.dropped("spoofed"),
+            _ => outcome.forwarded(Side::Inside, &own.hop()),
+        };
+    }
+}
+
 /// Link-local addresses don't pass a router.
 pub fn link_local(gateway: &mut Gateway) {
     gateway.apply(OPEN);

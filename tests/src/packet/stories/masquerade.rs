@@ -119,6 +119,21 @@ pub fn the_master_shares_its_address(gateway: &mut Gateway) {
     gateway.outside(&answer).forwarded(Side::Inside, &answer.to(lan.source).hop());
 }
 
+/// Protocols whose checksum covers the addresses, and cannot be mended, are not translated; untranslated they pass.
+pub fn what_cannot_be_translated(gateway: &mut Gateway) {
+    const DCCP: u8 = 33;
+    const UDP_LITE: u8 = 136;
+    let world = gateway.world;
+    for protocol in [DCCP, UDP_LITE] {
+        let body = crate::packet::Body::Raw(protocol);
+        let packet = Packet::new(world.at("worker1", 0), world.at("client", 0), body);
+        gateway.apply(LAN);
+        gateway.inside(&packet).dropped("untranslatable");
+        gateway.apply("[policy]\nforward = \"accept\"\n");
+        gateway.inside(&packet).forwarded(Side::Outside, &packet.hop());
+    }
+}
+
 /// A protocol without ports is hidden as long as its server has one client only.
 pub fn a_protocol_without_ports(gateway: &mut Gateway) {
     const GRE: u8 = 47;

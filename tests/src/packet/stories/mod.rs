@@ -1,6 +1,7 @@
 //! What a gateway must do, told with packets. Each story runs in memory and in the kernel.
 
 pub mod change;
+pub mod egress;
 pub mod firewall;
 pub mod hairpin;
 pub mod icmp;
@@ -37,7 +38,11 @@ macro_rules! for_each_story {
             masquerade::no_port_shadowing,
             masquerade::the_same_echo_identifier,
             masquerade::the_master_shares_its_address,
+            masquerade::what_cannot_be_translated,
             masquerade::a_protocol_without_ports,
+            egress::handled_already,
+            egress::routed_from_elsewhere,
+            egress::routed_and_hidden,
             firewall::first_match_wins,
             firewall::rules_see_the_target,
             firewall::the_masters_services,
@@ -79,6 +84,7 @@ macro_rules! for_each_story {
             malformed::broken_transport_headers,
             malformed::martians,
             malformed::spoofed,
+            malformed::spoofing_allowed,
             malformed::link_local,
             malformed::ip_options,
             malformed::extension_headers,
