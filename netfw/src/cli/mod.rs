@@ -15,7 +15,7 @@ use exit::Exit;
 /// The program.
 pub fn main() -> Exit {
     let arguments = args::Arguments::parse();
-    start_log();
+    start_log(&arguments);
     match run::run(&arguments) {
         Ok(exit) => exit,
         Err(error) => {
@@ -28,10 +28,14 @@ pub fn main() -> Exit {
     }
 }
 
-/// `NETFW_LOG` chooses how much is said, as `tracing` filters are written.
-fn start_log() {
+/// `NETFW_LOG` chooses how much is said, as `tracing` filters are written. Without it a datapath that was asked to log is
+/// heard.
+fn start_log(arguments: &args::Arguments) {
+    let debug = matches!(&arguments.command, args::Command::Up(up) if up.debug_datapath);
+    let usual =
+        if debug { "debug,notify=warn,netlink_proto=error" } else { "info,notify=warn,netlink_proto=error" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("NETFW_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,notify=warn,netlink_proto=error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
