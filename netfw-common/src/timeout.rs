@@ -24,6 +24,7 @@ pub enum Timeout {
 pub const TIMEOUTS: usize = 6;
 
 /// The timeout that applies to a flow of `protocol` in `state`.
+#[inline(always)]
 pub const fn kind(protocol: u32, state: State) -> Timeout {
     const TCP: u32 = wire::TCP as u32;
     const UDP: u32 = wire::UDP as u32;
@@ -37,4 +38,15 @@ pub const fn kind(protocol: u32, state: State) -> Timeout {
         (ICMP | ICMPV6, _) => Timeout::Icmp,
         _ => Timeout::Other,
     }
+}
+
+/// Idle ticks after which a flow of `protocol` in `state` is dead. A port-forward's own timeout (0: none) stands in for
+/// those of answered flows.
+#[inline(always)]
+pub fn limit(timeouts: &[u32; TIMEOUTS], protocol: u32, state: State, own: u32) -> u32 {
+    let kind = kind(protocol, state);
+    if own != 0 && !matches!(kind, Timeout::TcpTransitory | Timeout::UdpUnanswered) {
+        return own;
+    }
+    timeouts.get(kind as usize).copied().unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use netfw_common::{
     flow::Flow,
     tcp::{Seen, State},
     tick::Tick,
-    timeout::{self, Timeout},
+    timeout,
     tuple::Tuple,
     wire::{TCP_ACK, TCP_SYN},
 };
@@ -105,15 +105,11 @@ fn shortest<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, own: u32) -> u32
     if own == 0 { shortest } else { shortest.min(own) }
 }
 
-/// Idle time after which a flow is dead. A port-forward's own timeout stands in for the established ones.
+/// Idle time after which a flow is dead.
 #[inline(always)]
 fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry: &Flow<F::Addr>) -> u32 {
     let Some(policy) = kernel.policy() else { return u32::MAX };
-    let kind = timeout::kind(protocol, state);
-    if entry.idle_timeout != 0 && !matches!(kind, Timeout::TcpTransitory | Timeout::UdpUnanswered) {
-        return entry.idle_timeout;
-    }
-    work::timeout(policy, kind)
+    timeout::limit(&policy.timeouts, protocol, state, entry.idle_timeout)
 }
 
 /// Whether a flow may give way to another: closed, timed out, or only half there.

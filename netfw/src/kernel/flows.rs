@@ -14,7 +14,7 @@ use netfw_common::{
     shared::Shared,
     tcp::{Seen, State},
     tick::Tick,
-    timeout::{self, Timeout},
+    timeout,
     tuple::Tuple,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -60,12 +60,7 @@ impl Pair {
 
     /// Ticks of silence after which it is forgotten.
     pub fn limit(&self, policy: &Policy) -> u32 {
-        let kind = timeout::kind(self.key.protocol, self.state());
-        let own = self.original.idle_timeout;
-        if own != 0 && !matches!(kind, Timeout::TcpTransitory | Timeout::UdpUnanswered) {
-            return own;
-        }
-        policy.timeouts.get(kind as usize).copied().unwrap_or(u32::MAX)
+        timeout::limit(&policy.timeouts, self.key.protocol, self.state(), self.original.idle_timeout)
     }
 
     /// Whether `image` would admit it if it were new, with the translation it has.
