@@ -210,10 +210,7 @@ impl<F: Family> Work<F> {
     }
 }
 
-/// Timeouts of the policy, for those who have no packet.
-pub type Timeouts = [u32; netfw_common::timeout::TIMEOUTS];
-
-/// The idle timeouts in force.
+/// The idle timeout of this kind that is in force, ticks.
 #[inline(always)]
 pub fn timeout(policy: &Policy, which: netfw_common::timeout::Timeout) -> u32 {
     policy.timeouts.get(which as usize).copied().unwrap_or(0)
