@@ -16,8 +16,7 @@ use aya::{
 };
 use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
-    config::{HostFacts, load_text},
-    image::{Host, Ids, compile},
+    image::Ids,
     kernel::{Maps, Pins, Programs},
     policy::ValidPolicy,
 };
@@ -34,7 +33,10 @@ use netfw_tests::packet::{
     world::{V4, V6},
 };
 
-use super::network::{Network, index};
+use super::{
+    memory::policy::compiled,
+    network::{Network, index},
+};
 
 const SIDES: [Side; 2] = [Side::Outside, Side::Inside];
 /// Kernel index of `lo`, which isn't managed.
@@ -64,12 +66,6 @@ impl Drop for Loaded {
     }
 }
 
-fn load(rules: &str) -> ValidPolicy {
-    let nothing = |_: &Path| unreachable!("no file is included");
-    let loaded = load_text(Path::new("netfw.toml"), rules, &nothing, &HostFacts::default());
-    loaded.unwrap_or_else(|error| panic!("{error}\n{rules}")).policy
-}
-
 impl Loaded {
     /// Loads the datapath as `netfw up` does, but attaches it nowhere.
     pub(crate) fn load(network: &Network) -> Result<Self> {
@@ -94,7 +90,7 @@ impl Loaded {
             directory,
             indexes: [index(Side::Outside)?, index(Side::Inside)?],
             ids: Ids::default(),
-            policy: load(&netfw_tests::rules::two_armed("")),
+            policy: compiled(&netfw_tests::rules::two_armed(""), &Ids::default()).policy,
             generation: 0,
         };
         loaded.describe_host()?;
@@ -118,8 +114,9 @@ impl Loaded {
         self.maps.set_locals(&locals)
     }
 
-    /// Forgets flows and fragments.
+    /// Forgets flows, fragments and names.
     pub(crate) fn empty(&mut self) -> Result<()> {
+        self.ids = Ids::default();
         self.each_table(&mut Empty)
     }
 
@@ -301,11 +298,10 @@ impl Hooks for Datapath {
     fn apply(&mut self, rules: &str) {
         let mut loaded = self.0.borrow_mut();
         let loaded = &mut *loaded;
-        loaded.policy = load(rules);
+        let compiled = compiled(rules, &loaded.ids);
+        (loaded.policy, loaded.ids) = (compiled.policy, compiled.ids);
         loaded.generation += 1;
-        let host = Host { interfaces: SIDES.map(|side| (side.interface().to_owned(), side.slot())).into() };
-        let image = compile(&loaded.policy, &host, &mut loaded.ids).expect("a small policy");
-        loaded.maps.install(&image, loaded.generation).expect("installing rules");
+        loaded.maps.install(&compiled.image, loaded.generation).expect("installing rules");
     }
 
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {

@@ -4,13 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
-    path::Path,
-    sync::{Mutex, PoisonError},
 };
 
 use netfw::{
-    config::{HostFacts, load_text},
-    image::{Host, Ids, Image, compile},
+    image::{Ids, Image},
     policy::ValidPolicy,
 };
 use netfw_common::{
@@ -29,7 +26,10 @@ use netfw_tests::packet::{
     world::{V4, V6, next_mac, side_of},
 };
 
-use super::table::{Entry, Store};
+use super::{
+    policy::{Compiled, compiled},
+    table::{Entry, Store},
+};
 
 /// Kernel index of an interface.
 pub(crate) fn index(side: Side) -> u32 {
@@ -71,43 +71,6 @@ pub(crate) struct Machine {
 }
 
 type Interruption = Box<dyn FnOnce(&Machine)>;
-
-/// A rules text as a policy.
-fn load(text: &str) -> ValidPolicy {
-    let nothing = |_: &Path| unreachable!("no file is included");
-    let loaded = load_text(Path::new("netfw.toml"), text, &nothing, &HostFacts::default());
-    loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).policy
-}
-
-/// What became of a rules text.
-#[derive(Clone)]
-struct Compiled {
-    text: String,
-    before: Ids,
-    policy: ValidPolicy,
-    image: Image,
-    ids: Ids,
-}
-
-/// Compiles each text once: random tests apply the same ones thousands of times.
-fn compiled(text: &str, before: &Ids) -> Compiled {
-    static KNOWN: Mutex<Vec<Compiled>> = Mutex::new(Vec::new());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = known.iter().find(|known| known.text == text && known.before == *before) {
-        return found.clone();
-    }
-    let policy = load(text);
-    let mut ids = before.clone();
-    let image = compile(&policy, &host(), &mut ids).expect("a small policy");
-    let compiled = Compiled { text: text.to_owned(), before: before.clone(), policy, image, ids };
-    known.push(compiled.clone());
-    compiled
-}
-
-fn host() -> Host {
-    let sides = [Side::Outside, Side::Inside];
-    Host { interfaces: sides.map(|side| (side.interface().to_owned(), side.slot())).into() }
-}
 
 fn interface(side: Side, flag: u32, name: &str) -> Interface {
     let mac = side.mac();

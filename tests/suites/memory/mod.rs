@@ -3,6 +3,7 @@
 mod buffer;
 mod hooks;
 mod machine;
+pub(crate) mod policy;
 mod table;
 
 pub(crate) use self::{hooks::Memory, machine::Machine};
