@@ -127,10 +127,21 @@ fn unique_name() -> String {
     format!("{PREFIX}{}-{}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Where instances of netfw, named like their labs, leave something.
+const PLACES: [&str; 3] = ["/sys/fs/bpf/netfw", "/run/netfw", "/var/lib/netfw"];
+
 /// Clears away, once a process, what test processes that were killed could not.
 fn sweep_once() {
     static SWEEP: Once = Once::new();
-    SWEEP.call_once(|| namespaces().filter(|name| is_orphaned(name)).for_each(|name| remove(&name)));
+    SWEEP.call_once(|| {
+        namespaces().filter(|name| is_orphaned(name)).for_each(|name| remove(&name));
+        for place in PLACES {
+            for name in names_in(place).filter(|name| is_orphaned(name)) {
+                // Another test process may do the same now.
+                let _ = fs::remove_dir_all(Path::new(place).join(name));
+            }
+        }
+    });
 }
 
 fn is_orphaned(namespace: &str) -> bool {
@@ -140,6 +151,9 @@ fn is_orphaned(namespace: &str) -> bool {
 
 /// The names of all namespaces there are.
 pub fn namespaces() -> impl Iterator<Item = String> {
-    let entries = fs::read_dir("/run/netns").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+    names_in("/run/netns")
+}
+
+fn names_in(dir: &str) -> impl Iterator<Item = String> {
+    fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
