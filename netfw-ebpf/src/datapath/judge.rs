@@ -1,5 +1,7 @@
 //! Stage 6: whether a flow is admitted. Also judges live flows again, in user space too (`plan`, reload).
 
+use core::hint::black_box;
+
 use netfw_common::{
     family::Family,
     flow::{Flow, MASQUERADED},
@@ -63,7 +65,7 @@ pub fn decide<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>, r
     if subject.forward != NONE || subject.masqueraded {
         return ACCEPT;
     }
-    let chain = subject.chain as usize;
+    let chain = black_box(subject.chain) as usize;
     tables.policy().and_then(|policy| policy.default_actions.get(chain).copied()).unwrap_or(0)
 }
 
@@ -76,7 +78,7 @@ fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -
     let service = tables.service(service_index(protocol, subject.detail as u16)).rules;
     let from_port = tables.service(service_index(protocol, subject.arriving.source_port)).source_rules;
     let Some(policy) = tables.policy() else { return NONE };
-    let chain = policy.interface_rules.get(subject.chain as usize);
+    let chain = policy.interface_rules.get(black_box(subject.chain) as usize);
     let interface = chain.and_then(|slots| slots.get(subject.interface as usize)).copied().unwrap_or(0);
     let translation = match tables.forward(subject.forward) {
         Some(forward) if subject.forward != NONE => u32::from(forward.rules),

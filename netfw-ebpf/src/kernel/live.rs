@@ -93,7 +93,10 @@ impl<F: Maps> Tables<F> for Live {
     #[inline(always)]
     fn address(&self, address: F::Addr) -> AddressClass {
         let key = Key::new(8 * size_of::<F::Addr>() as u32, address);
-        F::addresses().get(self.slot).and_then(|inner| inner.get(&key)).copied().unwrap_or_default()
+        F::addresses()
+            .get(self.slot)
+            .and_then(|inner| inner.get(&key))
+            .map_or_else(AddressClass::default, |[class]| *class)
     }
 
     #[inline(always)]
@@ -103,7 +106,7 @@ impl<F: Maps> Tables<F> for Live {
 
     #[inline(always)]
     fn vector(&self, index: u32) -> Option<&Vector> {
-        maps::VECTORS.get(self.slot)?.get(index)
+        maps::VECTORS.get(self.slot)?.get(index).map(|[vector]| vector)
     }
 
     #[inline(always)]

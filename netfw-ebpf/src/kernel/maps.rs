@@ -54,16 +54,17 @@ pub static FORWARDS: Array<Forward> = Array::with_max_entries(SLOTS * MAX_FORWAR
 #[map]
 pub static TARGETS: Array<Target> = Array::with_max_entries(SLOTS * MAX_TARGETS, 0);
 
-/// Inner tries of `ADDRESSES4` and `ADDRESSES6`.
-pub type Addresses<A> = LpmTrie<A, AddressClass, 1>;
+/// Inner tries of `ADDRESSES4` and `ADDRESSES6`. An array of one: Linux 6.1 takes maps without BTF, as user space
+/// makes them, in the place of this one only if its values are no structs.
+pub type Addresses<A> = LpmTrie<A, [AddressClass; 1], 1>;
 /// Address classes, by slot.
 #[btf_map]
 pub static ADDRESSES4: ArrayOfMaps<Addresses<Addr4>, { SLOTS as usize }> = ArrayOfMaps::new();
 /// Address classes, by slot.
 #[btf_map]
 pub static ADDRESSES6: ArrayOfMaps<Addresses<Addr6>, { SLOTS as usize }> = ArrayOfMaps::new();
-/// Inner arrays of `VECTORS`.
-pub type Vectors = InnerArray<Vector, 1, BPF_F_INNER_MAP>;
+/// Inner arrays of `VECTORS`; an array of one as above.
+pub type Vectors = InnerArray<[Vector; 1], 1, BPF_F_INNER_MAP>;
 /// Bit vectors, by slot and number.
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();

@@ -3,7 +3,7 @@
 //! A global function takes pointers that the verifier knows by their BTF types, and a number back; it is verified for
 //! whatever arguments, so the callers' paths don't multiply.
 
-use core::ptr;
+use core::{arch::asm, ptr};
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use netfw_common::family::{Ipv4, Ipv6};
@@ -43,14 +43,23 @@ fn verdict(code: u32) -> Verdict {
     found
 }
 
+/// The work space, which is always this core's own, as a value of its map: Linux 6.1 lets no helper have a key or value
+/// that lies in what a global function was given.
+#[inline(always)]
+fn again<F: Maps>(work: *mut Work<F>) -> Option<&'static mut Work<F>> {
+    // SAFETY: a register moved to itself. The caller's compiler learns from it that the pointer it gave was used.
+    unsafe { asm!("{work} = {work}", work = inout(reg) work => _, options(nostack)) };
+    // SAFETY: the caller's reference to it rests as long as the global function runs.
+    F::scratch().get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
 macro_rules! stage {
     ($name:ident, $raw:ty, $context:ident, $family:ty, |$stages:ident, $work:ident| $body:expr) => {
         /// A stage.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $name(ctx: *mut $raw, work: *mut Work<$family>) -> u32 {
-            // SAFETY: the verifier has checked that the pointer is null or leads to a whole `Work`.
-            let Some($work) = (unsafe { work.as_mut() }) else { return Verdict::Pass as u32 };
+            let Some($work) = again::<$family>(work) else { return Verdict::Pass as u32 };
             let live = Live::resume(ctx.cast(), $work.slot);
             let mut packet = $context::new(ctx);
             let mut $stages = Direct { ctx: &mut packet, kernel: &live };
@@ -65,8 +74,7 @@ macro_rules! part {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $name(work: *mut Work<$family>) -> u32 {
-            // SAFETY: the verifier has checked that the pointer is null or leads to a whole `Work`.
-            let Some($work) = (unsafe { work.as_mut() }) else { return 0 };
+            let Some($work) = again::<$family>(work) else { return 0 };
             let $live = Live::resume(ptr::null_mut(), $work.slot);
             $body
         }

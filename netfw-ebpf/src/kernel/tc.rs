@@ -23,11 +23,11 @@ use super::{
     action,
     live::Live,
     stages::{EgressStages, IngressStages, Parts},
-    xdp::Bytes,
+    xdp::{Bytes, bounded},
 };
 use crate::datapath::{
     self, Verdict,
-    context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET},
+    context::{ANSWER_HALVES, Context, Hook},
     kernel::Kernel,
     stages::Stages,
     work::Work,
@@ -73,20 +73,16 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
 
     #[inline(always)]
     fn view<const LENGTH: u32>(&self, offset: u32) -> Option<Bytes> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
+        let offset = bounded(offset)?;
         let (start, end) = bounds(self.0);
-        Bytes::within(start + offset as usize, end, LENGTH)
+        Bytes::within(start + offset, end, LENGTH)
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, halves: &[u16; N]) -> bool {
-        if offset > MAX_OFFSET {
-            return false;
-        }
+        let Some(offset) = bounded(offset) else { return false };
         let (start, end) = bounds(self.0);
-        Bytes::within(start + offset as usize, end, 2 * N as u32).is_some_and(|bytes| {
+        Bytes::within(start + offset, end, 2 * N as u32).is_some_and(|bytes| {
             bytes.overwrite(halves);
             true
         })

@@ -52,6 +52,20 @@ impl Bytes {
     }
 }
 
+/// `offset`, if it is at most [`MAX_OFFSET`]: said once more in a way that the compiler cannot take for granted. It
+/// likes to test a number that this one is made of instead, and the verifier of Linux 6.1 doesn't see through that.
+#[inline(always)]
+pub fn bounded(offset: u32) -> Option<usize> {
+    const { assert!(MAX_OFFSET == 255) };
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let mut offset = u64::from(offset);
+    // SAFETY: arithmetic on a register, which changes nothing after the comparison.
+    unsafe { asm!("{offset} &= 255", offset = inout(reg) offset, options(pure, nomem, nostack)) };
+    Some(offset as usize)
+}
+
 /// One load of the width that is asked for: rustc would read packet bytes, whose alignment it doesn't know, singly.
 macro_rules! load {
     ($width:literal, $pointer:expr) => {{
@@ -110,11 +124,9 @@ impl Xdp {
 
     #[inline(always)]
     fn bytes(&self, offset: u32, length: u32) -> Option<Bytes> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
+        let offset = bounded(offset)?;
         let (start, end) = bounds(self.0);
-        Bytes::within(start + offset as usize, end, length)
+        Bytes::within(start + offset, end, length)
     }
 }
 
