@@ -94,7 +94,7 @@ fn receive_fragments(gateway: &mut Gateway, sketch: &Sketch, size: usize) {
     let packet = Packet { ttl: 64, ..sketch.packet().divisible() };
     let parts = fragments(&Gateway::framed(sketch.side, &packet), size);
     let outcomes: Vec<_> = parts.iter().map(|part| gateway.receive(sketch.side, part)).collect();
-    if outcomes.iter().all(|outcome| outcome.fate == Fate::Forwarded) {
+    if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.fate == Fate::Forwarded) {
         let frames: Vec<_> = outcomes.iter().map(|outcome| outcome.frame().to_vec()).collect();
         let whole = reassemble(&frames).expect("all of them are right together");
         assert_eq!(whole.payload, packet.payload);
