@@ -149,7 +149,7 @@ impl Gateway {
             if at_xdp.action == Action::Next {
                 assert_eq!(at_xdp.frame, frame, "XDP changed a frame that it hands on");
                 assert_eq!(self.hooks.counters(), before.0, "XDP counted a frame that it hands on");
-                assert_eq!(self.hooks.flows(), before.1, "XDP changed flows for a frame that it hands on");
+                self.check_trace(&before.1, "XDP changed flows for a frame that it hands on");
             } else {
                 ran = Some(at_xdp);
             }
@@ -159,11 +159,16 @@ impl Gateway {
         let outcome = Outcome::new(side, frame, ran, moved);
         outcome.check();
         if let Fate::Dropped(_) | Fate::Answered(_) = outcome.fate {
-            // Something dead may be cleared away.
-            let trace = self.hooks.flows().into_iter().find(|flow| !before.1.contains(flow));
-            assert_eq!(trace, None, "a refused packet left a trace: {:?}", outcome.fate);
+            self.check_trace(&before.1, "a refused packet left a trace");
         }
         outcome
+    }
+
+    /// No flow is new or other than `before`. What is dead may have been cleared away.
+    #[track_caller]
+    fn check_trace(&self, before: &[String], what: &str) {
+        let trace = self.hooks.flows().into_iter().find(|flow| !before.contains(flow));
+        assert_eq!(trace, None, "{what}");
     }
 
     /// The master's own stack sends a packet.
