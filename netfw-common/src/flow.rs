@@ -80,6 +80,15 @@ shared! {
     }
 }
 
+impl Hop {
+    /// Both MACs as the first six 16-bit words of a frame, memory order.
+    #[inline(always)]
+    pub const fn mac_halves(&self) -> [u16; 6] {
+        let [a, b, c] = self.macs;
+        [a as u16, (a >> 16) as u16, b as u16, (b >> 16) as u16, c as u16, (c >> 16) as u16]
+    }
+}
+
 impl<A: Address> Flow<A> {
     /// Key of the entry for the other direction: the answer to what leaves.
     pub fn peer_key(&self) -> Tuple<A> {

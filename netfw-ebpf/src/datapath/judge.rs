@@ -149,7 +149,8 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
         forward: entry,
         masqueraded,
     };
-    decide(tables, &subject, &mut NONE.clone()) == ACCEPT
+    let mut rule = NONE;
+    decide(tables, &subject, &mut rule) == ACCEPT
 }
 
 /// Destination port, or the type of an echo request: the only ICMP that has flows.

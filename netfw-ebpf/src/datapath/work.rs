@@ -178,6 +178,7 @@ impl<F: Family> Work<F> {
     }
 
     /// The way out.
+    #[inline(always)]
     pub fn hop(&self) -> &Hop {
         &self.way.hop
     }

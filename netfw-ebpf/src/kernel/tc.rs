@@ -205,8 +205,7 @@ fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F
     if work.resolve != 0 {
         return neighbour::<F>(hop.ifindex, work.way.gateway);
     }
-    let half = |n: usize| if n & 1 == 0 { hop.macs[n / 2] as u16 } else { (hop.macs[n / 2] >> 16) as u16 };
-    if !packet.store(0, &[half(0), half(1), half(2), half(3), half(4), half(5)]) {
+    if !packet.store(0, &hop.mac_halves()) {
         return action::SHOT;
     }
     // SAFETY: a helper with plain arguments.

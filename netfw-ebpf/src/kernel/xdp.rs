@@ -229,9 +229,7 @@ fn for_us<F: Parts>(ctx: &XdpContext, live: &Live, slot: u32) -> bool {
 
 #[inline(always)]
 fn transmit<F: Family>(frame: &mut Xdp, work: &Work<F>) -> u32 {
-    let macs = work.way.hop.macs;
-    let half = |n: usize| if n & 1 == 0 { macs[n / 2] as u16 } else { (macs[n / 2] >> 16) as u16 };
-    if !frame.store(0, &[half(0), half(1), half(2), half(3), half(4), half(5)]) {
+    if !frame.store(0, &work.hop().mac_halves()) {
         return xdp_action::XDP_ABORTED;
     }
     maps::DEVICES.redirect(work.way.hop.ifindex, 0).unwrap_or(xdp_action::XDP_ABORTED)
