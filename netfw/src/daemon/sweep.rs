@@ -51,7 +51,7 @@ fn end(maps: &Maps, refused: &[Pair]) -> Result<()> {
     let nudger = Nudger::open()?;
     for pair in refused {
         if pair.state() == State::Established && nudger.applies_to(pair) {
-            nudger.nudge(pair);
+            nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
         } else {
             maps.forget(pair)?;
         }

@@ -145,6 +145,18 @@ impl Maps {
         Ok(())
     }
 
+    /// Whether the direction of the flow that starts with `key` is still there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn holds(&self, pair: &Pair, key: &Tuple<Addr6>) -> Result<bool> {
+        if pair.v6 {
+            holds(self.flows6.all()[pair.part], &narrow_tuple(key), pair.original.id)
+        } else {
+            holds(self.flows4.all()[pair.part], &narrow_tuple(key), pair.original.id)
+        }
+    }
+
     /// Removes both directions of a flow; a later flow with the same tuple keeps its entries.
     ///
     /// # Errors
@@ -161,12 +173,20 @@ impl Maps {
     }
 }
 
+fn holds<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<bool>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    Ok(table.get(key)?.is_some_and(|flow| flow.id == id))
+}
+
 fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
 {
-    if table.get(key)?.is_some_and(|flow| flow.id == id) {
+    if holds(table, key, id)? {
         table.remove(key)?;
     }
     Ok(())

@@ -47,9 +47,13 @@ impl Nudger {
     }
 
     /// Makes both ends of a TCP flow speak. A direction whose way out is not known is left alone.
-    pub fn nudge(&self, pair: &Pair) {
+    ///
+    /// `lives` tells whether the direction that starts with a tuple still has its entry. An end that sent a packet
+    /// since has got its reset and has no connection left: a server would take the SYN for a new one.
+    pub fn nudge(&self, pair: &Pair, lives: impl Fn(&Tuple<Addr6>) -> bool) {
         for half in [Some(pair.original), pair.reply].into_iter().flatten() {
             if half.hop.ifindex != 0
+                && lives(&half.peer_key())
                 && let Err(error) = self.send(half.hop.ifindex, &frame(pair, &half))
             {
                 tracing::debug!("cannot tell the end of a cut connection: {error}");
