@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     foreign,
-    lab::{Engine, Host, Lab},
+    lab::{Background, Engine, Host, Lab},
     net::{RawPort, TcpServer, UdpServer, ask, connect, exchange_line, udp_socket},
     netfw::Netfw,
     rules, wait,
@@ -174,6 +174,54 @@ fn add_container(lab: &Lab) -> Result<Host> {
         master.shell("ip link show docker0").ok()?.contains("state UP").then_some(())
     })?;
     Ok(container)
+}
+
+const VPN: &str = r#"
+[[rule]]
+name = "tunnel"
+action = "accept"
+protocol = "udp"
+port = 1194
+
+[[rule]]
+name = "through the tunnel"
+chain = "forward"
+action = "accept"
+protocol = "tcp"
+from = "10.8.0.0/24"
+port = 9
+"#;
+
+/// A VPN ends on the master: who dials in reaches the LAN and the master through it, and nothing is translated.
+#[test]
+fn a_vpn_goes_on() -> Result<()> {
+    for &engine in Engine::chosen()? {
+        let lab = Lab::two_armed(engine)?;
+        let (master, client) = (lab.host("master"), lab.host("client"));
+        master.namespace().sysctl("net/ipv4/ip_forward", "1")?;
+        let _listens = tunnel(master, "203.0.113.10", "10.8.0.1/24")?;
+        let netfw = Netfw::up(&lab, &rules::two_armed(&format!("{ECHO}{VPN}")))?;
+        let _dials = tunnel(client, "192.0.2.1", "10.8.0.2/24")?;
+        wait::until("the tunnel", || client.run(["ping", "-c1", "-W1", "10.8.0.1"]).ok()?.success().ok())?;
+        client.shell("ip route add 192.168.80.0/24 dev vpn0")?;
+        let inside = TcpServer::echo(lab.host("worker2"), "192.168.80.4:9")?;
+        exchange_line(&mut connect(client, "192.168.80.4:9")?, b"through the tunnel")?;
+        ensure!(inside.peers()[0].ip().to_string() == "10.8.0.2", "{:?}", inside.peers());
+        expect_forward(&lab)?;
+        netfw.finish()?;
+    }
+    Ok(())
+}
+
+/// A tunnel from `host` to `peer` over UDP, with an interface of its own that has no Ethernet header.
+fn tunnel(host: &Host, peer: &str, address: &str) -> Result<Background> {
+    let socat = host.spawn([
+        "socat",
+        &format!("UDP-DATAGRAM:{peer}:1194,bind=:1194"),
+        &format!("TUN:{address},iff-no-pi,iff-up,tun-name=vpn0"),
+    ])?;
+    wait::until("the tunnel's interface", || host.shell("ip link show vpn0 up").ok())?;
+    Ok(socat)
 }
 
 /// tcpdump makes the master listen to everything, the switch sends everything everywhere: still nothing comes twice.

@@ -43,7 +43,9 @@ const LOOK: u32 = 3;
 /// prove a TCP connection: the look is another cache miss, a fifth of what a packet costs among many flows.
 #[inline(always)]
 fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) -> bool {
-    if work.table == Table::Proven || (work.kind != work::TCP && entry.last_seen >> LOOK == work.now.0 >> LOOK) {
+    if work.table == Table::Proven
+        || (work.kind != work::TCP && entry.last_seen >> LOOK == work.now.0 >> LOOK)
+    {
         return false;
     }
     match kernel.flow(work.table, &entry.peer_key()) {
