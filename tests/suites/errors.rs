@@ -177,6 +177,21 @@ fn without_permission() -> Result<()> {
     netfw.expect_untouched()
 }
 
+/// A kernel that lacks what netfw needs is told which one it takes. (The personality makes this kernel look like 2.6.)
+#[test]
+fn an_old_kernel_is_told() -> Result<()> {
+    let lab = Lab::two_armed(Engine::Tc)?;
+    let netfw = Netfw::prepare(&lab, &rules::two_armed(""))?;
+    let path = netfw.rules().display().to_string();
+    let mut words = vec!["setarch".to_owned(), "--uname-2.6".to_owned()];
+    words.extend(netfw.line(["up", "-d", "-c", &path])?);
+    let tried = lab.host("master").run(words)?;
+    tried.expect_code(5)?;
+    ensure!(tried.stderr.contains("Linux 2.6 is too old"), "{}", tried.stderr);
+    ensure!(tried.stderr.contains("6.1 or newer"), "{}", tried.stderr);
+    netfw.expect_untouched()
+}
+
 /// A table that no memory holds is refused before anything is attached.
 #[test]
 fn a_table_that_no_memory_holds() -> Result<()> {
