@@ -89,9 +89,12 @@ pub struct AddressClass {
     pub destination_forwards: u16,
     /// First `[[masquerade]]` that applies to this source, plus 1; 0: none.
     pub masquerade: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// [`FAILSAFE`].
+    pub flags: u16,
 }
+
+/// The address may use the fail-safe door.
+pub const FAILSAFE: u16 = 1;
 
 /// Entry of `SERVICES`, found by [`service_index`].
 #[repr(C)]
@@ -174,6 +177,8 @@ pub struct Policy {
     pub anti_spoof: u32,
     /// [`KEEP_REFUSED`], [`MSS_CLAMP`].
     pub flags: u32,
+    /// TCP port of the fail-safe door; 0: there is none.
+    pub failsafe_port: u32,
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
     /// Source ports of each `[[masquerade]]`.
@@ -196,6 +201,7 @@ impl Default for Policy {
             default_actions: [DROP; 3],
             anti_spoof: SPOOF_STRICT,
             flags: 0,
+            failsafe_port: 0,
             timeouts: [0; TIMEOUTS],
             masquerades: [MasqueradePorts::default(); MAX_MASQUERADES],
             untranslated_rules: 0,
@@ -271,12 +277,13 @@ pub struct Target {
 shared! {
     Vector { summary, words }
     AddressClass {
-        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, reserved
+        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, flags
     }
     Service { rules, forwards, source_rules, reserved }
     MasqueradePorts { first, last, strict, reserved }
     Policy {
-        generation, default_actions, anti_spoof, flags, timeouts, masquerades, untranslated_rules, interface_rules
+        generation, default_actions, anti_spoof, flags, failsafe_port, timeouts, masquerades, untranslated_rules,
+        interface_rules
     }
     Rule { action, counter }
     Forward {

@@ -176,6 +176,9 @@ fn settings_mean_what_they_say() {
     assert_eq!(defaults, [Action::Reject, Action::Drop, Action::Accept]);
     assert_eq!((policy.capacity(), policy.on_change()), (65_536, OnChange::Keep));
     assert_eq!((policy.engine(), policy.mss_clamp(), policy.watch()), (EngineMode::Tc, false, false));
+    let door = policy.failsafe().expect("a door");
+    assert!(door.port == 2222 && door.from.matches(address("203.0.113.9")));
+    assert!(!door.from.matches(address("198.51.100.1")));
     let timeouts = policy.timeouts();
     assert_eq!(timeouts.tcp_established, Duration::from_secs(10_800));
     assert_eq!(timeouts.udp, Duration::from_secs(600));

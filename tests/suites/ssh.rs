@@ -1,5 +1,7 @@
 //! OpenSSH through netfw: the job it was made for.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::Lab,
@@ -124,6 +126,52 @@ fn shorten(netfw: &Netfw<'_>) -> Result<()> {
     netfw.write_rules(&rules::two_armed(
         &SSH.replace("2201-2204", "2201-2203").replace(", \"worker4:22\"", ""),
     ))
+}
+
+/// Rules that shut everything but the fail-safe door.
+const SHUT: &str = r#"
+[policy]
+input = "drop"
+output = "drop"
+
+[failsafe]
+ssh-port = 22
+from = ["office"]
+
+[[rule]]
+name = "nobody"
+action = "drop"
+protocol = "tcp"
+"#;
+
+/// The door stays open under rules that shut everything, under a broken and a missing file, and without the daemon.
+/// (Scenario 23.)
+#[test]
+fn the_door_stays_open() -> Result<()> {
+    two_armed(&rules::two_armed(SHUT), |lab, netfw| {
+        let key = Key::create(lab)?;
+        let _server = ssh::serve(lab.host("master"), &key)?;
+        netfw.expect_drops("rule", 1..);
+        // What the master's own programs send is shut as well.
+        netfw.expect_drops("policy-output", ..);
+        let expect_open = |when: &str| {
+            for address in ["192.0.2.1", "2001:db8::1"] {
+                let name = key.run(lab.host("client"), address, 22, "hostname");
+                ensure!(name.with_context(|| format!("{when}, {address}"))? == "master");
+            }
+            Ok(())
+        };
+        expect_open("at first")?;
+        ensure!(key.run(lab.host("stranger"), "192.0.2.1", 22, "hostname").is_err(), "a stranger got in");
+        netfw.write_rules("nonsense")?;
+        netfw.command(["reload"])?.expect_code(3)?;
+        expect_open("with a broken file")?;
+        fs::remove_file(netfw.rules())?;
+        netfw.kill()?;
+        expect_open("with neither file nor daemon")?;
+        netfw.start()?;
+        expect_open("from the last valid rules")
+    })
 }
 
 /// A session of before netfw goes on when netfw comes up: the master's own sockets are entered as flows.

@@ -13,7 +13,7 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::{Context, Hook},
-    find, fragment,
+    failsafe, find, fragment,
     kernel::{Kernel, Route, Table},
     open, rewrite, route,
     work::{self, Work},
@@ -23,6 +23,7 @@ use super::{
 #[inline(always)]
 pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
     fragment::ports(kernel, work)?;
+    failsafe::door::<F, C, K>(kernel, work)?;
     let Some(mut entry) = find::flow(kernel, work) else {
         return Ok(());
     };

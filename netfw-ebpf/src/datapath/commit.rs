@@ -12,6 +12,7 @@ use netfw_common::{
     reason::Reason,
     tcp::Seen,
     tuple::Tuple,
+    wire::{TCP, UDP},
 };
 
 use super::{
@@ -202,12 +203,21 @@ fn draw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
 /// is never given to a LAN host.
 #[inline(always)]
 fn taken<F: Family, K: Kernel<F>>(kernel: &K, leaving: &Tuple<F::Addr>) -> bool {
+    if leaving.protocol == u32::from(TCP) && is_door(kernel, leaving.source_port) {
+        return true;
+    }
     let forwards = kernel.service(service_index(leaving.protocol, leaving.source_port)).forwards;
     (forwards != 0 && kernel.local(leaving.source) == LOCAL_EXTERNAL && has_ports(leaving.protocol))
         || (has_ports(leaving.protocol) && kernel.socket(&leaving.reversed()))
 }
 
+/// Answers to the port of the fail-safe door would not come back to a LAN host.
+#[inline(always)]
+fn is_door<F: Family, K: Kernel<F>>(kernel: &K, port: u16) -> bool {
+    kernel.policy().is_some_and(|policy| policy.failsafe_port == u32::from(port))
+}
+
 #[inline(always)]
 fn has_ports(protocol: u32) -> bool {
-    protocol == u32::from(netfw_common::wire::TCP) || protocol == u32::from(netfw_common::wire::UDP)
+    protocol == u32::from(TCP) || protocol == u32::from(UDP)
 }

@@ -14,6 +14,7 @@ pub mod classify;
 pub mod commit;
 pub mod context;
 pub mod count;
+pub mod failsafe;
 pub mod find;
 pub mod fragment;
 pub mod judge;

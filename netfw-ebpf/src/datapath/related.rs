@@ -15,7 +15,7 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::{Context, Hook, View},
-    find,
+    failsafe, find,
     kernel::{Kernel, Route},
     open, rewrite, route,
     work::Work,
@@ -46,7 +46,11 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
         return unrelated::<F, C>(work);
     };
     let Some(entry) = find::flow(kernel, work) else {
-        return unrelated::<F, C>(work);
+        let door = C::HOOK != Hook::Egress
+            && work.tuple.protocol == u32::from(wire::TCP)
+            && work.tuple.destination == outer.destination
+            && failsafe::leads_through(kernel, work.door, &work.tuple);
+        return if door { Err(Verdict::Accept) } else { unrelated::<F, C>(work) };
     };
     if work.tuple.destination != outer.destination {
         return unrelated::<F, C>(work);

@@ -124,6 +124,8 @@ pub struct Work<F: Family> {
     pub table: Table,
     /// Generation of the policy in force.
     pub generation: u32,
+    /// Its [`Policy::failsafe_port`].
+    pub door: u32,
     /// The chain that judges.
     pub chain: u32,
     /// Port-forward entry that translates the destination, or [`NONE`].
@@ -161,6 +163,7 @@ impl<F: Family> Work<F> {
         self.interface = slot;
         self.interface_flags = interface.flags;
         self.generation = policy.generation;
+        self.door = policy.failsafe_port;
         self.now = kernel.now();
         self.segments = segments;
         self.routed = 0;

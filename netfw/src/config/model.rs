@@ -20,6 +20,7 @@ pub(crate) struct Model {
     pub(crate) hosts: Vec<Host>,
     pub(crate) sets: Vec<Set>,
     pub(crate) default_actions: DefaultActions,
+    pub(crate) failsafe: Option<Failsafe>,
     pub(crate) masquerades: Vec<Masquerade>,
     pub(crate) port_forwards: Vec<PortForward>,
     pub(crate) rules: Vec<Rule>,
@@ -101,6 +102,14 @@ pub(crate) struct Title {
     pub(crate) head: Span,
     /// How errors call it: `rule "ssh"`.
     pub(crate) label: String,
+}
+
+/// `[failsafe]`.
+#[derive(Debug)]
+pub(crate) struct Failsafe {
+    pub(crate) head: Span,
+    pub(crate) port: u16,
+    pub(crate) from: Selection,
 }
 
 /// A `[masquerade]`.

@@ -28,6 +28,7 @@ pub(super) const FILE: Schema = Schema {
         ("hosts", "[hosts]"),
         ("sets", "[sets]"),
         ("policy", "[policy]"),
+        ("failsafe", "[failsafe]"),
         ("masquerade", "[masquerade] or [[masquerade]]"),
         ("port-forward", "[[port-forward]]"),
         ("rule", "[[rule]]"),
@@ -36,7 +37,7 @@ pub(super) const FILE: Schema = Schema {
         ("engine", "[engine]"),
         ("reload", "[reload]"),
     ],
-    later: &["failsafe", "block", "metrics"],
+    later: &["block", "metrics"],
 };
 
 pub(super) const INTERFACES: Schema = Schema {
@@ -56,6 +57,12 @@ pub(super) const POLICY: Schema = Schema {
         ("forward", r#"forward = "drop""#),
         ("output", r#"output = "accept""#),
     ],
+    later: &[],
+};
+
+pub(super) const FAILSAFE: Schema = Schema {
+    header: "[failsafe]",
+    keys: &[("ssh-port", "ssh-port = 22"), ("from", r#"from = ["203.0.113.0/24"]"#)],
     later: &[],
 };
 

@@ -45,7 +45,8 @@ pub(super) fn ports(text: &str) -> Parsed<PortRange> {
     Ok(PortRange { first, last })
 }
 
-fn port(text: &str) -> Parsed<u16> {
+/// `22`.
+pub(super) fn port(text: &str) -> Parsed<u16> {
     let number = text.trim();
     if !number.bytes().all(|byte| byte.is_ascii_digit()) || number.is_empty() {
         return Err(Wrong::new(format!("\"{number}\" is not a port"), PORT_HELP));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netfw_common::image::{AddressClass, Vector};
+use netfw_common::image::{AddressClass, FAILSAFE, Vector};
 
 use super::{
     error::CompileError,
@@ -23,9 +23,10 @@ enum Field {
     SourceForwards,
     DestinationForwards,
     Masquerades,
+    Failsafe,
 }
 
-const FIELDS: usize = 5;
+const FIELDS: usize = 6;
 
 /// Who names a prefix in one field, and how.
 struct Mention {
@@ -65,6 +66,9 @@ impl Addresses {
         }
         for (number, masquerade) in policy.masquerades().iter().enumerate() {
             add(Field::Masquerades, number, &masquerade.from);
+        }
+        if let Some(failsafe) = policy.failsafe() {
+            add(Field::Failsafe, 0, &failsafe.from);
         }
         for (number, entry) in entries.iter().enumerate() {
             add(Field::SourceForwards, number, &entry.forward.from);
@@ -146,7 +150,7 @@ struct Sets {
     excluded: Vector,
     /// Whether `result` is out of date.
     changed: bool,
-    /// The set that results; for masquerades its lowest number plus 1.
+    /// The set that results; where one number is enough, its lowest plus 1.
     result: u16,
 }
 
@@ -173,7 +177,7 @@ impl Level {
         for (field, sets) in self.fields.iter_mut().enumerate().filter(|(_, sets)| sets.changed) {
             let accepting = sets.included.without(&sets.excluded);
             sets.changed = false;
-            sets.result = if field == Field::Masquerades as usize {
+            sets.result = if field == Field::Masquerades as usize || field == Field::Failsafe as usize {
                 accepting.first().map_or(0, |number| number as u16 + 1)
             } else {
                 vectors.index(&accepting)?
@@ -190,7 +194,7 @@ impl Level {
             source_forwards: result(Field::SourceForwards),
             destination_forwards: result(Field::DestinationForwards),
             masquerade: result(Field::Masquerades),
-            reserved: 0,
+            flags: if result(Field::Failsafe) != 0 { FAILSAFE } else { 0 },
         }
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn header(
         default_actions: CHAINS.map(|chain| action(policy.default_action(chain))),
         anti_spoof: anti_spoof(policy.anti_spoof()),
         flags: flags(policy),
+        failsafe_port: policy.failsafe().map_or(0, |failsafe| failsafe.port.into()),
         timeouts: timeouts(policy.timeouts()),
         ..Policy::default()
     };

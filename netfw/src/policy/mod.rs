@@ -23,6 +23,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
+/// Where SSH servers listen unless told otherwise.
+pub(crate) const SSH: u16 = 22;
 
 /// Where a thing was written, for reports (`file:line`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -150,6 +152,15 @@ pub struct PortForward {
     pub idle_timeout: Option<Duration>,
 }
 
+/// `[failsafe]`: who always reaches the SSH server of the master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Failsafe {
+    /// TCP port of the server.
+    pub port: u16,
+    /// Who.
+    pub from: AddressMatch,
+}
+
 /// A `[masquerade]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Masquerade {
@@ -252,6 +263,7 @@ pub struct ValidPolicy {
     interfaces: Vec<Interface>,
     anti_spoof: AntiSpoof,
     default_actions: [Action; 3],
+    failsafe: Option<Failsafe>,
     port_forwards: Vec<PortForward>,
     masquerades: Vec<Masquerade>,
     rules: Vec<Rule>,
@@ -278,6 +290,11 @@ impl ValidPolicy {
     /// What happens to a new flow of `chain` that nothing else decided.
     pub fn default_action(&self, chain: Chain) -> Action {
         self.default_actions[chain as usize]
+    }
+
+    /// `[failsafe]`.
+    pub fn failsafe(&self) -> Option<&Failsafe> {
+        self.failsafe.as_ref()
     }
 
     /// `[[port-forward]]`s.

@@ -1,7 +1,7 @@
 //! Names become addresses, contradictions become errors: [`Model`] → [`ValidPolicy`].
 
 use super::{
-    HostFacts, Interface, PortForward, ValidPolicy,
+    Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
     address::AddressRanges,
     forward::{self, families},
     names::Names,
@@ -19,6 +19,7 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     let interfaces = interfaces(model, problems);
     check_unique("port-forward", model.port_forwards.iter().map(|forward| &forward.title), problems);
     check_unique("rule", model.rules.iter().map(|rule| &rule.title), problems);
+    let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
     let masquerades = model.masquerades.iter().map(|m| rule::masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =
         model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, problems)).collect();
@@ -32,6 +33,7 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
         interfaces,
         anti_spoof: model.anti_spoof,
         default_actions: [actions.input, actions.forward, actions.output],
+        failsafe,
         port_forwards: forwards.into_iter().flatten().collect(),
         masquerades,
         rules: rules.into_iter().flatten().collect(),
@@ -57,6 +59,24 @@ fn interfaces(model: &Model, problems: &mut Problems) -> Vec<Interface> {
         interfaces.push(Interface { name: name.value.clone(), role: *role });
     }
     interfaces
+}
+
+/// The fail-safe door, which no port-forward may lead away from.
+fn door(failsafe: &model::Failsafe, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Failsafe {
+    for forward in &model.port_forwards {
+        let tcp = forward.protocols.iter().any(|protocol| protocol.value == super::TCP);
+        let port = forward.ports.iter().find(|range| range.value.contains(failsafe.port));
+        if let Some(port) = port.filter(|_| tcp) {
+            let message = format!("tcp port {} belongs to the fail-safe door", failsafe.port);
+            let help =
+                "forward another port, or give [failsafe] the port on which this host's SSH server listens";
+            let error = Diagnostic::at(Severity::Error, &port.span, message, help);
+            let error = error.and_at(&failsafe.head, "the door");
+            problems.about(&forward.title.label, |problems| problems.push(error));
+        }
+    }
+    let (from, _) = problems.about("failsafe", |problems| names.select(Some(&failsafe.from), problems));
+    Failsafe { port: failsafe.port, from }
 }
 
 fn check_unique<'m>(kind: &str, titles: impl Iterator<Item = &'m Title>, problems: &mut Problems) {

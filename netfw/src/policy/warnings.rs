@@ -1,15 +1,13 @@
 //! What is valid but probably not meant.
 
 use super::{
-    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, PortForward, Rule, TCP, ValidPolicy,
+    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, PortForward, Rule, SSH, TCP, ValidPolicy,
     address::AddressRanges, facts::ListeningPort, forward::families, shadow,
 };
 use crate::config::{
     model::{self, Model},
     problems::Problems,
 };
-
-const SSH: u16 = 22;
 
 /// Looks at a valid policy. Rules and port-forwards are those of `model`, in the same order.
 pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, problems: &mut Problems) {
@@ -30,8 +28,9 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
 }
 
 fn warn_about_lock_out(policy: &ValidPolicy, model: &Model, problems: &mut Problems) {
-    if !admits_ssh(policy) {
-        let help = "add a [[rule]] with action = \"accept\", protocol = \"tcp\", port = 22 and from = [your network]";
+    if policy.failsafe().is_none() && !admits_ssh(policy) {
+        let help =
+            "add [failsafe] with ssh-port = 22 and from = [your network], or a [[rule]] that accepts it";
         problems.warning(
             &model.default_actions.span,
             "nothing admits SSH to this host: you may lock yourself out",

@@ -207,6 +207,7 @@ fn blank<F: Family>() -> Work<F> {
         options: 0,
         table: Table::Proven,
         generation: 0,
+        door: 0,
         chain: 0,
         forward: 0,
         forward_id: 0,

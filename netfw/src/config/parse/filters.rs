@@ -2,14 +2,14 @@
 
 use crate::{
     config::{
-        model::{Masquerade, PortForward, Rule, Selection, Title},
+        model::{Failsafe, Masquerade, PortForward, Rule, Selection, Title},
         problems::Problems,
         reader::{Node, Table},
         schema::{self, Schema},
         source::Spanned,
         value::{self, Parsed},
     },
-    policy::{Action, Chain, SourceNat, Spread},
+    policy::{Action, Chain, SSH, SourceNat, Spread},
 };
 
 const CHAINS: [(&str, Chain); 3] =
@@ -40,6 +40,18 @@ pub(super) fn tables<T>(
         );
     }
     node.items().iter().filter_map(|node| read(node, problems)).collect()
+}
+
+pub(super) fn failsafe(file: &Table<'_>, problems: &mut Problems) -> Option<Failsafe> {
+    let node = file.get("failsafe")?;
+    problems
+        .about("failsafe", |problems| {
+            let table = node.table(&schema::FAILSAFE, problems)?;
+            let port = table.get("ssh-port").and_then(|node| node.word_or_number(problems, value::port));
+            let from = selection(&table.require("from", problems)?, problems);
+            Some(Failsafe { head: node.span.clone(), port: port.map_or(SSH, |port| port.value), from })
+        })
+        .0
 }
 
 pub(super) fn masquerades(file: &Table<'_>, problems: &mut Problems) -> Vec<Masquerade> {

@@ -34,6 +34,7 @@ fn model(file: &Table<'_>, source: &Arc<Source>, read: Read<'_>, problems: &mut 
         hosts: names::hosts(file, problems),
         sets: names::sets(file, &mut includes, problems),
         default_actions: settings::default_actions(file, problems),
+        failsafe: filters::failsafe(file, problems),
         masquerades: filters::masquerades(file, problems),
         port_forwards: tables(
             file.get("port-forward"),

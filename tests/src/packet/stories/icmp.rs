@@ -9,7 +9,7 @@ const BOTH: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"d
 const MTU: u32 = 1300;
 
 /// An error from `reporter` to the sender of `about` with `bytes` of its transport header and payload quoted.
-fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize) -> Packet {
+pub(super) fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize) -> Packet {
     let (kind, code) = if about.is_v6() { (2, 0) } else { (3, 4) };
     let mut reporter = reporter;
     reporter.set_port(0);

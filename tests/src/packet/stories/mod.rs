@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod egress;
+pub mod failsafe;
 pub mod firewall;
 pub mod hairpin;
 pub mod icmp;
@@ -43,6 +44,9 @@ macro_rules! for_each_story {
             egress::handled_already,
             egress::routed_from_elsewhere,
             egress::routed_and_hidden,
+            failsafe::nothing_shuts_it,
+            failsafe::errors_about_it_pass,
+            failsafe::no_lan_host_takes_its_port,
             firewall::first_match_wins,
             firewall::rules_see_the_target,
             firewall::the_masters_services,

@@ -1,0 +1,42 @@
+//! The fail-safe door: the way to the master's SSH server, and back, that nothing shadows.
+//!
+//! It is stateless: no flow, limit, block or policy is asked, so that none can shut it, neither by a mistake in the rules
+//! nor by a full table.
+
+use netfw_common::{family::Family, image::FAILSAFE, tuple::Tuple};
+
+use super::{
+    Step, Verdict,
+    context::{Context, Hook},
+    fragment,
+    kernel::Kernel,
+    route,
+    work::{self, Work},
+};
+
+/// Lets the packet through if it belongs to the door.
+#[inline(always)]
+pub fn door<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    let going_in = C::HOOK != Hook::Egress;
+    let to_server = if going_in { work.tuple } else { work.tuple.reversed() };
+    if work.kind != work::TCP || !leads_through(kernel, work.door, &to_server) {
+        return Ok(());
+    }
+    if C::HOOK == Hook::Xdp {
+        return Err(Verdict::Punt);
+    }
+    if going_in {
+        route::not_spoofed(kernel, work)?;
+    }
+    fragment::remember(kernel, work);
+    Err(Verdict::Accept)
+}
+
+/// Whether a TCP packet with this tuple goes to the server through the door.
+#[inline(always)]
+pub fn leads_through<F: Family, K: Kernel<F>>(kernel: &K, door: u32, to_server: &Tuple<F::Addr>) -> bool {
+    door != 0
+        && u32::from(to_server.destination_port) == door
+        && kernel.local(to_server.destination) != 0
+        && kernel.address(to_server.source).flags & FAILSAFE != 0
+}
