@@ -40,7 +40,7 @@ pub const MAX_BALANCED: u32 = 128;
 /// Distinct vectors in an image.
 pub const MAX_VECTORS: u32 = 65_535;
 /// `[[masquerade]]`s in an image.
-pub const MAX_MASQUERADES: usize = 16;
+pub const MAX_MASQUERADES: usize = u16::BITS as usize;
 /// 64-bit words of a vector.
 pub const WORDS: usize = MAX_RULES as usize / 64;
 
@@ -89,6 +89,8 @@ pub struct AddressClass {
     pub destination_forwards: u16,
     /// First `[[masquerade]]` that applies to this source, plus 1; 0: none.
     pub masquerade: u16,
+    /// Bit n: `[[masquerade]]` n lists the address as one of its own.
+    pub outside: u16,
     /// [`FAILSAFE`].
     pub flags: u16,
 }
@@ -151,18 +153,20 @@ pub const SPOOF_LOOSE: u32 = 1;
 /// See [`SPOOF_OFF`].
 pub const SPOOF_STRICT: u32 = 2;
 
-/// Source ports that a `[[masquerade]]` may use.
+/// What a `[[masquerade]]` puts in place of an inside source.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct MasqueradePorts {
-    /// Lowest port.
+pub struct Masquerade {
+    /// Lowest port that it may use; 0: `ports` isn't written.
     pub first: u16,
     /// Highest port.
     pub last: u16,
-    /// 1: a source port outside the range is not kept.
-    pub strict: u16,
     /// Zero.
-    pub reserved: u16,
+    pub flags: u32,
+    /// First of its addresses in `TARGETS`, counted within the slot: those of IPv4, and those of IPv6.
+    pub first_address: [u32; 2],
+    /// How many addresses; 0: that of the interface by which a packet leaves.
+    pub addresses: [u32; 2],
 }
 
 /// What an image says apart from its lists.
@@ -181,8 +185,8 @@ pub struct Policy {
     pub failsafe_port: u32,
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
-    /// Source ports of each `[[masquerade]]`.
-    pub masquerades: [MasqueradePorts; MAX_MASQUERADES],
+    /// Each `[[masquerade]]`.
+    pub masquerades: [Masquerade; MAX_MASQUERADES],
     /// Vector of the rules that don't ask for a port-forward.
     pub untranslated_rules: u32,
     /// Vectors of the rules of a chain that accept an interface (by its slot; 0: one that isn't managed).
@@ -203,7 +207,7 @@ impl Default for Policy {
             flags: 0,
             failsafe_port: 0,
             timeouts: [0; TIMEOUTS],
-            masquerades: [MasqueradePorts::default(); MAX_MASQUERADES],
+            masquerades: [Masquerade::default(); MAX_MASQUERADES],
             untranslated_rules: 0,
             interface_rules: [[0; MAX_INTERFACES]; 3],
         }
@@ -262,7 +266,7 @@ pub const SOURCE_NAT_ALWAYS: u32 = 1;
 /// Never translate the source.
 pub const SOURCE_NAT_NEVER: u32 = 2;
 
-/// A target of a port-forward. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
+/// A target of a port-forward, or (with port 0) an address of a masquerade. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Target {
@@ -277,10 +281,10 @@ pub struct Target {
 shared! {
     Vector { summary, words }
     AddressClass {
-        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, flags
+        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, outside, flags
     }
     Service { rules, forwards, source_rules, reserved }
-    MasqueradePorts { first, last, strict, reserved }
+    Masquerade { first, last, flags, first_address, addresses }
     Policy {
         generation, default_actions, anti_spoof, flags, failsafe_port, timeouts, masquerades, untranslated_rules,
         interface_rules

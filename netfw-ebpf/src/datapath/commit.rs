@@ -16,9 +16,9 @@ use netfw_common::{
 };
 
 use super::{
-    Step, find,
+    Step, find, judge,
     kernel::{Inserted, Kernel, Table},
-    work::{self, NONE, Work},
+    work::{self, Work},
 };
 
 /// Source ports tried for one flow.
@@ -175,9 +175,8 @@ fn draws<F: Family>(work: &Work<F>) -> bool {
 /// Ports from which a replacement is drawn: the masquerade's, else those above the well-known ones.
 #[inline(always)]
 fn range<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> (u32, u32, bool) {
-    let policy = kernel.policy().filter(|_| work.masquerade != NONE);
-    match policy.and_then(|policy| policy.masquerades.get(work.masquerade as usize)) {
-        Some(ports) => (u32::from(ports.first), u32::from(ports.last), ports.strict != 0),
+    match judge::masquerade(kernel, work.masquerade).filter(|masquerade| masquerade.first != 0) {
+        Some(masquerade) => (u32::from(masquerade.first), u32::from(masquerade.last), true),
         None => (1024, 65_535, false),
     }
 }

@@ -3,9 +3,9 @@
 use core::hint::black_box;
 
 use netfw_common::{
-    family::Family,
+    family::{Address, Family},
     flow::{Flow, MASQUERADED},
-    image::{ACCEPT, Forward, MAX_BALANCED, ONE_TO_ONE, service_index},
+    image::{ACCEPT, Forward, MAX_BALANCED, Masquerade, ONE_TO_ONE, service_index},
     tuple::Tuple,
 };
 
@@ -137,7 +137,7 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
         }
     }
     let masqueraded = flow.flags & MASQUERADED != 0;
-    if masqueraded && tables.address(arriving.source).masquerade == 0 {
+    if masqueraded && !hides(tables, &arriving, &leaving) {
         return false;
     }
     let subject = Subject {
@@ -151,6 +151,23 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
     };
     let mut rule = NONE;
     decide(tables, &subject, &mut rule) == ACCEPT
+}
+
+/// The `[[masquerade]]` with this number.
+#[inline(always)]
+pub fn masquerade<F: Family, T: Tables<F>>(tables: &T, number: u32) -> Option<&Masquerade> {
+    if number == NONE { None } else { tables.policy()?.masquerades.get(number as usize) }
+}
+
+/// Whether a masquerade still applies to the source, and still lists the address that it was given.
+#[inline(always)]
+fn hides<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>, leaving: &Tuple<F::Addr>) -> bool {
+    let number = u32::from(tables.address(arriving.source).masquerade).wrapping_sub(1);
+    let Some(masquerade) = masquerade(tables, number) else {
+        return false;
+    };
+    let lists = tables.address(leaving.source).outside;
+    masquerade.addresses[usize::from(F::V6)] == 0 || lists >> (number & 15) & 1 == 1
 }
 
 /// Destination port, or the type of an echo request: the only ICMP that has flows.
@@ -193,7 +210,6 @@ fn is_target<F: Family, T: Tables<F>>(
     offset: u32,
     leaving: &Tuple<F::Addr>,
 ) -> bool {
-    use netfw_common::family::Address;
     tables.target(number).is_some_and(|target| {
         let port = target_port(forward, target.port, offset);
         F::Addr::narrow(target.address) == leaving.destination && port == leaving.destination_port

@@ -74,7 +74,7 @@ pub fn source<F: Family, K: Kernel<F>>(
     if flag == 0 {
         return Ok(());
     }
-    let Some(address) = address_of::<F, K>(kernel, out) else {
+    let Some(address) = listed(kernel, work).or_else(|| address_of::<F, K>(kernel, out)) else {
         return work.drop(Reason::NoAddress);
     };
     work.leaving.source = address;
@@ -91,6 +91,16 @@ fn masquerade<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32)
     }
     work.masquerade = u32::from(class.masquerade) - 1;
     MASQUERADED
+}
+
+/// The one of the masquerade's own addresses that belongs to this source: always the same (RFC 4787 REQ-2, "paired").
+#[inline(always)]
+fn listed<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> Option<F::Addr> {
+    let masquerade = judge::masquerade(kernel, work.masquerade)?;
+    let family = usize::from(F::V6);
+    let nth = scramble(work.tuple.source.fold()).checked_rem(masquerade.addresses[family])?;
+    let target = kernel.target(masquerade.first_address[family].wrapping_add(nth))?;
+    Some(F::Addr::narrow(target.address))
 }
 
 /// The address that hides others on an interface.

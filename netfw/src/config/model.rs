@@ -117,6 +117,7 @@ pub(crate) struct Failsafe {
 pub(crate) struct Masquerade {
     pub(crate) head: Span,
     pub(crate) from: Selection,
+    pub(crate) to: Vec<Spanned<HostWord>>,
     pub(crate) ports: Option<PortRange>,
 }
 

@@ -71,7 +71,11 @@ pub(super) const INCLUDE: Schema =
 
 pub(super) const MASQUERADE: Schema = Schema {
     header: "[masquerade]",
-    keys: &[("from", r#"from = ["192.168.80.0/24"]"#), ("ports", r#"ports = "20000-60000""#)],
+    keys: &[
+        ("from", r#"from = ["192.168.80.0/24"]"#),
+        ("to", r#"to = ["198.51.100.1", "198.51.100.2"]"#),
+        ("ports", r#"ports = "20000-60000""#),
+    ],
     later: &[],
 };
 

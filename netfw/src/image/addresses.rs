@@ -24,9 +24,10 @@ enum Field {
     DestinationForwards,
     Masquerades,
     Failsafe,
+    Outside,
 }
 
-const FIELDS: usize = 6;
+const FIELDS: usize = 7;
 
 /// Who names a prefix in one field, and how.
 struct Mention {
@@ -69,6 +70,10 @@ impl Addresses {
         }
         if let Some(failsafe) = policy.failsafe() {
             add(Field::Failsafe, 0, &failsafe.from);
+        }
+        for (number, masquerade) in policy.masquerades().iter().enumerate() {
+            let own: Vec<IpNet> = masquerade.to.iter().copied().map(IpNet::from).collect();
+            self.mention(Field::Outside, Vector::of([number]), &own, &[]);
         }
         for (number, entry) in entries.iter().enumerate() {
             add(Field::SourceForwards, number, &entry.forward.from);
@@ -150,7 +155,8 @@ struct Sets {
     excluded: Vector,
     /// Whether `result` is out of date.
     changed: bool,
-    /// The set that results; where one number is enough, its lowest plus 1.
+    /// The set that results: its index, for masquerades and the fail-safe door its lowest number plus 1, for outside
+    /// addresses its bits.
     result: u16,
 }
 
@@ -177,10 +183,13 @@ impl Level {
         for (field, sets) in self.fields.iter_mut().enumerate().filter(|(_, sets)| sets.changed) {
             let accepting = sets.included.without(&sets.excluded);
             sets.changed = false;
-            sets.result = if field == Field::Masquerades as usize || field == Field::Failsafe as usize {
-                accepting.first().map_or(0, |number| number as u16 + 1)
-            } else {
-                vectors.index(&accepting)?
+            const MASQUERADES: usize = Field::Masquerades as usize;
+            const OUTSIDE: usize = Field::Outside as usize;
+            const FAILSAFE_DOOR: usize = Field::Failsafe as usize;
+            sets.result = match field {
+                MASQUERADES | FAILSAFE_DOOR => accepting.first().map_or(0, |number| number as u16 + 1),
+                OUTSIDE => accepting.words[0] as u16,
+                _ => vectors.index(&accepting)?,
             };
         }
         Ok(())
@@ -194,6 +203,7 @@ impl Level {
             source_forwards: result(Field::SourceForwards),
             destination_forwards: result(Field::DestinationForwards),
             masquerade: result(Field::Masquerades),
+            outside: result(Field::Outside),
             flags: if result(Field::Failsafe) != 0 { FAILSAFE } else { 0 },
         }
     }

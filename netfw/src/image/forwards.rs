@@ -1,21 +1,15 @@
 //! Port-forwards, as the datapath looks them up: an entry for each contiguous range of ports in each family.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
-use netfw_common::{
-    family::{addr4, addr6},
-    image::{
-        Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
-        SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
-    },
+use netfw_common::image::{
+    Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
+    SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
 };
 
 use super::{
     error::{self, CompileError},
-    header,
+    header, masquerades,
     vectors::Vectors,
 };
 use crate::policy::{self, PortForward, PortRange, SourceNat, Spread, ValidPolicy};
@@ -133,7 +127,8 @@ pub(super) fn lay_out(
     for entry in entries {
         let first_target = *places.entry(&entry.targets).or_insert_with(|| {
             let first = targets.len() as u32;
-            targets.extend(entry.targets.iter().map(target));
+            targets
+                .extend(entry.targets.iter().map(|target| masquerades::target(target.ip(), target.port())));
             first
         });
         let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
@@ -173,12 +168,4 @@ fn source_nat(source_nat: SourceNat) -> u32 {
         SourceNat::Always => SOURCE_NAT_ALWAYS,
         SourceNat::Never => SOURCE_NAT_NEVER,
     }
-}
-
-fn target(target: &SocketAddr) -> Target {
-    let address = match target.ip() {
-        IpAddr::V4(address) => [addr4(address), 0, 0, 0],
-        IpAddr::V6(address) => addr6(address),
-    };
-    Target { address, port: target.port(), reserved: 0 }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use netfw_common::{
     image::{
-        ACCEPT, DROP, KEEP_REFUSED, MAX_MASQUERADES, MAX_RULES, MSS_CLAMP, MasqueradePorts, Policy, REJECT,
-        SPOOF_LOOSE, SPOOF_OFF, SPOOF_STRICT, Vector,
+        ACCEPT, DROP, KEEP_REFUSED, MAX_RULES, MSS_CLAMP, Policy, REJECT, SPOOF_LOOSE, SPOOF_OFF,
+        SPOOF_STRICT, Vector,
     },
     interface::MAX_INTERFACES,
     tick::Tick,
@@ -17,14 +17,13 @@ use super::{
     error::{self, CompileError},
     vectors::{SetOperations, Vectors},
 };
-use crate::policy::{Action, AntiSpoof, Chain, Masquerade, OnChange, PortRange, Rule, Timeouts, ValidPolicy};
+use crate::policy::{Action, AntiSpoof, Chain, OnChange, Rule, Timeouts, ValidPolicy};
 
 const CHAINS: [Chain; 3] = [Chain::Input, Chain::Forward, Chain::Output];
 
 /// Whether the lists fit whose length is known before anything is compiled.
 pub(super) fn check_size(policy: &ValidPolicy) -> Result<(), CompileError> {
-    error::at_most(MAX_RULES as usize, policy.rules().len(), "rules", error::FEWER_RULES)?;
-    error::at_most(MAX_MASQUERADES, policy.masquerades().len(), "masquerades", error::FEWER_MASQUERADES)
+    error::at_most(MAX_RULES as usize, policy.rules().len(), "rules", error::FEWER_RULES)
 }
 
 /// The header of the image of `policy`.
@@ -42,9 +41,6 @@ pub(super) fn header(
         timeouts: timeouts(policy.timeouts()),
         ..Policy::default()
     };
-    for (ports, masquerade) in header.masquerades.iter_mut().zip(policy.masquerades()) {
-        *ports = masquerade_ports(masquerade);
-    }
     let untranslated = numbers(policy, |rule| rule.port_forward.is_none());
     header.untranslated_rules = vectors.index(&untranslated)?.into();
     let slots = interface_slots(policy, host)?;
@@ -101,11 +97,6 @@ fn anti_spoof(setting: AntiSpoof) -> u32 {
         AntiSpoof::Loose => SPOOF_LOOSE,
         AntiSpoof::Off => SPOOF_OFF,
     }
-}
-
-fn masquerade_ports(masquerade: &Masquerade) -> MasqueradePorts {
-    let PortRange { first, last } = masquerade.ports;
-    MasqueradePorts { first, last, strict: masquerade.ports_given.into(), reserved: 0 }
 }
 
 /// A timeout in ticks; parts of a second count as a whole one.

@@ -10,6 +10,7 @@ mod forwards;
 mod header;
 mod ids;
 mod judge;
+mod masquerades;
 mod services;
 mod vectors;
 
@@ -61,6 +62,7 @@ pub struct Image {
 /// The policy is larger than the tables, or names an interface without a slot.
 pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image, CompileError> {
     header::check_size(policy)?;
+    masquerades::check_size(policy)?;
     let entries = forwards::expand(policy.port_forwards());
     forwards::check_size(&entries)?;
 
@@ -69,10 +71,11 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
     addresses.add_policy(policy, &entries);
     let addresses = addresses.classes(&mut vectors)?;
     let services = services::table(policy, &entries, &mut vectors)?;
-    let header = header::header(policy, host, &mut vectors)?;
+    let mut header = header::header(policy, host, &mut vectors)?;
     let mut fresh = ids.clone();
     let counters = fresh.assign(policy);
-    let (forwards, targets) = forwards::lay_out(policy, &entries, &counters.port_forwards, &mut vectors)?;
+    let (forwards, mut targets) = forwards::lay_out(policy, &entries, &counters.port_forwards, &mut vectors)?;
+    header.masquerades = masquerades::lay_out(policy, &mut targets)?;
     let rules = policy.rules().iter().zip(counters.rules);
     let rules =
         rules.map(|(rule, id)| Rule { action: header::action(rule.action), counter: id.into() }).collect();

@@ -80,6 +80,12 @@ impl AddressRanges {
         (self.0.iter().any(|range| !range.start().0), self.0.iter().any(|range| range.start().0))
     }
 
+    /// How many IPv4 addresses there are.
+    pub(super) fn count_v4(&self) -> u128 {
+        let v4 = self.0.iter().filter(|range| !range.start().0);
+        v4.map(|range| range.end().1 - range.start().1 + 1).sum()
+    }
+
     /// Whether some address is in both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());

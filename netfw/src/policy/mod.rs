@@ -7,6 +7,7 @@ mod address;
 pub mod facts;
 mod forward;
 mod icmp;
+mod masquerade;
 mod names;
 mod ports;
 pub(crate) mod resolve;
@@ -168,10 +169,10 @@ pub struct Masquerade {
     pub place: Place,
     /// Inside sources it applies to.
     pub from: AddressMatch,
-    /// Source ports it may use.
-    pub ports: PortRange,
-    /// Whether `ports` was written (then the source port is kept only inside it).
-    pub ports_given: bool,
+    /// Outside addresses, shared out over the sources; in a family without any, that of the interface.
+    pub to: Vec<IpAddr>,
+    /// Source ports it may use; a source port outside them is not kept.
+    pub ports: Option<PortRange>,
 }
 
 /// A `[[rule]]`.

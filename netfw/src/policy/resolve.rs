@@ -4,6 +4,7 @@ use super::{
     Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
     address::AddressRanges,
     forward::{self, families},
+    masquerade::masquerade,
     names::Names,
     rule, warnings,
 };
@@ -20,7 +21,7 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     check_unique("port-forward", model.port_forwards.iter().map(|forward| &forward.title), problems);
     check_unique("rule", model.rules.iter().map(|rule| &rule.title), problems);
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
-    let masquerades = model.masquerades.iter().map(|m| rule::masquerade(m, &names, problems)).collect();
+    let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =
         model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, problems)).collect();
     check_overlaps(model, &forwards, problems);

@@ -1,6 +1,6 @@
-//! `[[rule]]` and `[masquerade]`: names looked up, contradictions refused.
+//! `[[rule]]`: names looked up, contradictions refused.
 
-use super::{Chain, Masquerade, PortRange, Rule, SCTP, TCP, UDP, icmp, names::Names};
+use super::{Chain, Rule, SCTP, TCP, UDP, icmp, names::Names};
 use crate::config::{
     model::{self, IcmpType, Model},
     problems::Problems,
@@ -127,22 +127,4 @@ fn icmp_type(word: &IcmpType, span: &Span, names: &[(&str, u8)], problems: &mut 
         problems.error(span, format!("\"{}\" is not a type of that protocol", name.escape_debug()), help);
     }
     found
-}
-
-/// Ports that a masquerade may use where the file does not say: the well-known ones belong to servers.
-const MASQUERADE_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
-
-/// Resolves one masquerade.
-pub(super) fn masquerade(
-    model: &model::Masquerade,
-    names: &Names<'_>,
-    problems: &mut Problems,
-) -> Masquerade {
-    let (from, _) = problems.about("masquerade", |problems| names.select(Some(&model.from), problems));
-    Masquerade {
-        place: model.head.place(),
-        from,
-        ports: model.ports.unwrap_or(MASQUERADE_PORTS),
-        ports_given: model.ports.is_some(),
-    }
 }

@@ -1,8 +1,8 @@
 //! What is valid but probably not meant.
 
 use super::{
-    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, PortForward, Rule, SSH, TCP, ValidPolicy,
-    address::AddressRanges, facts::ListeningPort, forward::families, shadow,
+    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule, SSH, TCP,
+    ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
 };
 use crate::config::{
     model::{self, Model},
@@ -13,6 +13,12 @@ use crate::config::{
 pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, problems: &mut Problems) {
     warn_about_lock_out(policy, model, problems);
     shadow::look(policy, model, problems);
+    for (masquerade, written) in policy.masquerades.iter().zip(&model.masquerades) {
+        problems.about("masquerade", |problems| {
+            warn_about_foreign_addresses(masquerade, written, facts, problems);
+            warn_if_ports_are_few(masquerade, written, problems);
+        });
+    }
     for (rule, written) in policy.rules.iter().zip(&model.rules) {
         problems.about(&written.title.label, |problems| {
             warn_if_families_differ(rule, written, problems);
@@ -106,6 +112,35 @@ fn warn_if_nobody_reaches(forward: &PortForward, written: &model::PortForward, p
     if !clients.is_empty() && clients.of_families(v4, v6).is_empty() {
         let message = "never used: \"from\" and \"to\" have no family of addresses in common";
         problems.warning(&written.title.span, message, "write IPv4 addresses in both, or IPv6 addresses");
+    }
+}
+
+/// Outside addresses that this host does not have.
+fn warn_about_foreign_addresses(
+    masquerade: &Masquerade,
+    written: &model::Masquerade,
+    facts: &HostFacts,
+    problems: &mut Problems,
+) {
+    if facts.addresses.is_empty() {
+        return;
+    }
+    for address in masquerade.to.iter().filter(|address| !facts.addresses.contains(address)) {
+        let span = written.to.first().map_or(&written.head, |word| &word.span);
+        let message = format!("{address} is not an address of this host: answers to it may never come here");
+        let help = "give it to an external interface, or have the router in front send it here";
+        problems.warning(span, message, help);
+    }
+}
+
+/// Fewer ports than hosts: while all of them talk to one server, some get none.
+fn warn_if_ports_are_few(masquerade: &Masquerade, written: &model::Masquerade, problems: &mut Problems) {
+    let Some(ports) = masquerade.ports else { return };
+    let addresses = masquerade.to.iter().filter(|address| address.is_ipv4()).count().max(1);
+    let (room, hosts) = (ports.count() * addresses, AddressRanges::of(&masquerade.from).count_v4());
+    if (room as u128) < hosts {
+        let message = format!("{room} ports for up to {hosts} hosts: they may run out");
+        problems.warning(&written.head, message, "write a wider range, or more addresses in \"to\"");
     }
 }
 

@@ -36,8 +36,8 @@ fn the_header_repeats_the_settings() {
     assert_eq!(header.default_actions[Chain::Input as usize], REJECT);
     assert_eq!(header.timeouts[Timeout::Udp as usize], Tick::ticks(420));
     assert_eq!(header.timeouts[Timeout::TcpEstablished as usize], Tick::ticks(7440));
-    let ports = header.masquerades.map(|ports| (ports.first, ports.last, ports.strict));
-    assert_eq!(ports[..3], [(1024, 65_535, 0), (20_000, 60_000, 1), (0, 0, 0)]);
+    let ports = header.masquerades.map(|masquerade| (masquerade.first, masquerade.last));
+    assert_eq!(ports[..3], [(0, 0), (20_000, 60_000), (0, 0)]);
 }
 
 const FORWARDS: &str = r#"

@@ -65,7 +65,8 @@ fn masquerade(node: &Node<'_>, problems: &mut Problems) -> Option<Masquerade> {
             let table = node.table(&schema::MASQUERADE, problems)?;
             let from = selection(&table.require("from", problems)?, problems);
             let ports = table.get("ports").and_then(|node| node.word_or_number(problems, value::ports));
-            Some(Masquerade { head: node.span.clone(), from, ports: ports.map(|ports| ports.value) })
+            let to = words(table.get("to"), problems, value::host);
+            Some(Masquerade { head: node.span.clone(), from, to, ports: ports.map(|ports| ports.value) })
         })
         .0
 }

@@ -1,10 +1,13 @@
 //! The LAN reaches the outside as the master.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use netfw_common::counters::{Count, TranslationCount};
 
-use crate::packet::{ACK, Gateway, Packet, SYN, Side};
+use crate::packet::{ACK, Gateway, Packet, SYN, Side, world::World};
 
 const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
 
@@ -30,6 +33,46 @@ pub fn others_do_not(gateway: &mut Gateway) {
     gateway.apply("[masquerade]\nfrom = [\"worker1\"]\n");
     let syn = Packet::tcp(world.at("worker2", 40_000), world.at("client", 443), SYN);
     gateway.inside(&syn).dropped("policy-forward");
+}
+
+/// A host of the LAN by its last number.
+fn lan_host(world: World, last: u16, port: u16) -> SocketAddr {
+    SocketAddr::new(world.address(&format!("192.168.80.{last}"), &format!("fd00:80::{last:x}")), port)
+}
+
+/// Several outside addresses share the LAN; each host has one of them, for whatever it does (RFC 4787 REQ-2). A host whose
+/// address leaves the list is cut off from its conversations, no other is.
+pub fn several_addresses(gateway: &mut Gateway) {
+    const BOTH: &str = r#"to = ["192.0.2.1", "2001:db8::1", "192.0.2.9", "2001:db8::9"]"#;
+    const FIRST: &str = r#"to = ["192.0.2.1", "2001:db8::1"]"#;
+    let world = gateway.world;
+    gateway.apply(&format!("{LAN}{BOTH}\n"));
+    let mut sent = Vec::new();
+    for last in 3..11 {
+        let ask = |port, to| Packet::udp(lan_host(world, last, port), to);
+        let first = ask(5000, world.at("client", 53));
+        let address = gateway.inside(&first).forwarded_somehow().source.ip();
+        let expected = |packet: &Packet| packet.from((address, packet.source.port()).into());
+        for other in [ask(5000 + last, world.at("client", 54)), ask(6000 + last, world.at("stranger", 53))] {
+            gateway.inside(&other).forwarded(Side::Outside, &expected(&other).hop());
+            let answer = expected(&other).answer();
+            gateway.outside(&answer).forwarded(Side::Inside, &answer.to(other.source).hop());
+            sent.push((other.clone(), address));
+        }
+    }
+    let used: BTreeSet<IpAddr> = sent.iter().map(|(_, address)| *address).collect();
+    assert_eq!(used, ["master", "second"].map(|name| world.host(name)).into());
+
+    gateway.apply(&format!("{LAN}{FIRST}\n"));
+    for (packet, address) in sent {
+        let outcome = gateway.inside(&packet);
+        if address == world.host("master") {
+            let expected = packet.from((address, packet.source.port()).into());
+            outcome.forwarded(Side::Outside, &expected.hop());
+        } else {
+            outcome.dropped("flow-cut");
+        }
+    }
 }
 
 /// Many LAN hosts use the same source port to the same server: each gets its own, and its own answers. (Scenario 4.)

@@ -33,6 +33,7 @@ macro_rules! for_each_story {
             port_forward::source_nat_always,
             masquerade::the_lan_goes_out,
             masquerade::others_do_not,
+            masquerade::several_addresses,
             masquerade::the_same_source_port,
             masquerade::one_port_for_many_servers,
             masquerade::ports_run_out,
