@@ -3,7 +3,7 @@
 use crate::{
     family::{Addr4, Addr6, Address},
     shared::shared,
-    tcp::{self, Seen, State},
+    tcp::{self, Seen, Side, State},
     tuple::Tuple,
     wire,
 };
@@ -41,6 +41,10 @@ pub struct Flow<A> {
     pub seen: u8,
     /// Bits: [`REPLY`], [`LOCAL`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], and the chain at [`CHAIN_SHIFT`].
     pub flags: u32,
+    /// TCP: [`Side::end`].
+    pub end: u32,
+    /// TCP: [`Side::acknowledged`].
+    pub acknowledged: u32,
 }
 
 /// This entry is the answering direction.
@@ -73,10 +77,12 @@ pub struct Hop {
 shared! {
     Hop { ifindex, expires, mtu, macs }
     Flow<Addr4> {
-        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags
+        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
+        end, acknowledged
     }
     Flow<Addr6> {
-        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags
+        id, packets, bytes, leaving, generation, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
+        end, acknowledged
     }
 }
 
@@ -105,13 +111,28 @@ impl<A: Address> Flow<A> {
         self.flags & REPLY != 0
     }
 
+    /// What packets of this direction were seen to be.
+    #[inline(always)]
+    pub fn side(&self) -> Side {
+        Side { seen: Seen(self.seen), end: self.end, acknowledged: self.acknowledged }
+    }
+
+    /// Records it.
+    #[inline(always)]
+    pub fn set_side(&mut self, side: Side) {
+        self.seen = side.seen.0;
+        self.end = side.end;
+        self.acknowledged = side.acknowledged;
+    }
+
     /// State of the flow; `peer` is what the other direction has seen.
-    pub fn state(&self, peer: Seen) -> State {
-        let own = Seen(self.seen);
+    #[inline(always)]
+    pub fn state(&self, peer: Side) -> State {
+        let own = self.side();
         let (originator, responder) = if self.is_reply() { (peer, own) } else { (own, peer) };
         if self.leaving.protocol == u32::from(wire::TCP) {
             return tcp::state(originator, responder);
         }
-        if responder.has(Seen::PACKET) { State::Established } else { State::Opening }
+        if responder.seen.has(Seen::PACKET) { State::Established } else { State::Opening }
     }
 }

@@ -6,9 +6,10 @@ use crate::{tcp::State, wire};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Timeout {
-    /// RFC 5382 REQ-5: established connections, at least 2 h 4 min.
+    /// RFC 5382 REQ-5: established connections, at least 2 h 4 min; also half-closed ones (RFC 6146 §3.5.2.2), whose
+    /// other half may wait for hours.
     TcpEstablished = 0,
-    /// RFC 5382 REQ-5: partially open or closing, at least 4 min.
+    /// RFC 5382 REQ-5: partially open or closed, at least 4 min.
     TcpTransitory = 1,
     /// RFC 4787 REQ-5: at least 2 min, 5 min recommended.
     Udp = 2,
@@ -31,7 +32,7 @@ pub const fn kind(protocol: u32, state: State) -> Timeout {
     const ICMP: u32 = wire::ICMP as u32;
     const ICMPV6: u32 = wire::ICMPV6 as u32;
     match (protocol, state) {
-        (TCP, State::Established) => Timeout::TcpEstablished,
+        (TCP, State::Established | State::Closing) => Timeout::TcpEstablished,
         (TCP, _) => Timeout::TcpTransitory,
         (UDP, State::Opening) => Timeout::UdpUnanswered,
         (UDP, _) => Timeout::Udp,

@@ -134,10 +134,12 @@ fn a_simultaneous_close_leaves_nothing_behind() -> Result<()> {
     })
 }
 
-/// Somebody who guesses the ports, but not the sequence numbers, cannot end a connection: neither by a SYN nor by a reset.
+/// Somebody who guesses the ports, but not the sequence numbers, cannot end a connection, neither by a SYN nor by a FIN
+/// or a reset; nor shorten its life: it outlasts the timeout of closed ones by far. (Scenarios 15, 16.)
 #[test]
 fn liars_do_not_end_a_connection() -> Result<()> {
-    two_armed(&rules::two_armed(RULES), |lab, _| {
+    let rules = format!("{RULES}[timeouts]\ntcp-transitory = \"1s\"\n");
+    two_armed(&rules::two_armed(&rules), |lab, netfw| {
         for (client, outside, inside) in FAMILIES {
             let _server = TcpServer::echo(lab.host("worker1"), inside)?;
             let mut stream = connect_from(lab.host("client"), client, outside)?;
@@ -145,9 +147,20 @@ fn liars_do_not_end_a_connection() -> Result<()> {
             let liar = RawPort::open(lab.host("internet"), "eth0")?;
             for sequence in [1, 0x4000_0000, 0xc000_0000] {
                 liar.send(&lie(lab, client, outside, |tcp| tcp.tcp(4000, 7000, sequence, 64240).syn())?)?;
+                liar.send(&lie(lab, client, outside, |tcp| tcp.tcp(4000, 7000, sequence, 0).fin().ack(1))?)?;
                 liar.send(&lie(lab, client, outside, |tcp| tcp.tcp(4000, 7000, sequence, 0).rst())?)?;
                 exchange_line(&mut stream, b"and after").context("after a lie")?;
             }
+            liar.send(&lie(lab, client, outside, |tcp| tcp.tcp(4000, 7000, 2, 0).fin().ack(1))?)?;
+            liar.send(&lie(lab, client, outside, |tcp| tcp.tcp(4000, 7000, 2, 0).rst())?)?;
+            let flow = wait::until("the flow to be idle", || {
+                let flows = netfw.flows().expect("flows");
+                flows
+                    .into_iter()
+                    .find(|flow| flow["client"] == client && flow["idle_seconds"].as_u64() > Some(2))
+            })?;
+            ensure!(flow["state"] == "established", "{flow}");
+            exchange_line(&mut stream, b"and after").context("after some silence")?;
         }
         Ok(())
     })

@@ -6,8 +6,7 @@ use netfw_common::{
     flow::{Flow, LOCAL, MASQUERADED, REPLY},
     image::KEEP_REFUSED,
     reason::Reason,
-    tcp::Seen,
-    wire::{TCP_ACK, TCP_RST, TCP_SYN},
+    tcp::{Seen, State},
 };
 
 use super::{
@@ -108,10 +107,11 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
 /// Records the packet in its own direction's entry.
 #[inline(always)]
 fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
-    let seen = Seen(entry.seen);
-    let seen = if work.kind == work::TCP { seen.tcp(work.tcp_flags as u8) } else { seen.packet() };
-    if seen.0 != entry.seen {
-        entry.seen = seen.0;
+    if work.kind == work::TCP {
+        let side = entry.side().record(work.segment(), work.peer);
+        entry.set_side(side);
+    } else if entry.seen & Seen::PACKET == 0 {
+        entry.seen |= Seen::PACKET;
     }
     entry.generation = work.generation;
     entry.last_seen = work.now.0;
@@ -136,6 +136,5 @@ fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::
 /// Netfilter's "assured": the originator has answered the reply.
 #[inline(always)]
 fn has_proved_itself<F: Family>(work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
-    let answers = work.kind != work::TCP || work.tcp_flags as u8 & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK;
-    entry.flags & REPLY == 0 && work.peer_seen != 0 && answers
+    entry.flags & REPLY == 0 && matches!(entry.state(work.peer), State::Established | State::Closing)
 }

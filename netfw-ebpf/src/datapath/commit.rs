@@ -10,7 +10,7 @@ use netfw_common::{
     image::{self, service_index},
     interface::LOCAL_EXTERNAL,
     reason::Reason,
-    tcp::Seen,
+    tcp::{Seen, Side},
     tuple::Tuple,
     wire::{TCP, UDP},
 };
@@ -61,8 +61,11 @@ fn translatable<F: Family>(work: &Work<F>) -> bool {
 /// Both entries, but for the source port.
 #[inline(always)]
 fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
-    let seen =
-        if work.kind == work::TCP { Seen::default().tcp(work.tcp_flags as u8) } else { Seen(Seen::PACKET) };
+    let side = if work.kind == work::TCP {
+        Side::default().record(work.segment(), Side::default())
+    } else {
+        Side { seen: Seen(Seen::PACKET), ..Side::default() }
+    };
     let shared = work.flags & !(LOCAL | REPLY) | work.chain << CHAIN_SHIFT;
     work.original = Flow {
         id: u64::from(kernel.random()) << 32 | u64::from(kernel.random()),
@@ -76,8 +79,10 @@ fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         hop: work.way.hop,
         forward: work.forward_id as u16,
         interface: work.interface as u8,
-        seen: seen.0,
+        seen: side.seen.0,
         flags: shared | work.flags & LOCAL,
+        end: side.end,
+        acknowledged: side.acknowledged,
     };
     if work.flags & LOCAL != 0 || work.chain == image::OUTPUT {
         work.original.hop = Hop::default();
@@ -85,7 +90,7 @@ fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.reply = work.original;
     work.reply.packets = 0;
     work.reply.bytes = 0;
-    work.reply.seen = 0;
+    work.reply.set_side(Side::default());
     work.reply.hop = Hop::default();
     work.reply.leaving = work.tuple.reversed();
     // Answers to what the master sent end on the master.

@@ -3,7 +3,7 @@
 use netfw_common::{
     family::Family,
     flow::Flow,
-    tcp::{Seen, State},
+    tcp::{Side, State},
     tick::Tick,
     timeout,
     tuple::Tuple,
@@ -50,7 +50,7 @@ fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flo
     }
     match kernel.flow(work.table, &entry.peer_key()) {
         Some(peer) if peer.id == entry.id => {
-            work.peer_seen = u32::from(peer.seen);
+            work.peer = peer.side();
             false
         }
         _ => true,
@@ -84,8 +84,8 @@ fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Ad
     if !reopens && idle <= shortest(kernel, work.tuple.protocol, entry.idle_timeout) {
         return false;
     }
-    let (peer_seen, peer_idle) = peer(kernel, work.table, entry, work.now);
-    let state = entry.state(peer_seen);
+    let (peer_side, peer_idle) = peer(kernel, work.table, entry, work.now);
+    let state = entry.state(peer_side);
     let half = peer_idle == u32::MAX;
     (reopens && (half || state == State::Closed))
         || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
@@ -93,10 +93,10 @@ fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Ad
 
 /// What the other direction has seen, and for how long it has been silent.
 #[inline(always)]
-fn peer<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> (Seen, u32) {
+fn peer<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> (Side, u32) {
     match kernel.flow(table, &entry.peer_key()) {
-        Some(peer) if peer.id == entry.id => (Seen(peer.seen), now.since(Tick(peer.last_seen))),
-        _ => (Seen::default(), u32::MAX),
+        Some(peer) if peer.id == entry.id => (peer.side(), now.since(Tick(peer.last_seen))),
+        _ => (Side::default(), u32::MAX),
     }
 }
 
@@ -125,8 +125,8 @@ pub fn expendable<F: Family, K: Kernel<F>>(
     entry: &Flow<F::Addr>,
     now: Tick,
 ) -> bool {
-    let (peer_seen, peer_idle) = peer(kernel, table, entry, now);
-    let state = entry.state(peer_seen);
+    let (peer_side, peer_idle) = peer(kernel, table, entry, now);
+    let state = entry.state(peer_side);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
     // A half that was entered just now is not alone: another core is about to enter the other one.
     let fresh = now.since(Tick(entry.created)) <= 1;

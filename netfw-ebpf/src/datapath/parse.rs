@@ -239,6 +239,9 @@ fn tcp<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, payload: u32) -> Resu
     if header < 20 || header > payload {
         return malformed(work);
     }
+    work.sequence = u32::from_be(view.word(4));
+    work.acknowledged = u32::from_be(view.word(8));
+    work.data = payload - header;
     if !tcp::flags_are_sane(work.tcp_flags as u8) {
         work.reason = Reason::BadTcpFlags;
         return Err(Verdict::Drop);

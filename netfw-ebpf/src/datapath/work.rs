@@ -6,6 +6,7 @@ use netfw_common::{
     image::Policy,
     interface::EXTERNAL,
     reason::Reason,
+    tcp::{Segment, Side},
     tick::Tick,
     tuple::Tuple,
 };
@@ -97,6 +98,12 @@ pub struct Work<F: Family> {
     pub detail: u32,
     /// TCP flags.
     pub tcp_flags: u32,
+    /// TCP: sequence number.
+    pub sequence: u32,
+    /// TCP: acknowledgment number.
+    pub acknowledged: u32,
+    /// TCP: bytes of data.
+    pub data: u32,
     /// TTL or hop limit.
     pub ttl: u32,
     /// TOS or traffic class.
@@ -115,8 +122,8 @@ pub struct Work<F: Family> {
     pub resolve: u32,
     /// Doesn't fit the way out.
     pub too_big: u32,
-    /// What the other direction of an unproven flow has seen ([`netfw_common::tcp::Seen`]).
-    pub peer_seen: u32,
+    /// What the other direction of an unproven flow has seen.
+    pub peer: Side,
     /// Has options that a router would have to look at.
     pub options: u32,
 
@@ -175,7 +182,7 @@ impl<F: Family> Work<F> {
         self.answer = NOTHING;
         self.resolve = 0;
         self.too_big = 0;
-        self.peer_seen = 0;
+        self.peer = Side::default();
         self.flags = 0;
         Ok(())
     }
@@ -205,6 +212,17 @@ impl<F: Family> Work<F> {
         self.reason = reason;
         self.answer = answer;
         Err(Verdict::Answer)
+    }
+
+    /// The TCP segment.
+    #[inline(always)]
+    pub fn segment(&self) -> Segment {
+        Segment {
+            flags: self.tcp_flags as u8,
+            sequence: self.sequence,
+            acknowledged: self.acknowledged,
+            length: self.data,
+        }
     }
 
     /// Whether the packet is a later fragment: it has no transport header.

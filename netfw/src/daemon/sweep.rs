@@ -12,7 +12,7 @@ use crate::{
     kernel::{Maps, Nudger, Pair, now},
 };
 
-/// How long a closed flow is kept for late packets, seconds.
+/// How long a direction of a proven flow may be without the other one, seconds: they are entered one after the other.
 const LINGER: u64 = 30;
 
 /// Ends the flows that the rules in force no longer admit; says how many.
@@ -76,32 +76,18 @@ pub fn forget_expired(maps: &Maps) -> Result<usize> {
 }
 
 fn is_over(pair: &Pair, policy: &Policy, now: Tick) -> bool {
-    let idle = pair.idle(now);
-    idle > pair.limit(policy) || (pair.state() == State::Closed && idle > Tick::ticks(LINGER))
+    pair.idle(now) > pair.limit(policy)
 }
 
 #[cfg(test)]
 mod tests {
-    use netfw_common::{
-        flow::Flow,
-        tcp::Seen,
-        tuple::Tuple,
-        wire::{TCP, UDP},
-    };
+    use netfw_common::{flow::Flow, tcp::Seen, tuple::Tuple, wire::UDP};
 
     use super::*;
 
     fn pair(protocol: u8, seen: u8) -> Pair {
         let tuple = Tuple { protocol: protocol.into(), ..Tuple::default() };
         Pair::for_test(false, tuple, Flow { leaving: tuple, seen, ..Flow::default() })
-    }
-
-    #[test]
-    fn a_closed_connection_lingers_and_then_goes() {
-        let policy = Policy { timeouts: [u32::MAX; 6], ..Policy::default() };
-        let closed = pair(TCP, Seen::PACKET | Seen::RST);
-        assert!(!is_over(&closed, &policy, Tick(Tick::ticks(LINGER))));
-        assert!(is_over(&closed, &policy, Tick(Tick::ticks(LINGER) + 1)));
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Maps {
                 last_seen: now().0,
                 created: now().0,
                 interface: conversation.interface,
-                seen: Seen::PACKET | Seen::SYN | Seen::ACK,
+                seen: Seen::PACKET | Seen::ANSWER,
                 flags: reply | end | chain << CHAIN_SHIFT,
                 ..Flow::default()
             };

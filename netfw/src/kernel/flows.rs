@@ -12,7 +12,7 @@ use netfw_common::{
     flow::Flow,
     image::Policy,
     shared::Shared,
-    tcp::{Seen, State},
+    tcp::{Side, State},
     tick::Tick,
     timeout,
     tuple::Tuple,
@@ -49,7 +49,7 @@ impl Pair {
 
     /// Its state.
     pub fn state(&self) -> State {
-        self.original.state(self.reply.map_or(Seen::default(), |reply| Seen(reply.seen)))
+        self.original.state(self.reply.map_or(Side::default(), |reply| reply.side()))
     }
 
     /// Ticks since its last packet.
@@ -283,12 +283,14 @@ fn with_leaving<A, B>(flow: &Flow<A>, leaving: Tuple<B>) -> Flow<B> {
         interface: flow.interface,
         seen: flow.seen,
         flags: flow.flags,
+        end: flow.end,
+        acknowledged: flow.acknowledged,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use netfw_common::flow::REPLY;
+    use netfw_common::{flow::REPLY, tcp::Seen};
 
     use super::*;
 
@@ -315,7 +317,8 @@ mod tests {
 
     #[test]
     fn families_survive_the_round_trip() {
-        let flow = Flow { id: 7, leaving: tuple(), flags: 3, seen: 9, ..Flow::default() };
+        let flow =
+            Flow { id: 7, leaving: tuple(), flags: 3, seen: 9, end: 5, acknowledged: 6, ..Flow::default() };
         assert_eq!(widen(&narrow::<Addr4>(&flow)), flow);
         assert_eq!(widen(&narrow::<Addr6>(&flow)), flow);
     }
@@ -326,7 +329,7 @@ mod tests {
         let mut original = Flow { leaving: tuple(), idle_timeout: 999, ..Flow::default() };
         let pair = |original, reply| Pair { v6: false, part: 0, key: tuple(), original, reply };
         assert_eq!(pair(original, None).limit(&policy), 10);
-        original.seen = Seen::PACKET | Seen::ACK;
+        original.seen = Seen::PACKET | Seen::ANSWER;
         let reply = Flow { flags: REPLY, ..original };
         assert_eq!(pair(original, Some(reply)).limit(&policy), 999);
     }

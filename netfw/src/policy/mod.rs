@@ -207,9 +207,9 @@ pub struct Rule {
 /// `[timeouts]`: idle time after which a flow is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// Both ends have spoken and none has closed (RFC 5382 REQ-5: at least 2 h 4 min).
+    /// Both ends have spoken and not both have closed (RFC 5382 REQ-5: at least 2 h 4 min).
     pub tcp_established: Duration,
-    /// Opening or closing (RFC 5382 REQ-5: at least 4 min).
+    /// Opening or closed (RFC 5382 REQ-5: at least 4 min).
     pub tcp_transitory: Duration,
     /// UDP that was answered (RFC 4787 REQ-5: 5 min recommended).
     pub udp: Duration,

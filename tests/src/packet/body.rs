@@ -103,6 +103,13 @@ impl Packet {
         let body = match self.body {
             Body::Request => Body::Reply,
             Body::Reply => Body::Request,
+            Body::Tcp { flags, sequence, acknowledged } => {
+                let taken =
+                    self.payload.len() as u32 + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+                // As before its own SYN, if this answers one.
+                let sequence_back = acknowledged.wrapping_sub(u32::from(flags & SYN != 0));
+                Body::Tcp { flags, sequence: sequence_back, acknowledged: sequence.wrapping_add(taken) }
+            }
             ref other => other.clone(),
         };
         Self { source: self.destination, destination: self.source, body, ttl: 64, ..self.clone() }
@@ -132,10 +139,24 @@ impl Packet {
         Self { ttl, ..self.clone() }
     }
 
-    /// The same with other TCP flags.
+    /// The same with other TCP flags; a SYN stands one number before everything else.
     #[must_use]
     pub fn flags(&self, flags: u8) -> Self {
-        let Body::Tcp { sequence, acknowledged, .. } = self.body else { panic!("no TCP segment: {self:?}") };
+        let Body::Tcp { flags: old, sequence, acknowledged } = self.body else {
+            panic!("no TCP segment: {self:?}")
+        };
+        let sequence =
+            sequence.wrapping_add(u32::from(old & SYN != 0)).wrapping_sub(u32::from(flags & SYN != 0));
+        Self { body: Body::Tcp { flags, sequence, acknowledged }, ..self.clone() }
+    }
+
+    /// The same TCP segment `ahead` bytes further on.
+    #[must_use]
+    pub fn ahead(&self, ahead: u32) -> Self {
+        let Body::Tcp { flags, sequence, acknowledged } = self.body else {
+            panic!("no TCP segment: {self:?}")
+        };
+        let sequence = sequence.wrapping_add(ahead);
         Self { body: Body::Tcp { flags, sequence, acknowledged }, ..self.clone() }
     }
 

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use netfw_common::family::{Ipv4, Ipv6};
 use netfw_ebpf::datapath::kernel::Table;
 use netfw_tests::packet::{
-    ACK, Engine, FIN, Gateway, Packet, SYN, Side,
+    ACK, Body, Engine, FIN, Gateway, Packet, SYN, Side,
     world::{V4, V6},
 };
 
@@ -154,5 +154,29 @@ fn a_flood_evicts_only_itself() {
         session.answer(gateway, ACK);
         gateway.outside(&left.answer()).forwarded(Side::Inside, &query.answer().hop());
         Session::open(gateway, 4001).close(gateway);
+    });
+}
+
+/// Handshakes from spoofed addresses, blind to what the worker answers, take no place from anybody. (Scenario 29.)
+#[test]
+fn spoofed_handshakes_prove_nothing() {
+    tell_small(|gateway, machine| {
+        let session = Session::open(gateway, 4000);
+        let proven = halves(machine, Table::Proven);
+        assert_eq!(proven, 2);
+        let world = gateway.world;
+        for port in 0..100 {
+            let syn = Packet::tcp(world.at("stranger", 4000 + port), world.at("master", 2201), SYN);
+            let arrived = gateway.outside(&syn).forwarded_somehow();
+            let _ = gateway.inside(&arrived.answer().flags(SYN | ACK)).forwarded_somehow();
+            let mut blind = syn.flags(ACK);
+            if let Body::Tcp { acknowledged, .. } = &mut blind.body {
+                *acknowledged = acknowledged.wrapping_add(1 << 20);
+            }
+            let _ = gateway.outside(&blind).forwarded_somehow();
+            assert_eq!(halves(machine, Table::Proven), proven);
+        }
+        session.answer(gateway, ACK);
+        session.send(gateway, ACK);
     });
 }

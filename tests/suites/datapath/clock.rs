@@ -1,6 +1,6 @@
 //! Time passes: flows live as long as the RFCs say, and no longer.
 
-use netfw_tests::packet::{ACK, FIN, Gateway, Packet, SYN, Side};
+use netfw_tests::packet::{ACK, FIN, Gateway, Packet, RST, SYN, Side};
 
 use crate::{memory::Machine, tell};
 
@@ -74,9 +74,81 @@ fn transitory_connections_are_forgotten_soon() {
     tell(|gateway, machine| {
         gateway.apply(FORWARD);
         let (sent, arrived) = establish(gateway, machine);
-        gateway.outside(&sent.flags(FIN | ACK)).forwarded(Side::Inside, &arrived.flags(FIN | ACK));
+        close(gateway, &sent, &arrived);
         machine.borrow().wait(4 * MINUTE - 1);
         gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
+        machine.borrow().wait(4 * MINUTE + 2);
+        gateway.inside(&arrived.answer()).dropped("policy-forward");
+
+        let syn = sent.from(gateway.world.at("client", 4001)).flags(SYN);
+        let arrived = gateway.outside(&syn).forwarded_somehow();
+        machine.borrow().wait(4 * MINUTE - 1);
+        let answer = arrived.answer().flags(SYN | ACK);
+        gateway.inside(&answer).forwarded(Side::Outside, &syn.answer().flags(SYN | ACK).hop());
+        machine.borrow().wait(4 * MINUTE + 2);
+        gateway.inside(&answer).dropped("policy-forward");
+    });
+}
+
+/// Both ends finish.
+fn close(gateway: &mut Gateway, sent: &Packet, arrived: &Packet) {
+    let finish = FIN | ACK;
+    gateway.outside(&sent.flags(finish)).forwarded(Side::Inside, &arrived.flags(finish));
+    let (answer, restored) = (arrived.flags(finish).answer(), sent.flags(finish).answer().hop());
+    gateway.inside(&answer).forwarded(Side::Outside, &restored);
+}
+
+/// A half-closed session waits for its other half as long as one that is open (RFC 6146 §3.5.2.2). (Scenario 15.)
+#[test]
+fn a_half_closed_session_waits_for_two_hours_and_four_minutes() {
+    tell(|gateway, machine| {
+        gateway.apply(FORWARD);
+        let (sent, arrived) = establish(gateway, machine);
+        gateway.outside(&sent.flags(FIN | ACK)).forwarded(Side::Inside, &arrived.flags(FIN | ACK));
+        for _ in 0..2 {
+            machine.borrow().wait(2 * HOUR + 4 * MINUTE - 1);
+            let (answer, restored) =
+                (arrived.flags(FIN | ACK).answer(), sent.flags(FIN | ACK).answer().hop());
+            gateway.inside(&answer.flags(ACK)).forwarded(Side::Outside, &restored.flags(ACK));
+        }
+        machine.borrow().wait(2 * HOUR + 4 * MINUTE + 2);
+        gateway.inside(&arrived.answer()).dropped("policy-forward");
+    });
+}
+
+/// Nobody shortens a session who can't see it: it still lives after its 2 h 4 min. (Scenarios 15, 16.)
+#[test]
+fn forged_packets_do_not_shorten_a_session() {
+    for flags in [RST, RST | ACK, FIN | ACK, SYN, SYN | ACK, ACK] {
+        tell(|gateway, machine| {
+            gateway.apply(FORWARD);
+            let (sent, arrived) = establish(gateway, machine);
+            gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
+            for ahead in [100_000, 1 << 31, u32::MAX - 100_000] {
+                let forged = sent.flags(flags).ahead(ahead);
+                let _ = gateway.outside(&forged).forwarded_somehow();
+                machine.borrow().wait(2 * HOUR);
+                gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
+            }
+            machine.borrow().wait(2 * HOUR);
+            gateway.outside(&sent).forwarded(Side::Inside, &arrived);
+            assert_eq!(opened(gateway), 1);
+        });
+    }
+}
+
+/// After a reset its flow is kept for 4 minutes, in which either end may show that it lives (RFC 7857 §2.2).
+#[test]
+fn a_reset_leaves_four_minutes() {
+    tell(|gateway, machine| {
+        gateway.apply(FORWARD);
+        let (sent, arrived) = establish(gateway, machine);
+        gateway.outside(&sent.flags(RST)).forwarded(Side::Inside, &arrived.flags(RST));
+        machine.borrow().wait(4 * MINUTE - 1);
+        gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
+        gateway.outside(&sent).forwarded(Side::Inside, &arrived);
+        machine.borrow().wait(2 * HOUR);
+        gateway.outside(&sent.flags(RST)).forwarded(Side::Inside, &arrived.flags(RST));
         machine.borrow().wait(4 * MINUTE + 2);
         gateway.inside(&arrived.answer()).dropped("policy-forward");
     });

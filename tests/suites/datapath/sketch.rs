@@ -56,7 +56,9 @@ impl Sketch {
         let world = if self.v6 { V6 } else { V4 };
         let (from, to) = (world.at(self.ends.0, self.ports.0), world.at(self.ends.1, self.ports.1));
         let packet = match self.kind {
-            0..=2 => Packet::tcp(from, to, self.flags),
+            // Each side speaks with the numbers that the other one expects.
+            0..=2 if self.side == Side::Inside => Packet::tcp(to, from, SYN).answer().flags(self.flags),
+            0..=2 => Packet::tcp(from, to, SYN).flags(self.flags),
             3..=5 => Packet::udp(from, to),
             6 => Packet::echo(from, to, self.ports.0),
             7 => Packet::echo(to, from, self.ports.1).answer(),

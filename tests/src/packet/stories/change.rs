@@ -28,8 +28,8 @@ pub fn a_removed_forward_is_cut(gateway: &mut Gateway) {
     let (kept, kept_arrived) = open(gateway, 2202);
     gateway.apply(&forwards(&[(2202, "worker2:22")]));
 
-    let Body::Tcp { acknowledged, .. } = cut.body else { unreachable!() };
     let reset = |packet: &Packet| {
+        let Body::Tcp { acknowledged, .. } = packet.body else { unreachable!() };
         let body = Body::Tcp { flags: RST, sequence: acknowledged, acknowledged: 0 };
         Packet { body, ..packet.answer() }
     };

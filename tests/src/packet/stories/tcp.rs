@@ -111,6 +111,57 @@ pub fn resets(gateway: &mut Gateway) {
     assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 1, "it was dead");
 }
 
+/// Who knows the ports but not the numbers neither ends a session nor lets its ports be used again, whatever is sent.
+/// (Scenario 15.)
+pub fn forged_packets(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let connection = Connection::establish(gateway, 4000);
+    connection.worker_sends(gateway, ACK);
+    for ahead in [100_000, 1 << 31, u32::MAX - 100_000] {
+        for flags in [RST, RST | ACK, FIN | ACK, SYN, SYN | ACK, ACK] {
+            let sent = connection.sent.flags(flags).ahead(ahead);
+            gateway.outside(&sent).forwarded(Side::Inside, &connection.arrived.flags(flags).ahead(ahead));
+            let before = gateway.counters();
+            connection.client_sends(gateway, SYN);
+            let opened = gateway.counters().since(&before).translation("ssh").flows_opened;
+            assert_eq!(opened, 0, "dead after {flags:#x}");
+        }
+    }
+    connection.worker_sends(gateway, ACK);
+    connection.client_sends(gateway, ACK);
+}
+
+/// A connection that is refused leaves nothing that could be in the way of the next.
+pub fn a_refusal(gateway: &mut Gateway) {
+    gateway.apply(SSH);
+    let connection = Connection::open(gateway, 4000);
+    let answer = |packet: &Packet| {
+        let Body::Tcp { acknowledged, .. } = packet.answer().body else { unreachable!() };
+        Packet { body: Body::Tcp { flags: RST | ACK, sequence: 0, acknowledged }, ..packet.answer() }
+    };
+    let (refusal, restored) = (answer(&connection.arrived), answer(&connection.sent).hop());
+    gateway.inside(&refusal).forwarded(Side::Outside, &restored);
+    let before = gateway.counters();
+    drop(Connection::establish(gateway, 4000));
+    assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 1);
+}
+
+/// Both ends open at once (RFC 5382 REQ-2): their SYNs cross behind a masquerade.
+pub fn both_open_at_once(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply("[masquerade]\nfrom = [\"lan\"]\n");
+    let syn = Packet::tcp(world.at("worker1", 4000), world.at("client", 5000), SYN);
+    let left = gateway.inside(&syn).forwarded_somehow();
+    for flags in [SYN, SYN | ACK, ACK] {
+        let answer = left.answer().flags(flags);
+        gateway.outside(&answer).forwarded(Side::Inside, &syn.answer().flags(flags).hop());
+        if flags & ACK == 0 {
+            gateway.inside(&syn.flags(SYN | ACK)).forwarded(Side::Outside, &left.flags(SYN | ACK));
+        }
+    }
+    gateway.inside(&syn.flags(ACK)).forwarded(Side::Outside, &left.flags(ACK));
+}
+
 /// State lost: one-to-one forwards pick connections up in the middle. (Scenario 17.)
 pub fn picked_up_in_the_middle(gateway: &mut Gateway) {
     let world = gateway.world;
