@@ -2,7 +2,10 @@
 //! sequence and acknowledgment number, length of the data.
 
 use netfw_common::{
-    tcp::{Segment, State},
+    tcp::{
+        Segment,
+        State::{self, Closed, Closing, Established, Opening},
+    },
     wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
 };
 
@@ -42,66 +45,51 @@ fn states(session: &str) -> Vec<(usize, State)> {
     states
 }
 
-macro_rules! session {
-    ($name:ident, $file:literal, $doc:literal, $($states:tt)*) => {
-        #[doc = $doc]
-        #[test]
-        fn $name() {
-            use State::*;
-            assert_eq!(states(include_str!(concat!("captured/", $file))), [$($states)*]);
-        }
-    };
+/// A request, 100 KB of answer, closed by both.
+#[test]
+fn a_transfer() {
+    let expected = [(1, Opening), (3, Established), (19, Closing), (20, Closed)];
+    assert_eq!(states(include_str!("captured/transfer.txt")), expected);
 }
 
-session!(
-    a_transfer,
-    "transfer.txt",
-    "A request, 100 KB of answer, closed by both.",
-    (1, Opening),
-    (3, Established),
-    (19, Closing),
-    (20, Closed)
-);
-session!(a_refusal, "refused.txt", "Nobody listens.", (1, Opening), (2, Closed));
-session!(
-    a_half_close,
-    "half-close.txt",
-    "The client closes its half, the answer comes over a quarter of a second.",
-    (1, Opening),
-    (3, Established),
-    (6, Closing),
-    (18, Closed)
-);
-session!(
-    an_abort,
-    "abort.txt",
-    "The client throws the connection away with 40 KB on their way.",
-    (1, Opening),
-    (3, Established),
-    (14, Closed)
-);
-session!(
-    unread_data,
-    "unread.txt",
-    "The server closes without having read the request.",
-    (1, Opening),
-    (3, Established),
-    (6, Closed)
-);
-session!(
-    gone,
-    "gone.txt",
-    "The client has closed altogether when the answer comes, and resets it.",
-    (1, Opening),
-    (3, Established),
-    (6, Closing),
-    (9, Closed)
-);
-session!(
-    both_at_once,
-    "both-at-once.txt",
-    "Both connect to each other; later one of them closes with data unread.",
-    (1, Opening),
-    (6, Established),
-    (13, Closed)
-);
+/// Nobody listens.
+#[test]
+fn a_refusal() {
+    let expected = [(1, Opening), (2, Closed)];
+    assert_eq!(states(include_str!("captured/refused.txt")), expected);
+}
+
+/// The client closes its half; the answer comes over a quarter of a second.
+#[test]
+fn a_half_close() {
+    let expected = [(1, Opening), (3, Established), (6, Closing), (18, Closed)];
+    assert_eq!(states(include_str!("captured/half-close.txt")), expected);
+}
+
+/// The client throws the connection away behind 40 KB.
+#[test]
+fn an_abort() {
+    let expected = [(1, Opening), (3, Established), (14, Closed)];
+    assert_eq!(states(include_str!("captured/abort.txt")), expected);
+}
+
+/// The server closes without having read the request.
+#[test]
+fn unread_data() {
+    let expected = [(1, Opening), (3, Established), (6, Closed)];
+    assert_eq!(states(include_str!("captured/unread.txt")), expected);
+}
+
+/// The client has closed altogether when the answer comes, and resets it.
+#[test]
+fn gone() {
+    let expected = [(1, Opening), (3, Established), (6, Closing), (9, Closed)];
+    assert_eq!(states(include_str!("captured/gone.txt")), expected);
+}
+
+/// Both connect to each other; later one of them closes with data unread.
+#[test]
+fn both_at_once() {
+    let expected = [(1, Opening), (6, Established), (13, Closed)];
+    assert_eq!(states(include_str!("captured/both-at-once.txt")), expected);
+}

@@ -1,6 +1,11 @@
 //! Time passes: flows live as long as the RFCs say, and no longer.
 
-use netfw_tests::packet::{ACK, FIN, Gateway, Packet, RST, SYN, Side};
+use std::net::SocketAddr;
+
+use netfw_tests::packet::{
+    ACK, Body, FIN, Fate, Gateway, Packet, RST, SYN, Side,
+    world::{V4, V6},
+};
 
 use crate::{memory::Machine, tell};
 
@@ -216,5 +221,122 @@ fn exhaustion_heals() {
         gateway.inside(&ask("worker3")).dropped("no-free-port");
         machine.borrow().wait(2 * MINUTE + 2);
         let _ = gateway.inside(&ask("worker3")).forwarded_somehow();
+    });
+}
+
+/// A packet from either side keeps a datagram flow, and both its directions (RFC 4787 REQ-6).
+#[test]
+fn either_direction_keeps_a_flow() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply("[masquerade]\nfrom = [\"lan\"]\n");
+        for (port, only) in [(5000, Side::Inside), (5001, Side::Outside)] {
+            let query = Packet::udp(world.at("worker1", port), world.at("client", 53));
+            let left = gateway.inside(&query).forwarded_somehow();
+            gateway.outside(&left.answer()).forwarded(Side::Inside, &query.answer().hop());
+            for _ in 0..5 {
+                machine.borrow().wait(5 * MINUTE - 1);
+                if only == Side::Inside {
+                    gateway.inside(&query).forwarded(Side::Outside, &left);
+                } else {
+                    gateway.outside(&left.answer()).forwarded(Side::Inside, &query.answer().hop());
+                }
+            }
+            machine.borrow().wait(5 * MINUTE - 1);
+            gateway.outside(&left.answer()).forwarded(Side::Inside, &query.answer().hop());
+            machine.borrow().wait(5 * MINUTE + 2);
+            gateway.outside(&left.answer()).dropped("policy-input");
+        }
+        assert_eq!(gateway.counters().translation("").flows_opened, 2);
+    });
+}
+
+/// An error of any kind about a flow neither ends it nor keeps it (RFC 4787 REQ-12, RFC 5382 REQ-10, RFC 5508 REQ-6).
+#[test]
+fn errors_neither_end_nor_refresh_a_flow() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply("[masquerade]\nfrom = [\"lan\"]\n");
+        let datagram = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+        let echo = Packet::echo(world.at("worker1", 0), world.at("client", 0), 7);
+        for (sent, life) in [(datagram, 5 * MINUTE), (echo, MINUTE)] {
+            let left = gateway.inside(&sent).forwarded_somehow();
+            gateway.outside(&left.answer()).forwarded(Side::Inside, &sent.answer().hop());
+            machine.borrow().wait(life / 2);
+            for error in errors(&left) {
+                let _ = gateway.outside(&error).forwarded_somehow();
+            }
+            machine.borrow().wait(life / 2 - 1);
+            gateway.outside(&left.answer()).forwarded(Side::Inside, &sent.answer().hop());
+            machine.borrow().wait(life - 1);
+            let _ = gateway.outside(&errors(&left)[0]).forwarded_somehow();
+            machine.borrow().wait(3);
+            gateway.outside(&errors(&left)[0]).dropped("icmp-unrelated");
+        }
+        let syn = Packet::tcp(world.at("worker1", 5000), world.at("client", 80), SYN);
+        let left = gateway.inside(&syn).forwarded_somehow();
+        let answer = |flags| (left.answer().flags(flags), syn.answer().flags(flags).hop());
+        gateway.outside(&answer(SYN | ACK).0).forwarded(Side::Inside, &answer(SYN | ACK).1);
+        gateway.inside(&syn.flags(ACK)).forwarded(Side::Outside, &left.flags(ACK));
+        for error in errors(&left.flags(ACK)) {
+            let _ = gateway.outside(&error).forwarded_somehow();
+        }
+        machine.borrow().wait(2 * HOUR);
+        gateway.outside(&answer(ACK).0).forwarded(Side::Inside, &answer(ACK).1);
+    });
+}
+
+/// Every kind of error that a router outside may report about a packet that left.
+fn errors(left: &Packet) -> Vec<Packet> {
+    let world = if left.is_v6() { V6 } else { V4 };
+    let kinds: &[(u8, u8)] = if left.is_v6() {
+        &[(1, 0), (1, 1), (1, 3), (1, 4), (2, 0), (3, 0), (4, 1)]
+    } else {
+        &[(3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (3, 13), (11, 0), (12, 0)]
+    };
+    let error = |&(kind, code): &(u8, u8)| {
+        let body = Body::Icmp { kind, code, detail: 0 };
+        let to = SocketAddr::new(left.source.ip(), 0);
+        Packet { payload: left.hop().datagram(), ..Packet::new(world.at("router", 0), to, body) }
+    };
+    kinds.iter().map(error).collect()
+}
+
+/// Each key of `[timeouts]` is the time that its kind of flow lives (RFC 4787 REQ-5b, RFC 5382 REQ-5a, RFC 5508 REQ-2a).
+#[test]
+fn every_timeout_can_be_set() {
+    let timeouts = "[timeouts]\ntcp-established = \"50s\"\ntcp-transitory = \"40s\"\nudp = \"30s\"\n\
+                    udp-unanswered = \"20s\"\nicmp = \"10s\"\nother = \"60s\"\n";
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(&format!("[masquerade]\nfrom = [\"lan\"]\n{timeouts}"));
+        let (inside, outside) = (world.at("worker1", 5000), world.at("client", 80));
+        let raw = Packet::new(world.at("worker1", 0), world.at("client", 0), Body::Raw(47));
+        let cases: [(Packet, &[u8], bool, u64); 6] = [
+            (Packet::tcp(inside, outside, SYN), &[SYN | ACK, ACK], true, 50),
+            (Packet::tcp(inside, outside, SYN).from(world.at("worker1", 5001)), &[SYN | ACK], true, 40),
+            (Packet::udp(inside, outside), &[], true, 30),
+            (Packet::udp(world.at("worker1", 5002), outside), &[], false, 20),
+            (Packet::echo(world.at("worker1", 0), world.at("client", 0), 9), &[], true, 10),
+            (raw, &[], true, 60),
+        ];
+        for (sent, handshake, answered, life) in cases {
+            let left = gateway.inside(&sent).forwarded_somehow();
+            let mut answer = left.answer();
+            if let [answer_flags, rest @ ..] = handshake {
+                answer = answer.flags(*answer_flags);
+                let _ = gateway.outside(&answer).forwarded_somehow();
+                for flags in rest {
+                    let _ = gateway.inside(&sent.flags(*flags)).forwarded_somehow();
+                }
+            } else if answered {
+                let _ = gateway.outside(&answer).forwarded_somehow();
+            }
+            machine.borrow().wait(life - 1);
+            assert_eq!(gateway.outside(&answer).fate, Fate::Forwarded, "{sent:?} lived too short");
+            let life = if sent.protocol() == 17 { 30 } else { life };
+            machine.borrow().wait(life + 2);
+            assert_ne!(gateway.outside(&answer).fate, Fate::Forwarded, "{sent:?} lived too long");
+        }
     });
 }
