@@ -44,7 +44,7 @@ reasons! {
     Rule = 13, "rule", "A rule with action drop decided.";
     Rejected = 14, "rejected", "A rule or policy with action reject decided; the sender was told.";
     FlowCut = 15, "flow-cut", "The flow was admitted by earlier rules and is refused by the present ones.";
-    NoPort = 16, "no-free-port", "No source port was free for the translation.";
+    NoPort = 16, "no-free-port", "No source port was free for the translation, or the only one that a protocol without ports has.";
     TableFull = 17, "flow-table-full", "The flow could not be entered into the table.";
     NoTarget = 18, "no-target", "The port-forward has no target in this address family.";
     NoAddress = 19, "no-address", "The interface has no address that could be put into the packet.";

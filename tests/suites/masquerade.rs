@@ -1,13 +1,18 @@
 //! The LAN reaches the outside as the master.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+};
 
 use anyhow::{Context, Result};
 use netfw_tests::{
+    lab::Lab,
     net::{Reception, TcpServer, UdpServer, ask, connect, exchange_line, knock_udp, udp_socket},
     netfw::Count,
     rules,
     scenario::two_armed,
+    wait::until,
 };
 
 const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
@@ -79,6 +84,7 @@ fn running_out_of_ports_is_counted() -> Result<()> {
         let other = UdpServer::echo(lab.host("stranger"), "198.51.100.10:7")?;
         ask(&udp_socket(lab.host("worker3"), "192.168.80.5:0")?, "198.51.100.10:7", b"another server")?;
         assert_eq!(other.peers().len(), 1, "a port is free again towards another server");
+        until("the daemon warns", || netfw.log().contains("dropped, no-free-port").then_some(()))?;
         Ok(())
     })
 }
@@ -104,7 +110,51 @@ fn equal_echo_identifiers_do_not_clash() -> Result<()> {
     })
 }
 
-/// Scenario 2: a worker that sends from a forwarded port does not receive what is meant for the forward.
+/// Scenario 4: once the conversations that hold the ports are over, others get them.
+#[test]
+fn running_out_of_ports_heals() -> Result<()> {
+    let short = format!("{LAN}ports = \"20000-20001\"\n[timeouts]\nudp = \"1s\"\nudp-unanswered = \"1s\"\n");
+    two_armed(&rules::two_armed(&short), |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        for worker in ["192.168.80.3:5000", "192.168.80.3:5001"] {
+            ask(&udp_socket(lab.host("worker1"), worker)?, "203.0.113.10:7", b"first")?;
+        }
+        netfw.expect_drops("no-free-port", 1..=1000);
+        until("a port is free again", || {
+            (knock_udp(lab.host("worker3"), "203.0.113.10:7").ok()? == Reception::Welcome).then_some(())
+        })?;
+        Ok(())
+    })
+}
+
+/// Two outside addresses: each worker has one of them for all it does, and answers come back to both.
+#[test]
+fn two_outside_addresses_share_the_lan() -> Result<()> {
+    const BOTH: &str = "to = [\"192.0.2.1\", \"192.0.2.9\"]\n";
+    two_armed(&rules::two_armed(&format!("{LAN}{BOTH}")), |lab, _| {
+        lab.host("master").run(["ip", "addr", "add", "192.0.2.9/24", "dev", "eth0"])?;
+        let servers =
+            ["203.0.113.10:7", "203.0.113.10:8"].map(|address| UdpServer::echo(lab.host("client"), address));
+        let mut used = BTreeSet::new();
+        for worker in 1..=4 {
+            let socket = udp_socket(lab.host(&format!("worker{worker}")), "0.0.0.0:0")?;
+            let mut seen = BTreeSet::new();
+            for (server, address) in servers.iter().zip(["203.0.113.10:7", "203.0.113.10:8"]) {
+                ask(&socket, address, b"who am I?")?;
+                let server = server.as_ref().ok().context("the server is up")?;
+                seen.extend(server.peers().last().map(SocketAddr::ip));
+            }
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            used.extend(seen);
+        }
+        assert_eq!(used, ["192.0.2.1".parse()?, "192.0.2.9".parse()?].into());
+        lab.host("master").run(["ip", "addr", "del", "192.0.2.9/24", "dev", "eth0"])?;
+        Ok(())
+    })
+}
+
+/// Scenario 2: a worker that sends from a forwarded port does not receive what is meant for the forward, whoever speaks
+/// first.
 #[test]
 fn a_worker_cannot_shadow_a_forward() -> Result<()> {
     let rules = rules::two_armed(&format!(
@@ -119,6 +169,9 @@ fn a_worker_cannot_shadow_a_forward() -> Result<()> {
         assert_ne!(seen.port(), 7000, "the forwarded port was given away");
         ask(&outside, "192.0.2.1:7000", b"for worker1")?;
         assert_eq!(victim.peers().len(), 1);
+        steal_again(lab, &outside)?;
+        ask(&outside, "192.0.2.1:7000", b"for worker1")?;
+        assert_eq!(victim.peers().len(), 2);
         Ok(())
     })
 }
@@ -138,8 +191,20 @@ fn a_worker_cannot_shadow_a_port_of_the_master() -> Result<()> {
         assert_ne!(seen.port(), 7000, "the master's port was given away");
         ask(&outside, "192.0.2.1:7000", b"for the master")?;
         assert_eq!(victim.peers().len(), 1);
+        steal_again(lab, &outside)?;
+        ask(&outside, "192.0.2.1:7000", b"for the master")?;
+        assert_eq!(victim.peers().len(), 2);
         Ok(())
     })
+}
+
+/// Another worker sends from port 7000 to somebody who is talking with port 7000 of the master.
+fn steal_again(lab: &Lab, outside: &UdpSocket) -> Result<()> {
+    let thief = udp_socket(lab.host("worker3"), "192.168.80.5:7000")?;
+    thief.send_to(b"mine then", outside.local_addr()?)?;
+    let (_, seen) = outside.recv_from(&mut [0; 16])?;
+    assert_ne!(seen.port(), 7000, "a port was given away that has a conversation");
+    Ok(())
 }
 
 /// The master's own flows and masqueraded ones keep apart, though they use the same address.

@@ -7,22 +7,20 @@
 use netfw_common::{
     family::Family,
     flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, REPLY},
-    image::{self, service_index},
-    interface::LOCAL_EXTERNAL,
+    image,
     reason::Reason,
     tcp::{Seen, Side},
-    tuple::Tuple,
-    wire::{TCP, UDP},
 };
 
 use super::{
-    Step, find, judge,
+    Step, find,
     kernel::{Inserted, Kernel, Table},
+    port,
     work::{self, Work},
 };
 
-/// Source ports tried for one flow.
-const TRIES: u32 = 12;
+/// How many ports of the master's own sockets may come in the way of one flow.
+const SOCKETS: u32 = 4;
 
 /// Enters the flow; [`Work::leaving`] then holds the translation that counts.
 #[inline(always)]
@@ -98,42 +96,72 @@ fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.reply.flags = shared | REPLY | ends_here;
 }
 
-/// Finds a source port for which the answering direction can be entered, and enters it.
+/// Finds a source port for which the answering direction can be entered, and enters it. One that a socket of the master
+/// answers to (port shadowing) is given back at once: nobody believes it without the other direction.
 #[inline(always)]
 fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    let translated = work.leaving.source != work.tuple.source;
-    if translated && !in_range(kernel, work) {
-        draw(kernel, work);
+    work.drawn = 0;
+    if port::is_translated(work) && !port::in_range(kernel, work) {
+        port::draw(kernel, work);
     }
-    for _ in 0..TRIES {
-        work.reply_key = work.leaving.reversed();
-        if !(translated && taken(kernel, &work.leaving)) {
-            match kernel.claim(work) {
-                Inserted::Done => return Ok(()),
-                Inserted::Full => return work.drop(Reason::TableFull),
-                Inserted::Exists => {}
-            }
+    for _ in 0..SOCKETS {
+        match kernel.search(work) {
+            Inserted::Done if !shadows(kernel, work) => return Ok(()),
+            Inserted::Done => kernel.remove(work.table, &work.reply_key),
+            Inserted::Exists => break,
+            Inserted::Full => return work.drop(Reason::TableFull),
         }
-        if !draws(work) {
-            break;
-        }
-        draw(kernel, work);
+        port::draw(kernel, work);
     }
     work.drop(Reason::NoPort)
 }
 
-/// Enters the answering direction if no living flow has its key. The proven flows are asked after the insertion: a flow
-/// that moves there is inserted before it leaves the LRU, so it is seen in one or the other.
+/// Whether a socket of the master would take the answers to a source that was given to somebody else.
+#[inline(always)]
+fn shadows<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
+    port::is_translated(work) && port::has_ports(work.tuple.protocol) && kernel.socket(&work.reply_key)
+}
+
+/// Looks for a source port for which the answering direction can be entered.
+#[inline(always)]
+pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    for _ in 0..port::TRIES {
+        let attempt = kernel.attempt(work);
+        if attempt != Inserted::Exists {
+            return attempt;
+        }
+        if work.drawn == port::SPENT {
+            break;
+        }
+    }
+    Inserted::Exists
+}
+
+/// Enters the answering direction for the planned source port, or plans another one.
+#[inline(always)]
+pub fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    work.reply_key = work.leaving.reversed();
+    if !(port::is_translated(work) && port::is_forwarded(kernel, &work.leaving)) {
+        let claimed = kernel.claim(work);
+        if claimed != Inserted::Exists {
+            return claimed;
+        }
+    }
+    port::draw(kernel, work);
+    Inserted::Exists
+}
+
+/// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU
+/// makes room even for one that fails; and the proven flows after it: a flow that moves there is inserted before it
+/// leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
 pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    let other = if work.table == Table::Inside { Table::Outside } else { Table::Inside };
-    if held(kernel, work, other) {
-        return Inserted::Exists;
+    for table in [Table::Inside, Table::Outside, Table::Proven] {
+        if held(kernel, work, table) {
+            return Inserted::Exists;
+        }
     }
-    let mut inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
-    if inserted == Inserted::Exists && !held(kernel, work, work.table) {
-        inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
-    }
+    let inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
     if inserted == Inserted::Done && held(kernel, work, Table::Proven) {
         kernel.remove(work.table, &work.reply_key);
         return Inserted::Exists;
@@ -169,59 +197,4 @@ fn adopt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
         }
         None => work.drop(Reason::TableFull),
     }
-}
-
-/// Whether another source port may be tried: the kind has ports that can be changed.
-#[inline(always)]
-fn draws<F: Family>(work: &Work<F>) -> bool {
-    !work.headless() && matches!(work.kind, work::TCP | work::UDP | work::ECHO)
-}
-
-/// Ports from which a replacement is drawn: the masquerade's, else those above the well-known ones.
-#[inline(always)]
-fn range<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> (u32, u32, bool) {
-    match judge::masquerade(kernel, work.masquerade).filter(|masquerade| masquerade.first != 0) {
-        Some(masquerade) => (u32::from(masquerade.first), u32::from(masquerade.last), true),
-        None => (1024, 65_535, false),
-    }
-}
-
-/// Whether the packet's own source port may be kept.
-#[inline(always)]
-fn in_range<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
-    let (first, last, strict) = range(kernel, work);
-    let port = u32::from(work.leaving.source_port);
-    !strict || !draws(work) || (port >= first && port <= last)
-}
-
-/// Draws another source port (or echo identifier; the request holds it as source port).
-#[inline(always)]
-fn draw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
-    let (first, last, _) = range(kernel, work);
-    let size = last.wrapping_sub(first).wrapping_add(1);
-    let offset = kernel.random().checked_rem(size).unwrap_or(0);
-    work.leaving.source_port = first.wrapping_add(offset) as u16;
-}
-
-/// Whether answers to this source would meet a port-forward or a socket of the master (port shadowing): such a port
-/// is never given to a LAN host.
-#[inline(always)]
-fn taken<F: Family, K: Kernel<F>>(kernel: &K, leaving: &Tuple<F::Addr>) -> bool {
-    if leaving.protocol == u32::from(TCP) && is_door(kernel, leaving.source_port) {
-        return true;
-    }
-    let forwards = kernel.service(service_index(leaving.protocol, leaving.source_port)).forwards;
-    (forwards != 0 && kernel.local(leaving.source) == LOCAL_EXTERNAL && has_ports(leaving.protocol))
-        || (has_ports(leaving.protocol) && kernel.socket(&leaving.reversed()))
-}
-
-/// Answers to the port of the fail-safe door would not come back to a LAN host.
-#[inline(always)]
-fn is_door<F: Family, K: Kernel<F>>(kernel: &K, port: u16) -> bool {
-    kernel.policy().is_some_and(|policy| policy.failsafe_port == u32::from(port))
-}
-
-#[inline(always)]
-fn has_ports(protocol: u32) -> bool {
-    protocol == u32::from(TCP) || protocol == u32::from(UDP)
 }

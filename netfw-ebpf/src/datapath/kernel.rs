@@ -158,6 +158,18 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         judge::live_flow(self, work)
     }
 
+    /// [`commit::search`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn search(&self, work: &mut Work<F>) -> Inserted {
+        commit::search(self, work)
+    }
+
+    /// [`commit::attempt`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn attempt(&self, work: &mut Work<F>) -> Inserted {
+        commit::attempt(self, work)
+    }
+
     /// [`commit::claim`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn claim(&self, work: &mut Work<F>) -> Inserted {

@@ -23,6 +23,7 @@ pub mod link;
 pub mod open;
 pub mod parse;
 pub mod plan;
+pub mod port;
 pub mod promote;
 pub mod reclaim;
 pub mod related;

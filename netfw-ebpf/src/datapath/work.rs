@@ -143,6 +143,8 @@ pub struct Work<F: Family> {
     pub idle_timeout: u32,
     /// `[[masquerade]]` that translates the source, or [`NONE`].
     pub masquerade: u32,
+    /// How many source ports were drawn, or [`super::port::SPENT`].
+    pub drawn: u32,
     /// Flags of the flow to be entered ([`netfw_common::flow`]).
     pub flags: u32,
     /// Rule that decided, or [`NONE`].

@@ -183,6 +183,18 @@ impl FibParams {
     }
 }
 
+/// What a global function returned.
+#[inline(always)]
+fn inserted(code: u32) -> Inserted {
+    const DONE: u32 = Inserted::Done as u32;
+    const EXISTS: u32 = Inserted::Exists as u32;
+    match code {
+        DONE => Inserted::Done,
+        EXISTS => Inserted::Exists,
+        _ => Inserted::Full,
+    }
+}
+
 impl<F: Maps + Parts> Kernel<F> for Live {
     type Entry = &'static mut Flow<F::Addr>;
 
@@ -380,14 +392,18 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn search(&self, work: &mut Work<F>) -> Inserted {
+        inserted(F::search(work))
+    }
+
+    #[inline(always)]
+    fn attempt(&self, work: &mut Work<F>) -> Inserted {
+        inserted(F::attempt(work))
+    }
+
+    #[inline(always)]
     fn claim(&self, work: &mut Work<F>) -> Inserted {
-        const DONE: u32 = Inserted::Done as u32;
-        const EXISTS: u32 = Inserted::Exists as u32;
-        match F::claim(work) {
-            DONE => Inserted::Done,
-            EXISTS => Inserted::Exists,
-            _ => Inserted::Full,
-        }
+        inserted(F::claim(work))
     }
 
     #[inline(always)]

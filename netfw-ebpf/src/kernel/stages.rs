@@ -87,6 +87,10 @@ pub trait Parts: Maps {
     fn judge(work: &mut Work<Self>) -> u32;
     /// [`judge::live_flow`].
     fn readmit(work: &mut Work<Self>) -> u32;
+    /// [`commit::search`], as a number.
+    fn search(work: &mut Work<Self>) -> u32;
+    /// [`commit::attempt`], as a number.
+    fn attempt(work: &mut Work<Self>) -> u32;
     /// [`commit::claim`], as a number.
     fn claim(work: &mut Work<Self>) -> u32;
     /// [`promote::flow`].
@@ -94,9 +98,11 @@ pub trait Parts: Maps {
 }
 
 macro_rules! parts {
-    ($family:ident, $judge:ident, $readmit:ident, $claim:ident, $promote:ident) => {
+    ($family:ident, $judge:ident, $readmit:ident, $search:ident, $attempt:ident, $claim:ident, $promote:ident) => {
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
+        part!($search, $family, |live, work| commit::search(&live, work) as u32);
+        part!($attempt, $family, |live, work| commit::attempt(&live, work) as u32);
         part!($claim, $family, |live, work| commit::claim(&live, work) as u32);
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
@@ -115,6 +121,16 @@ macro_rules! parts {
             }
 
             #[inline(always)]
+            fn search(work: &mut Work<Self>) -> u32 {
+                $search(work)
+            }
+
+            #[inline(always)]
+            fn attempt(work: &mut Work<Self>) -> u32 {
+                $attempt(work)
+            }
+
+            #[inline(always)]
             fn claim(work: &mut Work<Self>) -> u32 {
                 $claim(work)
             }
@@ -127,8 +143,8 @@ macro_rules! parts {
     };
 }
 
-parts!(Ipv4, judge4, readmit4, claim4, promote4);
-parts!(Ipv6, judge6, readmit6, claim6, promote6);
+parts!(Ipv4, judge4, readmit4, search4, attempt4, claim4, promote4);
+parts!(Ipv6, judge6, readmit6, search6, attempt6, claim6, promote6);
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,

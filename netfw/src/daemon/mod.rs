@@ -14,6 +14,7 @@ pub mod lock;
 mod publish;
 pub mod rules;
 pub mod run;
+mod shortage;
 pub mod state;
 pub mod sweep;
 mod watch;

@@ -18,6 +18,7 @@ use super::{
     host::{Host, watch::changes},
     instance::Instance,
     rules,
+    shortage::Shortages,
     state::{self, Rules, State},
     sweep,
     watch::Files,
@@ -90,6 +91,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let maps = Maps::open(&instance.pins())?;
     let mut host = None;
+    let mut shortages = Shortages::default();
     inputs.renew(instance);
     loop {
         tokio::select! {
@@ -111,6 +113,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
             _ = sweeps.tick() => {
                 let swept = sweep::forget_expired(&maps).context("cannot sweep the flow table");
                 log_failure(swept.map(drop));
+                log_failure(shortages.look(&maps).context("cannot read the drop counters"));
                 continue;
             }
         }

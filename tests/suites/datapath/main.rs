@@ -6,6 +6,7 @@ mod life;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;
+mod ports;
 mod properties;
 mod races;
 mod sketch;

@@ -6,6 +6,7 @@ use std::{
     mem::size_of,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -166,6 +167,17 @@ impl Loaded {
     }
 
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Result<Ran> {
+        Ok(self.run_often(hook, side, frame, 1)?.0)
+    }
+
+    /// Runs a hook `times` on a frame; says also how long it took each time.
+    pub(crate) fn run_often(
+        &mut self,
+        hook: Hook,
+        side: Side,
+        frame: &[u8],
+        times: u32,
+    ) -> Result<(Ran, Duration)> {
         let mut room = vec![0; ROOM];
         let ifindex = self.indexes[side as usize];
         let context = match hook {
@@ -178,7 +190,7 @@ impl Loaded {
             data_in: Some(frame),
             data_out: Some(&mut room),
             ctx_in: Some(&context),
-            repeat: 1,
+            repeat: times,
             ..Default::default()
         };
         let result = match hook {
@@ -191,7 +203,8 @@ impl Loaded {
         let action =
             if hook == Hook::Xdp { xdp_action(result.return_value) } else { tc_action(result.return_value) };
         let out = SIDES.into_iter().find(|side| room.get(6..12) == Some(&side.mac()[..]));
-        Ok(Ran { action, out: out.filter(|_| room[..12] != frame[..12]), frame: room })
+        let out = out.filter(|_| room[..12] != frame[..12]);
+        Ok((Ran { action, out, frame: room }, result.duration))
     }
 }
 

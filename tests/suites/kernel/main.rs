@@ -3,6 +3,7 @@
 //! All stories share one loaded datapath in a network namespace of its own; before each, its tables are emptied.
 
 mod agreement;
+mod exhaustion;
 mod loaded;
 #[expect(dead_code, reason = "stories in memory also turn its clock and look into its tables")]
 #[path = "../memory/mod.rs"]
@@ -77,9 +78,13 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
             }
         }
     }
-    let name = "agreement_with_memory";
-    if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
-        trials.push(Trial::test(name, || Ok(agreement::check(&loaded()?)?)));
+    type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
+    let checks: [(&str, Check); 2] =
+        [("agreement_with_memory", agreement::check), ("cost_of_exhaustion", exhaustion::measure)];
+    for (name, check) in checks {
+        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+            trials.push(Trial::test(name, move || Ok(check(&loaded()?)?)));
+        }
     }
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials).exit_code());

@@ -2,7 +2,7 @@
 
 mod buffer;
 mod hooks;
-mod machine;
+pub(crate) mod machine;
 pub(crate) mod policy;
 mod table;
 

@@ -119,7 +119,50 @@ pub fn ports_run_out(gateway: &mut Gateway) {
     gateway.inside(&elsewhere).forwarded(Side::Outside, &expected);
 }
 
-/// A LAN host cannot take over a forwarded port by sending from it. (Scenario 2.)
+/// A small range is used up to its last port, and holds one conversation a port. (Scenario 4.)
+pub fn every_port_of_a_small_range(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(&format!("{LAN}ports = \"20000-20019\"\n"));
+    let ask = |n: u16| Packet::udp(lan_host(world, 3 + n % 4, 5000 + n), world.at("client", 53));
+    let used: BTreeSet<_> =
+        (0..20).map(|n| gateway.inside(&ask(n)).forwarded_somehow().source.port()).collect();
+    assert_eq!(used, (20_000..=20_019).collect());
+    gateway.inside(&ask(20)).dropped("no-free-port");
+}
+
+/// Where the source port cannot be kept, a privileged one becomes a privileged one and any other becomes another (RFC 4787
+/// REQ-3); they are drawn by chance (RFC 6056).
+pub fn privileged_ports_stay_privileged(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(LAN);
+    for (port, range) in [(123, 512..=1023), (1023, 512..=1023), (1024, 1024..=65_535)] {
+        let drawn: BTreeSet<_> = (3..8)
+            .map(|last| {
+                let ask = Packet::udp(lan_host(world, last, port), world.at("client", port));
+                gateway.inside(&ask).forwarded_somehow().source.port()
+            })
+            .filter(|&drawn| drawn != port)
+            .collect();
+        assert_eq!(drawn.len(), 4, "one keeps {port}");
+        assert!(drawn.iter().all(|drawn| range.contains(drawn)), "{port} became {drawn:?}");
+        assert!(drawn.last().zip(drawn.first()).is_some_and(|(last, first)| last - first > 4), "in a row");
+    }
+}
+
+/// A port that is drawn for a flow of the master itself is nobody else's either. (Scenario 2.)
+pub fn what_the_master_draws_is_not_forwarded(gateway: &mut Gateway) {
+    let world = gateway.world;
+    let range = "protocol = \"udp\"\nport = \"1024-50000\"\nto = [\"worker2:53\"]\n";
+    gateway.apply(&format!("{LAN}[[port-forward]]\nname = \"most\"\n{range}"));
+    for port in 50_001..50_008 {
+        let lan = Packet::udp(world.at("worker1", port), world.at("client", 53));
+        gateway.inside(&lan).forwarded(Side::Outside, &lan.from(world.at("master", port)).hop());
+        let own = gateway.send(&Packet::udp(world.at("master", port), world.at("client", 53))).packet();
+        assert!(own.source.port() > 50_000 && own.source.port() != port, "{}", own.source);
+    }
+}
+
+/// A LAN host cannot take over a forwarded port by sending from it, nor a conversation that the forward has. (Scenario 2.)
 pub fn no_port_shadowing(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway.apply(&format!(
@@ -129,7 +172,12 @@ pub fn no_port_shadowing(gateway: &mut Gateway) {
     let left = gateway.inside(&shadow).forwarded_somehow();
     assert_ne!(left.source.port(), 5353);
     let query = Packet::udp(world.at("client", 4000), world.at("master", 5353));
-    gateway.outside(&query).forwarded(Side::Inside, &query.to(world.at("worker2", 53)).hop());
+    let arrived = query.to(world.at("worker2", 53)).hop();
+    gateway.outside(&query).forwarded(Side::Inside, &arrived);
+    let late = gateway.inside(&shadow.from(world.at("worker3", 5353))).forwarded_somehow();
+    assert_ne!(late.source.port(), 5353);
+    gateway.outside(&query).forwarded(Side::Inside, &arrived);
+    gateway.inside(&arrived.answer()).forwarded(Side::Outside, &query.answer().hop());
 }
 
 /// Two LAN hosts ping with the same identifier. (Scenario 14.)
