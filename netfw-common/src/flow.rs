@@ -39,7 +39,7 @@ pub struct Flow<A> {
     pub interface: u8,
     /// What packets of this direction were seen to be ([`Seen`]).
     pub seen: u8,
-    /// Bits: [`REPLY`], [`LOCAL`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], and the chain at [`CHAIN_SHIFT`].
+    /// Bits: [`REPLY`], [`LOCAL`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`], [`UNASKED`], and the chain at [`CHAIN_SHIFT`].
     pub flags: u32,
     /// TCP: [`Side::end`].
     pub end: u32,
@@ -57,6 +57,10 @@ pub const MASQUERADED: u32 = 8;
 pub const INSIDE: u32 = 16;
 /// The source is translated because of a port-forward's `source-nat`.
 pub const SOURCE_NAT: u32 = 32;
+/// An inside end of the flow has an endpoint-independent mapping ([`crate::mapping`]).
+pub const MAPPED: u32 = 64;
+/// The destination is translated by such a mapping: nobody inside has asked for the flow.
+pub const UNASKED: u32 = 128;
 /// The two bits from here hold the chain that judged the flow ([`crate::image::INPUT`] and so on).
 pub const CHAIN_SHIFT: u32 = 8;
 

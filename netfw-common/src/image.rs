@@ -161,13 +161,18 @@ pub struct Masquerade {
     pub first: u16,
     /// Highest port.
     pub last: u16,
-    /// Zero.
+    /// [`MAPS_ENDPOINT_INDEPENDENTLY`], [`FILTERS_ENDPOINT_INDEPENDENTLY`].
     pub flags: u32,
     /// First of its addresses in `TARGETS`, counted within the slot: those of IPv4, and those of IPv6.
     pub first_address: [u32; 2],
     /// How many addresses; 0: that of the interface by which a packet leaves.
     pub addresses: [u32; 2],
 }
+
+/// Value in [`Masquerade::flags`]: an inside end has one outside port, whoever it talks to.
+pub const MAPS_ENDPOINT_INDEPENDENTLY: u32 = 1;
+/// Value in [`Masquerade::flags`]: whoever sends to that port reaches the inside end, if the rules let him.
+pub const FILTERS_ENDPOINT_INDEPENDENTLY: u32 = 2;
 
 /// What an image says apart from its lists.
 #[repr(C)]
@@ -179,7 +184,7 @@ pub struct Policy {
     pub default_actions: [u32; 3],
     /// [`SPOOF_OFF`], [`SPOOF_LOOSE`] or [`SPOOF_STRICT`].
     pub anti_spoof: u32,
-    /// [`KEEP_REFUSED`], [`MSS_CLAMP`].
+    /// [`KEEP_REFUSED`], [`MSS_CLAMP`], [`MAPPINGS`].
     pub flags: u32,
     /// TCP port of the fail-safe door; 0: there is none.
     pub failsafe_port: u32,
@@ -197,6 +202,9 @@ pub struct Policy {
 pub const KEEP_REFUSED: u32 = 1;
 /// `[engine] mss-clamp`: announced TCP segment sizes must fit the narrower side.
 pub const MSS_CLAMP: u32 = 2;
+
+/// Some masquerade maps endpoint-independently.
+pub const MAPPINGS: u32 = 4;
 
 impl Default for Policy {
     fn default() -> Self {

@@ -11,6 +11,7 @@ pub mod family;
 pub mod flow;
 pub mod image;
 pub mod interface;
+pub mod mapping;
 pub mod reason;
 pub mod shared;
 pub mod tcp;

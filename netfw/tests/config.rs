@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use netfw::{
     config::{CheckReport, HostFacts, LoadError, Loaded, load, load_text},
     policy::{
-        Action, AntiSpoof, Chain, EngineMode, OnChange, PortRange, Role, SourceNat, Spread,
+        Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread,
         facts::{HostInterface, ListeningPort},
     },
 };
@@ -204,10 +204,10 @@ fn port_forwards_mean_what_they_say() {
     assert_eq!((history.spread, history.source_nat), (Spread::SourceHash, SourceNat::Always));
     assert_eq!(history.addresses, [address("198.51.100.1")]);
     assert_eq!(history.idle_timeout, Some(Duration::from_secs(86_400)));
-    assert_eq!(dns.name, "port-forward#58");
+    assert_eq!(dns.name, "port-forward#60");
     assert_eq!(dns.protocols, [6, 17]);
     assert_eq!(dns.targets[0].ports, ports(53, 53), "a port that is not written is kept");
-    assert_eq!(dns.place.to_string(), "valid/everything.toml:58");
+    assert_eq!(dns.place.to_string(), "valid/everything.toml:60");
 }
 
 #[test]
@@ -217,7 +217,9 @@ fn masquerades_mean_what_they_say() {
     assert_eq!(lan.ports, Some(ports(20_000, 60_000)));
     assert_eq!(lan.to, ["198.51.100.1", "192.168.80.2"].map(address));
     assert!(lan.from.matches(address("192.168.80.77")) && !lan.from.matches(address("192.168.81.1")));
+    assert_eq!((lan.mapping, lan.filtering), (Dependence::Independent, Dependence::Independent));
     assert_eq!((rest.ports, rest.to.as_slice()), (None, &[][..]));
+    assert_eq!((rest.mapping, rest.filtering), (Dependence::AddressAndPort, Dependence::AddressAndPort));
 }
 
 #[test]
@@ -237,7 +239,7 @@ fn rules_mean_what_they_say() {
     assert!(!forwarded.from.matches(address("198.51.101.1")));
     assert_eq!((ping.icmp_types.as_slice(), ping.protocols.as_slice()), ([8, 13].as_slice(), [1].as_slice()));
     assert_eq!(echo.icmp_types, [128]);
-    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#93", [6, 47, 132].as_slice()));
+    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#95", [6, 47, 132].as_slice()));
     assert!(other.to.restricted && other.to.include.is_empty(), "an empty set is nobody");
 }
 

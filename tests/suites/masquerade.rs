@@ -223,3 +223,64 @@ fn the_masters_own_ports_stay_its_own() -> Result<()> {
         Ok(())
     })
 }
+
+const MAPPING: &str = "mapping = \"endpoint-independent\"\n";
+const FILTERING: &str = "filtering = \"endpoint-independent\"\n";
+
+/// Endpoint-independent mapping: every server sees a worker at the same port; who was not asked is kept out.
+#[test]
+fn one_port_towards_everyone() -> Result<()> {
+    two_armed(&rules::two_armed(&format!("{LAN}{MAPPING}")), |lab, netfw| {
+        let servers =
+            [("client", "203.0.113.10:7"), ("client", "203.0.113.10:8"), ("stranger", "198.51.100.10:7")];
+        let echoes = servers.map(|(host, address)| UdpServer::echo(lab.host(host), address));
+        let mut ports = BTreeSet::new();
+        for (worker, address) in [("worker1", "192.168.80.3:5000"), ("worker2", "192.168.80.4:5000")] {
+            let socket = udp_socket(lab.host(worker), address)?;
+            let mut seen = BTreeSet::new();
+            for (echo, (_, server)) in echoes.iter().zip(servers) {
+                ask(&socket, server, b"where am I?")?;
+                seen.extend(echo.as_ref().ok().context("a server")?.peers().last().copied());
+            }
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            ports.extend(seen);
+        }
+        assert_eq!(ports.len(), 2, "{ports:?}");
+        netfw.expect_drops("policy-input", 1..=1);
+        assert_eq!(knock_udp(lab.host("stranger"), "192.0.2.1:5000")?, Reception::Silence);
+        Ok(())
+    })
+}
+
+/// Endpoint-independent filtering: who learns a worker's outside port reaches the worker there, from outside and from the LAN.
+#[test]
+fn a_mapped_port_is_open_to_all() -> Result<()> {
+    let families = [
+        ("192.168.80.3:5000", "203.0.113.10:7", "198.51.100.10:6000", "192.0.2.1:5000", "192.168.80.4:6000"),
+        (
+            "[fd00:80::3]:5000",
+            "[2001:db8:1::10]:7",
+            "[2001:db8:2::10]:6000",
+            "[2001:db8::1]:5000",
+            "[fd00:80::4]:6000",
+        ),
+    ];
+    two_armed(&rules::two_armed(&format!("{LAN}{MAPPING}{FILTERING}")), |lab, netfw| {
+        for (worker, server, stranger, outside, neighbour) in families {
+            let _server = UdpServer::echo(lab.host("client"), server)?;
+            let socket = udp_socket(lab.host("worker1"), worker)?;
+            ask(&socket, server, b"where am I?")?;
+            let before = netfw.counters()?;
+            for (host, from) in [("stranger", stranger), ("worker2", neighbour)] {
+                let knocker = udp_socket(lab.host(host), from)?;
+                knocker.send_to(b"hello", outside)?;
+                let (_, seen) = socket.recv_from(&mut [0; 16])?;
+                socket.send_to(b"hello yourself", seen)?;
+                let (length, answered) = knocker.recv_from(&mut [0; 16])?;
+                assert_eq!((length, answered), (14, outside.parse()?));
+            }
+            assert_eq!(netfw.counters()?.since(&before).number("masquerade.flows_opened"), 2);
+        }
+        Ok(())
+    })
+}

@@ -3,7 +3,7 @@
 use netfw_common::{
     counters::Count,
     family::Family,
-    flow::{Flow, LOCAL, MASQUERADED, REPLY},
+    flow::{Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
     image::KEEP_REFUSED,
     reason::Reason,
     tcp::{Seen, State},
@@ -14,7 +14,7 @@ use super::{
     context::{Context, Hook},
     failsafe, find, fragment,
     kernel::{Kernel, Route, Table},
-    open, rewrite, route,
+    mapping, open, rewrite, route,
     work::{self, Work},
 };
 
@@ -36,8 +36,13 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     } else if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
+    let refreshes = mapping::is_refreshed_by(work, entry.flags, entry.last_seen);
     touch(work, &mut entry);
     account(kernel, work, &entry);
+    if refreshes {
+        work.original = *entry;
+        kernel.refresh_mapping(work);
+    }
     if work.table != Table::Proven && has_proved_itself(work, &entry) {
         work.original = *entry;
         kernel.promote(work);
@@ -122,11 +127,13 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
 #[inline(always)]
 fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) {
     let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };
-    let counter = if entry.flags & MASQUERADED != 0 { 0 } else { u32::from(entry.forward) };
-    if counter == 0 && entry.flags & MASQUERADED == 0 {
+    let hidden = entry.flags & (MASQUERADED | UNASKED);
+    let counter = if hidden != 0 { 0 } else { u32::from(entry.forward) };
+    if counter == 0 && hidden == 0 {
         return;
     }
-    let back = entry.flags & REPLY != 0;
+    // A flow that came through a mapping runs the other way round.
+    let back = (entry.flags & REPLY != 0) != (hidden == UNASKED);
     kernel.count_translation(counter, |count| {
         let direction = if back { &mut count.back } else { &mut count.forth };
         direction.add(size.packets, size.bytes);

@@ -15,7 +15,7 @@ use netfw_common::{
 use super::{
     Step, find,
     kernel::{Inserted, Kernel, Table},
-    port,
+    mapping, port,
     work::{self, Work},
 };
 
@@ -37,6 +37,9 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
         Inserted::Exists => adopt(kernel, work)?,
         Inserted::Full => {
             kernel.remove(work.table, &work.reply_key);
+            if work.mapping == mapping::ENTERED {
+                mapping::forget(kernel, work);
+            }
             return work.drop(Reason::TableFull);
         }
     }
@@ -101,17 +104,23 @@ fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
 #[inline(always)]
 fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.drawn = 0;
-    if port::is_translated(work) && !port::in_range(kernel, work) {
-        port::draw(kernel, work);
+    if work.mapping == mapping::WANTED {
+        kernel.find_mapping(work);
+    }
+    if work.mapping != mapping::FOUND && port::is_translated(work) && !port::in_range(kernel, work) {
+        kernel.draw(work);
     }
     for _ in 0..SOCKETS {
         match kernel.search(work) {
             Inserted::Done if !shadows(kernel, work) => return Ok(()),
-            Inserted::Done => kernel.remove(work.table, &work.reply_key),
+            Inserted::Done => {
+                kernel.remove(work.table, &work.reply_key);
+                mapping::forget(kernel, work);
+            }
             Inserted::Exists => break,
             Inserted::Full => return work.drop(Reason::TableFull),
         }
-        port::draw(kernel, work);
+        kernel.draw(work);
     }
     work.drop(Reason::NoPort)
 }
@@ -122,14 +131,23 @@ fn shadows<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
     port::is_translated(work) && port::has_ports(work.tuple.protocol) && kernel.socket(&work.reply_key)
 }
 
-/// Looks for a source port for which the answering direction can be entered.
+/// Looks for a source port for which the answering direction can be entered, with a mapping where one is wanted.
 #[inline(always)]
 pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
     for _ in 0..port::TRIES {
-        let attempt = kernel.attempt(work);
-        if attempt != Inserted::Exists {
-            return attempt;
+        if kernel.may_claim(work) {
+            match kernel.claim(work) {
+                Inserted::Exists => {}
+                Inserted::Done if work.mapping == mapping::WANTED && !kernel.enter_mapping(work) => {
+                    kernel.remove(work.table, &work.reply_key);
+                    if work.mapping == mapping::FOUND {
+                        continue;
+                    }
+                }
+                claimed => return claimed,
+            }
         }
+        kernel.draw(work);
         if work.drawn == port::SPENT {
             break;
         }
@@ -137,18 +155,15 @@ pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Insert
     Inserted::Exists
 }
 
-/// Enters the answering direction for the planned source port, or plans another one.
+/// Whether the planned source belongs to nobody else yet, apart from the flow table; sets [`Work::reply_key`]. An end that
+/// reaches itself by its own outside port needs another: question and answer would look alike.
 #[inline(always)]
-pub fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+pub fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     work.reply_key = work.leaving.reversed();
-    if !(port::is_translated(work) && port::is_forwarded(kernel, &work.leaving)) {
-        let claimed = kernel.claim(work);
-        if claimed != Inserted::Exists {
-            return claimed;
-        }
-    }
-    port::draw(kernel, work);
-    Inserted::Exists
+    !port::is_translated(work)
+        || !(work.reply_key == work.tuple
+            || port::is_forwarded(kernel, &work.leaving)
+            || mapping::is_anothers(kernel, work))
 }
 
 /// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU

@@ -4,8 +4,10 @@ use core::hint::black_box;
 
 use netfw_common::{
     family::{Address, Family},
-    flow::{Flow, MASQUERADED},
-    image::{ACCEPT, Forward, MAX_BALANCED, Masquerade, ONE_TO_ONE, service_index},
+    flow::{Flow, MASQUERADED, UNASKED},
+    image::{
+        ACCEPT, FILTERS_ENDPOINT_INDEPENDENTLY, Forward, MAX_BALANCED, Masquerade, ONE_TO_ONE, service_index,
+    },
     tuple::Tuple,
 };
 
@@ -30,7 +32,7 @@ pub struct Subject<A> {
     pub detail: u32,
     /// Port-forward entry that translates it, or [`NONE`].
     pub forward: u32,
-    /// Whether a `[masquerade]` translates it.
+    /// Whether a `[masquerade]` translates its source, or a mapping of one its destination.
     pub masqueraded: bool,
 }
 
@@ -44,7 +46,7 @@ pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 
         leaving: work.leaving,
         detail: work.detail,
         forward: work.forward,
-        masqueraded: work.masquerade != NONE,
+        masqueraded: work.masquerade != NONE || work.flags & UNASKED != 0,
     };
     decide(tables, &subject, &mut work.rule)
 }
@@ -140,6 +142,10 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
     if masqueraded && !hides(tables, &arriving, &leaving) {
         return false;
     }
+    let unasked = flow.flags & UNASKED != 0;
+    if unasked && !lets_in(tables, leaving.destination) {
+        return false;
+    }
     let subject = Subject {
         chain: flow.chain(),
         interface: u32::from(flow.interface),
@@ -147,7 +153,7 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
         leaving,
         detail: detail::<F>(&leaving),
         forward: entry,
-        masqueraded,
+        masqueraded: masqueraded || unasked,
     };
     let mut rule = NONE;
     decide(tables, &subject, &mut rule) == ACCEPT
@@ -157,6 +163,14 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
 #[inline(always)]
 pub fn masquerade<F: Family, T: Tables<F>>(tables: &T, number: u32) -> Option<&Masquerade> {
     if number == NONE { None } else { tables.policy()?.masquerades.get(number as usize) }
+}
+
+/// Whether an inside address may be reached through its mappings by whoever wants to.
+#[inline(always)]
+pub fn lets_in<F: Family, T: Tables<F>>(tables: &T, inside: F::Addr) -> bool {
+    let number = u32::from(tables.address(inside).masquerade).wrapping_sub(1);
+    masquerade(tables, number)
+        .is_some_and(|masquerade| masquerade.flags & FILTERS_ENDPOINT_INDEPENDENTLY != 0)
 }
 
 /// Whether a masquerade still applies to the source, and still lists the address that it was given.

@@ -10,12 +10,13 @@ use netfw_common::{
     flow::{Flow, Hop},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::Interface,
+    mapping::Mapping,
     reason::Reason,
     tick::Tick,
     tuple::Tuple,
 };
 
-use super::{commit, judge, promote, work::Work};
+use super::{commit, judge, mapping, port, promote, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -105,6 +106,8 @@ pub struct Way<A> {
 pub trait Kernel<F: Family>: Tables<F> + Sized {
     /// A flow table entry that can be changed in place.
     type Entry: DerefMut<Target = Flow<F::Addr>>;
+    /// Half of a mapping that can be changed in place.
+    type Half: DerefMut<Target = Mapping<F::Addr>>;
 
     /// Now.
     fn now(&self) -> Tick;
@@ -129,6 +132,13 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted;
     /// Removes an entry if it is there.
     fn remove(&self, table: Table, key: &Tuple<F::Addr>);
+
+    /// Looks half of a mapping up.
+    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half>;
+    /// Inserts half of a mapping whose key must not exist.
+    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted;
+    /// Removes half of a mapping if it is there.
+    fn remove_mapping(&self, key: &Tuple<F::Addr>);
 
     /// Advances the hand over the ring of proven flows: the next place to look at.
     fn next_place(&self) -> u32;
@@ -164,16 +174,46 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         commit::search(self, work)
     }
 
-    /// [`commit::attempt`], which the verifier checks as a function of its own.
+    /// [`commit::may_claim`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn attempt(&self, work: &mut Work<F>) -> Inserted {
-        commit::attempt(self, work)
+    fn may_claim(&self, work: &mut Work<F>) -> bool {
+        commit::may_claim(self, work)
+    }
+
+    /// [`port::draw`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn draw(&self, work: &mut Work<F>) {
+        port::draw(self, work);
     }
 
     /// [`commit::claim`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn claim(&self, work: &mut Work<F>) -> Inserted {
         commit::claim(self, work)
+    }
+
+    /// [`mapping::find`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn find_mapping(&self, work: &mut Work<F>) {
+        mapping::find(self, work);
+    }
+
+    /// [`mapping::enter`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn enter_mapping(&self, work: &mut Work<F>) -> bool {
+        mapping::enter(self, work)
+    }
+
+    /// [`mapping::refresh`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn refresh_mapping(&self, work: &mut Work<F>) {
+        mapping::refresh(self, work);
+    }
+
+    /// [`mapping::reach`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn reach(&self, work: &mut Work<F>) -> bool {
+        mapping::reach(self, work)
     }
 
     /// [`promote::flow`], which the verifier checks as a function of its own.

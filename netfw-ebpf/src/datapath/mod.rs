@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod judge;
 pub mod kernel;
 pub mod link;
+pub mod mapping;
 pub mod open;
 pub mod parse;
 pub mod plan;

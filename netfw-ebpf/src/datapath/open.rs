@@ -3,7 +3,7 @@
 use netfw_common::{
     counters::Count,
     family::{Address, Family},
-    flow::{INSIDE, LOCAL, MASQUERADED},
+    flow::{INSIDE, LOCAL, MASQUERADED, UNASKED},
     image::{ACCEPT, FORWARD, INPUT, OUTPUT, REJECT},
     reason::Reason,
 };
@@ -61,6 +61,7 @@ fn is_unasked<F: Family>(work: &Work<F>) -> bool {
 fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook) -> Step {
     route::not_spoofed(kernel, work)?;
     plan::destination(kernel, work)?;
+    plan::unasked(kernel, work);
     route::decide(kernel, work, hook)?;
     if !work.external() {
         work.flags |= INSIDE;
@@ -137,10 +138,12 @@ fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
             count.forth.add(size.packets, size.bytes);
         });
     }
-    if work.flags & MASQUERADED != 0 {
+    if work.flags & (MASQUERADED | UNASKED) != 0 {
         kernel.count_translation(0, |count| {
             count.flows_opened += 1;
-            count.forth.add(size.packets, size.bytes);
+            let inbound = work.flags & MASQUERADED == 0;
+            let direction = if inbound { &mut count.back } else { &mut count.forth };
+            direction.add(size.packets, size.bytes);
         });
     }
 }

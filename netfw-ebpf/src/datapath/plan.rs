@@ -2,8 +2,10 @@
 
 use netfw_common::{
     family::{Address, Family},
-    flow::{MASQUERADED, SOURCE_NAT},
-    image::{ONE_TO_ONE, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO},
+    flow::{MAPPED, MASQUERADED, SOURCE_NAT, UNASKED},
+    image::{
+        MAPS_ENDPOINT_INDEPENDENTLY, ONE_TO_ONE, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO,
+    },
     interface::{EXTERNAL, LOCAL_EXTERNAL},
     reason::Reason,
 };
@@ -11,6 +13,7 @@ use netfw_common::{
 use super::{
     Step, judge,
     kernel::Kernel,
+    mapping, port,
     work::{NONE, Work},
 };
 
@@ -48,6 +51,21 @@ pub fn destination<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     Ok(())
 }
 
+/// Plans the destination of what nobody has asked for: the inside end that is mapped to it, unless a program of the master
+/// wants it.
+#[inline(always)]
+pub fn unasked<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+    if work.forward != NONE || !kernel.reach(work) {
+        return;
+    }
+    if kernel.socket(&work.tuple) {
+        work.leaving = work.tuple;
+        return;
+    }
+    work.detail = u32::from(work.leaving.destination_port);
+    work.flags |= MAPPED | UNASKED;
+}
+
 /// Spreads neighbouring addresses over all targets (the finaliser of MurmurHash3).
 #[inline(always)]
 fn scramble(word: u32) -> u32 {
@@ -74,7 +92,9 @@ pub fn source<F: Family, K: Kernel<F>>(
     if flag == 0 {
         return Ok(());
     }
-    let Some(address) = listed(kernel, work).or_else(|| address_of::<F, K>(kernel, out)) else {
+    let Some(address) =
+        listed(kernel, work).or_else(|| hairpin(work)).or_else(|| address_of::<F, K>(kernel, out))
+    else {
         return work.drop(Reason::NoAddress);
     };
     work.leaving.source = address;
@@ -86,11 +106,24 @@ pub fn source<F: Family, K: Kernel<F>>(
 fn masquerade<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32) -> u32 {
     let outside = kernel.interface(out).is_some_and(|interface| interface.flags & EXTERNAL != 0);
     let class = kernel.address(work.tuple.source);
-    if !outside || out == 0 || class.masquerade == 0 {
+    // What reaches an inside end by its outside port comes from an outside one too (RFC 4787 REQ-9).
+    let leaves = (outside && out != 0) || work.flags & UNASKED != 0;
+    if !leaves || class.masquerade == 0 {
         return 0;
     }
     work.masquerade = u32::from(class.masquerade) - 1;
+    let flags = judge::masquerade(kernel, work.masquerade).map_or(0, |masquerade| masquerade.flags);
+    if flags & MAPS_ENDPOINT_INDEPENDENTLY != 0 && port::changeable(work) {
+        work.mapping = mapping::WANTED;
+        work.flags |= MAPPED;
+    }
     MASQUERADED
+}
+
+/// The outside address that a LAN host uses to reach another, or itself.
+#[inline(always)]
+fn hairpin<F: Family>(work: &Work<F>) -> Option<F::Addr> {
+    (work.masquerade != NONE && work.flags & UNASKED != 0).then_some(work.tuple.destination)
 }
 
 /// The one of the masquerade's own addresses that belongs to this source: always the same (RFC 4787 REQ-2, "paired").

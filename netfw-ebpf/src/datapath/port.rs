@@ -62,7 +62,7 @@ pub fn draw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
 
 /// Whether another source port may be planned: the kind has ports that can be changed.
 #[inline(always)]
-fn changeable<F: Family>(work: &Work<F>) -> bool {
+pub fn changeable<F: Family>(work: &Work<F>) -> bool {
     !work.headless() && matches!(work.kind, work::TCP | work::UDP | work::ECHO)
 }
 

@@ -15,6 +15,7 @@ use super::{
     Step, Verdict,
     context::ANSWER_HALVES,
     kernel::{Kernel, Table, Way},
+    mapping::NOT_WANTED,
 };
 
 /// Kinds of transport, as far as translation is concerned: [`Work::kind`].
@@ -143,6 +144,8 @@ pub struct Work<F: Family> {
     pub idle_timeout: u32,
     /// `[[masquerade]]` that translates the source, or [`NONE`].
     pub masquerade: u32,
+    /// Whether the source needs an endpoint-independent mapping, and has one ([`super::mapping`]).
+    pub mapping: u32,
     /// How many source ports were drawn, or [`super::port::SPENT`].
     pub drawn: u32,
     /// Flags of the flow to be entered ([`netfw_common::flow`]).
@@ -179,6 +182,7 @@ impl<F: Family> Work<F> {
         self.forward = NONE;
         self.forward_id = 0;
         self.masquerade = NONE;
+        self.mapping = NOT_WANTED;
         self.idle_timeout = 0;
         self.rule = NONE;
         self.answer = NOTHING;

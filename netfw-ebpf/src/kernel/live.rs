@@ -26,6 +26,7 @@ use netfw_common::{
         Target, Vector,
     },
     interface::{Interface, XDP_TRANSMIT},
+    mapping::Mapping,
     reason::Reason,
     tick::Tick,
     tuple::Tuple,
@@ -197,6 +198,7 @@ fn inserted(code: u32) -> Inserted {
 
 impl<F: Maps + Parts> Kernel<F> for Live {
     type Entry = &'static mut Flow<F::Addr>;
+    type Half = &'static mut Mapping<F::Addr>;
 
     #[inline(always)]
     fn now(&self) -> Tick {
@@ -333,6 +335,27 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half> {
+        // SAFETY: see the module's documentation.
+        F::mappings().get_ptr_mut(key).map(|half| unsafe { &mut *half })
+    }
+
+    #[inline(always)]
+    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
+        match F::mappings().insert(key, half, BPF_NOEXIST) {
+            Ok(()) => Inserted::Done,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_mapping(&self, key: &Tuple<F::Addr>) {
+        // Somebody else may have removed it: as good.
+        let _ = F::mappings().remove(key);
+    }
+
+    #[inline(always)]
     fn next_place(&self) -> u32 {
         let Some(hand) = maps::HANDS.get_ptr_mut(F::HAND) else { return 0 };
         // SAFETY: an aligned word of a map, counted up atomically. Not relaxed: LLVM 22 loses the result of a relaxed
@@ -397,13 +420,38 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn attempt(&self, work: &mut Work<F>) -> Inserted {
-        inserted(F::attempt(work))
+    fn may_claim(&self, work: &mut Work<F>) -> bool {
+        F::may_claim(work) != 0
+    }
+
+    #[inline(always)]
+    fn draw(&self, work: &mut Work<F>) {
+        F::draw(work);
     }
 
     #[inline(always)]
     fn claim(&self, work: &mut Work<F>) -> Inserted {
         inserted(F::claim(work))
+    }
+
+    #[inline(always)]
+    fn find_mapping(&self, work: &mut Work<F>) {
+        F::find_mapping(work);
+    }
+
+    #[inline(always)]
+    fn enter_mapping(&self, work: &mut Work<F>) -> bool {
+        F::enter_mapping(work) != 0
+    }
+
+    #[inline(always)]
+    fn refresh_mapping(&self, work: &mut Work<F>) {
+        F::refresh_mapping(work);
+    }
+
+    #[inline(always)]
+    fn reach(&self, work: &mut Work<F>) -> bool {
+        F::reach(work) != 0
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ use netfw_common::{
         SLOTS, Service, Target, Vector,
     },
     interface::{Interface, MAX_IFINDEX, MAX_INTERFACES},
+    mapping::Mapping,
     reason::MAX_REASONS,
     tuple::Tuple,
 };
@@ -87,6 +88,7 @@ pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES as 
 
 type Flows<A> = HashMap<Tuple<A>, Flow<A>>;
 type Unproven<A> = LruHashMap<Tuple<A>, Flow<A>>;
+type Mappings<A> = LruHashMap<Tuple<A>, Mapping<A>>;
 /// Proven flows.
 #[map]
 pub static PROVEN4: Flows<Addr4> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
@@ -105,6 +107,12 @@ pub static INSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
 /// Unproven flows that were opened from inside: with a quota of their own.
 #[map]
 pub static INSIDE6: Unproven<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+/// Halves of endpoint-independent mappings.
+#[map]
+pub static MAPPINGS4: Mappings<Addr4> = LruHashMap::with_max_entries(LATER, 0);
+/// Halves of endpoint-independent mappings.
+#[map]
+pub static MAPPINGS6: Mappings<Addr6> = LruHashMap::with_max_entries(LATER, 0);
 /// The ring of places for proven flows.
 #[map]
 pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
@@ -175,6 +183,8 @@ pub trait Maps: Family {
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// A part of the flow table.
     fn flows(table: Table) -> FlowMap<Self::Addr>;
+    /// Endpoint-independent mappings.
+    fn mappings() -> &'static LruHashMap<Tuple<Self::Addr>, Mapping<Self::Addr>>;
     /// The ring.
     fn places() -> &'static Array<Tuple<Self::Addr>>;
     /// Ports of fragmented packets.
@@ -185,7 +195,7 @@ pub trait Maps: Family {
 
 macro_rules! maps {
     ($family:ident, $hand:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
-     $inside:ident, $places:ident, $fragments:ident, $scratch:ident) => {
+     $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $scratch:ident) => {
         impl Maps for $family {
             const HAND: u32 = $hand;
             const AF: u8 = $af;
@@ -210,6 +220,11 @@ macro_rules! maps {
             }
 
             #[inline(always)]
+            fn mappings() -> &'static LruHashMap<Tuple<Self::Addr>, Mapping<Self::Addr>> {
+                &$mappings
+            }
+
+            #[inline(always)]
             fn places() -> &'static Array<Tuple<Self::Addr>> {
                 &$places
             }
@@ -227,5 +242,5 @@ macro_rules! maps {
     };
 }
 
-maps!(Ipv4, 0, 2, ADDRESSES4, LOCALS4, PROVEN4, OUTSIDE4, INSIDE4, PLACES4, FRAGMENTS4, SCRATCH4);
-maps!(Ipv6, 1, 10, ADDRESSES6, LOCALS6, PROVEN6, OUTSIDE6, INSIDE6, PLACES6, FRAGMENTS6, SCRATCH6);
+maps!(Ipv4, 0, 2, ADDRESSES4, LOCALS4, PROVEN4, OUTSIDE4, INSIDE4, MAPPINGS4, PLACES4, FRAGMENTS4, SCRATCH4);
+maps!(Ipv6, 1, 10, ADDRESSES6, LOCALS6, PROVEN6, OUTSIDE6, INSIDE6, MAPPINGS6, PLACES6, FRAGMENTS6, SCRATCH6);

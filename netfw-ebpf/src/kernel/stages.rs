@@ -10,7 +10,7 @@ use netfw_common::family::{Ipv4, Ipv6};
 
 use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
-    Step, Verdict, commit, judge, promote,
+    Step, Verdict, commit, judge, mapping, port, promote,
     stages::{Direct, Stages},
     work::Work,
 };
@@ -89,21 +89,46 @@ pub trait Parts: Maps {
     fn readmit(work: &mut Work<Self>) -> u32;
     /// [`commit::search`], as a number.
     fn search(work: &mut Work<Self>) -> u32;
-    /// [`commit::attempt`], as a number.
-    fn attempt(work: &mut Work<Self>) -> u32;
+    /// [`commit::may_claim`].
+    fn may_claim(work: &mut Work<Self>) -> u32;
+    /// [`port::draw`].
+    fn draw(work: &mut Work<Self>);
     /// [`commit::claim`], as a number.
     fn claim(work: &mut Work<Self>) -> u32;
+    /// [`mapping::find`].
+    fn find_mapping(work: &mut Work<Self>);
+    /// [`mapping::enter`].
+    fn enter_mapping(work: &mut Work<Self>) -> u32;
+    /// [`mapping::refresh`].
+    fn refresh_mapping(work: &mut Work<Self>);
+    /// [`mapping::reach`].
+    fn reach(work: &mut Work<Self>) -> u32;
     /// [`promote::flow`].
     fn promote(work: &mut Work<Self>);
 }
 
 macro_rules! parts {
-    ($family:ident, $judge:ident, $readmit:ident, $search:ident, $attempt:ident, $claim:ident, $promote:ident) => {
+    ($family:ident, $judge:ident, $readmit:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident,
+     $enter:ident, $refresh:ident, $reach:ident, $promote:ident) => {
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
         part!($search, $family, |live, work| commit::search(&live, work) as u32);
-        part!($attempt, $family, |live, work| commit::attempt(&live, work) as u32);
+        part!($may, $family, |live, work| u32::from(commit::may_claim(&live, work)));
+        part!($draw, $family, |live, work| {
+            port::draw(&live, work);
+            0
+        });
         part!($claim, $family, |live, work| commit::claim(&live, work) as u32);
+        part!($find, $family, |live, work| {
+            mapping::find(&live, work);
+            0
+        });
+        part!($enter, $family, |live, work| u32::from(mapping::enter(&live, work)));
+        part!($refresh, $family, |live, work| {
+            mapping::refresh(&live, work);
+            0
+        });
+        part!($reach, $family, |live, work| u32::from(mapping::reach(&live, work)));
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
             0
@@ -126,13 +151,38 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn attempt(work: &mut Work<Self>) -> u32 {
-                $attempt(work)
+            fn may_claim(work: &mut Work<Self>) -> u32 {
+                $may(work)
+            }
+
+            #[inline(always)]
+            fn draw(work: &mut Work<Self>) {
+                $draw(work);
             }
 
             #[inline(always)]
             fn claim(work: &mut Work<Self>) -> u32 {
                 $claim(work)
+            }
+
+            #[inline(always)]
+            fn find_mapping(work: &mut Work<Self>) {
+                $find(work);
+            }
+
+            #[inline(always)]
+            fn enter_mapping(work: &mut Work<Self>) -> u32 {
+                $enter(work)
+            }
+
+            #[inline(always)]
+            fn refresh_mapping(work: &mut Work<Self>) {
+                $refresh(work);
+            }
+
+            #[inline(always)]
+            fn reach(work: &mut Work<Self>) -> u32 {
+                $reach(work)
             }
 
             #[inline(always)]
@@ -143,8 +193,8 @@ macro_rules! parts {
     };
 }
 
-parts!(Ipv4, judge4, readmit4, search4, attempt4, claim4, promote4);
-parts!(Ipv6, judge6, readmit6, search6, attempt6, claim6, promote6);
+parts!(Ipv4, judge4, readmit4, search4, may_claim4, draw4, claim4, find4, enter4, refresh4, reach4, promote4);
+parts!(Ipv6, judge6, readmit6, search6, may_claim6, draw6, claim6, find6, enter6, refresh6, reach6, promote6);
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::source::{Source, Span, Spanned};
 use crate::policy::{
-    Action, AntiSpoof, Chain, EngineMode, OnChange, PortRange, Role, SourceNat, Spread, Timeouts,
+    Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread, Timeouts,
 };
 
 /// The whole file.
@@ -119,6 +119,8 @@ pub(crate) struct Masquerade {
     pub(crate) from: Selection,
     pub(crate) to: Vec<Spanned<HostWord>>,
     pub(crate) ports: Option<PortRange>,
+    pub(crate) mapping: Dependence,
+    pub(crate) filtering: Spanned<Dependence>,
 }
 
 /// A `[[port-forward]]`.

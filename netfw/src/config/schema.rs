@@ -75,6 +75,8 @@ pub(super) const MASQUERADE: Schema = Schema {
         ("from", r#"from = ["192.168.80.0/24"]"#),
         ("to", r#"to = ["198.51.100.1", "198.51.100.2"]"#),
         ("ports", r#"ports = "20000-60000""#),
+        ("mapping", r#"mapping = "endpoint-independent""#),
+        ("filtering", r#"filtering = "endpoint-independent""#),
     ],
     later: &[],
 };

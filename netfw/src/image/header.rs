@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netfw_common::{
     image::{
-        ACCEPT, DROP, KEEP_REFUSED, MAX_RULES, MSS_CLAMP, Policy, REJECT, SPOOF_LOOSE, SPOOF_OFF,
+        ACCEPT, DROP, KEEP_REFUSED, MAPPINGS, MAX_RULES, MSS_CLAMP, Policy, REJECT, SPOOF_LOOSE, SPOOF_OFF,
         SPOOF_STRICT, Vector,
     },
     interface::MAX_INTERFACES,
@@ -17,7 +17,7 @@ use super::{
     error::{self, CompileError},
     vectors::{SetOperations, Vectors},
 };
-use crate::policy::{Action, AntiSpoof, Chain, OnChange, Rule, Timeouts, ValidPolicy};
+use crate::policy::{Action, AntiSpoof, Chain, Dependence, OnChange, Rule, Timeouts, ValidPolicy};
 
 const CHAINS: [Chain; 3] = [Chain::Input, Chain::Forward, Chain::Output];
 
@@ -79,7 +79,8 @@ fn interface_slots(policy: &ValidPolicy, host: &Host) -> Result<Vec<Option<usize
 fn flags(policy: &ValidPolicy) -> u32 {
     let keep = if policy.on_change() == OnChange::Keep { KEEP_REFUSED } else { 0 };
     let clamp = if policy.mss_clamp() { MSS_CLAMP } else { 0 };
-    keep | clamp
+    let maps = policy.masquerades().iter().any(|each| each.mapping == Dependence::Independent);
+    keep | clamp | if maps { MAPPINGS } else { 0 }
 }
 
 /// The number of an action.

@@ -4,11 +4,14 @@ use std::net::IpAddr;
 
 use netfw_common::{
     family::{addr4, addr6},
-    image::{MAX_MASQUERADES, MAX_TARGETS, Masquerade, Target},
+    image::{
+        FILTERS_ENDPOINT_INDEPENDENTLY, MAPS_ENDPOINT_INDEPENDENTLY, MAX_MASQUERADES, MAX_TARGETS,
+        Masquerade, Target,
+    },
 };
 
 use super::error::{self, CompileError};
-use crate::policy::{self, ValidPolicy};
+use crate::policy::{self, Dependence, ValidPolicy};
 
 /// Whether the datapath has room for the masquerades.
 pub(super) fn check_size(policy: &ValidPolicy) -> Result<(), CompileError> {
@@ -38,7 +41,10 @@ pub(super) fn lay_out(
 /// What a masquerade says by itself.
 fn describe(masquerade: &policy::Masquerade) -> Masquerade {
     let (first, last) = masquerade.ports.map_or((0, 0), |ports| (ports.first, ports.last));
-    Masquerade { first, last, ..Masquerade::default() }
+    let flag = |dependence, flag| if dependence == Dependence::Independent { flag } else { 0 };
+    let flags = flag(masquerade.mapping, MAPS_ENDPOINT_INDEPENDENTLY)
+        | flag(masquerade.filtering, FILTERS_ENDPOINT_INDEPENDENTLY);
+    Masquerade { first, last, flags, ..Masquerade::default() }
 }
 
 /// An entry of the table of targets.

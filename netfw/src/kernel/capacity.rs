@@ -14,6 +14,8 @@ pub(super) struct Sizes {
     pub(super) outside: u32,
     /// Halves of unproven flows from inside, each family.
     pub(super) inside: u32,
+    /// Halves of endpoint-independent mappings, each family.
+    pub(super) mappings: u32,
 }
 
 impl Sizes {
@@ -21,7 +23,13 @@ impl Sizes {
     pub(super) fn for_flows(capacity: u32) -> Self {
         let places = (capacity - capacity / 4).max(1);
         let unproven = (capacity / 4).max(LEAST_LRU);
-        Self { places, proven: places.saturating_mul(2), outside: unproven, inside: unproven }
+        Self {
+            places,
+            proven: places.saturating_mul(2),
+            outside: unproven,
+            inside: unproven,
+            mappings: unproven,
+        }
     }
 }
 

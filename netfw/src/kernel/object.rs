@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 30] = [
+const PINNED: [&str; 32] = [
     "ACTIVE",
     "POLICIES",
     "SERVICES",
@@ -54,6 +54,8 @@ const PINNED: [&str; 30] = [
     "OUTSIDE6",
     "INSIDE4",
     "INSIDE6",
+    "MAPPINGS4",
+    "MAPPINGS6",
     "PLACES4",
     "PLACES6",
     "HANDS",
@@ -142,7 +144,7 @@ fn pin_abi(pins: &Pins) -> Result<()> {
 }
 
 impl Sizes {
-    fn by_map(self) -> [(&'static str, u32); 8] {
+    fn by_map(self) -> [(&'static str, u32); 10] {
         [
             ("PLACES4", self.places),
             ("PLACES6", self.places),
@@ -152,6 +154,8 @@ impl Sizes {
             ("OUTSIDE6", self.outside),
             ("INSIDE4", self.inside),
             ("INSIDE6", self.inside),
+            ("MAPPINGS4", self.mappings),
+            ("MAPPINGS6", self.mappings),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Masquerade, names::Names};
+use super::{Dependence, Masquerade, names::Names};
 use crate::config::{
     model,
     problems::Problems,
@@ -15,13 +15,28 @@ pub(super) fn masquerade(
     names: &Names<'_>,
     problems: &mut Problems,
 ) -> Masquerade {
-    let (built, _) = problems.about("masquerade", |problems| Masquerade {
-        place: model.head.place(),
-        from: names.select(Some(&model.from), problems),
-        to: addresses(&model.to, names, problems),
-        ports: model.ports,
+    let (built, _) = problems.about("masquerade", |problems| {
+        check_filtering(model, problems);
+        Masquerade {
+            place: model.head.place(),
+            from: names.select(Some(&model.from), problems),
+            to: addresses(&model.to, names, problems),
+            ports: model.ports,
+            mapping: model.mapping,
+            filtering: model.filtering.value,
+        }
     });
     built
+}
+
+/// Who may be reached by everyone must have a port for everyone.
+fn check_filtering(model: &model::Masquerade, problems: &mut Problems) {
+    let (mapping, filtering) = (model.mapping, model.filtering.value);
+    if filtering == Dependence::Independent && mapping != Dependence::Independent {
+        let message = "\"filtering\" cannot be endpoint-independent where \"mapping\" is not";
+        let help = "write mapping = \"endpoint-independent\" beside it";
+        problems.error(&model.filtering.span, message, help);
+    }
 }
 
 /// The outside addresses, none of them twice.

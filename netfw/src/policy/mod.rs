@@ -162,6 +162,16 @@ pub struct Failsafe {
     pub from: AddressMatch,
 }
 
+/// What a NAT's behaviour towards an inside end depends on (RFC 4787 §4.1, §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Dependence {
+    /// Nothing: it is the same towards everyone outside.
+    Independent,
+    /// Address and port of the outside end: each conversation stands for itself.
+    #[default]
+    AddressAndPort,
+}
+
 /// A `[masquerade]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Masquerade {
@@ -173,6 +183,10 @@ pub struct Masquerade {
     pub to: Vec<IpAddr>,
     /// Source ports it may use; a source port outside them is not kept.
     pub ports: Option<PortRange>,
+    /// What the outside port of an inside end depends on.
+    pub mapping: Dependence,
+    /// Who may send to it.
+    pub filtering: Dependence,
 }
 
 /// A `[[rule]]`.

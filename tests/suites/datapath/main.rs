@@ -3,6 +3,7 @@
 mod capacity;
 mod clock;
 mod life;
+mod mappings;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;

@@ -105,6 +105,50 @@ fn first_packets_of_one_hidden_flow() {
     }
 }
 
+/// The first packets of one end to two servers, at once: one outside port for both, in vain held none.
+#[test]
+fn first_packets_to_two_servers() {
+    let rules = format!("{MASQUERADE}mapping = \"endpoint-independent\"\n");
+    for world in [V4, V6] {
+        let query = |server| Packet::udp(world.at("worker1", 4000), world.at(server, 53));
+        let arrivals = || ((Side::Inside, query("client")), (Side::Inside, query("stranger")));
+        race(
+            &rules,
+            world,
+            |_| arrivals(),
+            |machine, one, other| {
+                assert_eq!(left(&one).source, left(&other).source, "two ports of one end");
+                assert_eq!(halves(machine, Table::Inside), 4);
+                let third = left(&handle(machine, &(Side::Inside, query("neighbour"))));
+                assert_eq!(third.source, left(&one).source);
+            },
+        );
+    }
+}
+
+/// Two ends want the same port for their mappings at once: each gets one of its own.
+#[test]
+fn one_mapped_port_for_two() {
+    let rules = "[masquerade]\nfrom = [\"lan\"]\nmapping = \"endpoint-independent\"\n";
+    for world in [V4, V6] {
+        let query = |name, server| Packet::udp(world.at(name, 4000), world.at(server, 53));
+        let arrivals =
+            || ((Side::Inside, query("worker1", "client")), (Side::Inside, query("worker2", "stranger")));
+        race(
+            rules,
+            world,
+            |_| arrivals(),
+            |machine, one, other| {
+                assert_ne!(left(&one).source, left(&other).source);
+                for (ran, name) in [(one, "worker1"), (other, "worker2")] {
+                    let third = left(&handle(machine, &(Side::Inside, query(name, "neighbour"))));
+                    assert_eq!(third.source, left(&ran).source);
+                }
+            },
+        );
+    }
+}
+
 /// Two hosts want the same port at once: each gets one.
 #[test]
 fn one_port_for_two() {

@@ -26,6 +26,7 @@ use netfw_common::{
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    mapping::Mapping,
     reason::Reason,
     tuple::Tuple,
 };
@@ -126,6 +127,12 @@ impl Loaded {
             self.table::<{ size_of::<Tuple<Addr4>>() }, { size_of::<Flow<Addr4>>() }>(part, '4', visitor)?;
             self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Flow<Addr6>>() }>(part, '6', visitor)?;
         }
+        self.table::<{ size_of::<Tuple<Addr4>>() }, { size_of::<Mapping<Addr4>>() }>(
+            "MAPPINGS", '4', visitor,
+        )?;
+        self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Mapping<Addr6>>() }>(
+            "MAPPINGS", '6', visitor,
+        )?;
         self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 4>("FRAGMENTS", '4', visitor)?;
         self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 4>("FRAGMENTS", '6', visitor)
     }

@@ -217,6 +217,7 @@ fn blank<F: Family>() -> Work<F> {
         forward_id: 0,
         idle_timeout: 0,
         masquerade: 0,
+        mapping: 0,
         drawn: 0,
         flags: 0,
         rule: 0,

@@ -16,6 +16,7 @@ use netfw_common::{
     flow::{Flow, Hop},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    mapping::Mapping,
     reason::Reason,
     tick::Tick,
     tuple::Tuple,
@@ -153,6 +154,11 @@ impl Machine {
         self.image.policy.generation = generation;
     }
 
+    /// Takes an address away from the master.
+    pub(crate) fn disown(&mut self, address: IpAddr) {
+        self.locals.remove(&address);
+    }
+
     /// Lets time pass.
     pub(crate) fn wait(&self, seconds: u64) {
         self.now.set(self.now.get().wrapping_add(Tick::ticks(seconds)));
@@ -226,7 +232,8 @@ fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
 }
 
 impl<F: Stored> Kernel<F> for Machine {
-    type Entry = Entry<F::Addr>;
+    type Entry = Entry<Flow<F::Addr>>;
+    type Half = Entry<Mapping<F::Addr>>;
 
     fn now(&self) -> Tick {
         Tick(self.now.get())
@@ -289,7 +296,7 @@ impl<F: Stored> Kernel<F> for Machine {
         self.sockets.contains(&(tuple.protocol, tuple.destination_port))
     }
 
-    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Entry<F::Addr>> {
+    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry> {
         self.used();
         F::store(self).flow(table, key)
     }
@@ -302,6 +309,21 @@ impl<F: Stored> Kernel<F> for Machine {
     fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
         self.used();
         F::store(self).remove(table, key);
+    }
+
+    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half> {
+        self.used();
+        F::store(self).mapping(key)
+    }
+
+    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
+        self.used();
+        F::store(self).insert_mapping(key, half)
+    }
+
+    fn remove_mapping(&self, key: &Tuple<F::Addr>) {
+        self.used();
+        F::store(self).remove_mapping(key);
     }
 
     fn next_place(&self) -> u32 {

@@ -11,6 +11,7 @@ use std::{
 use netfw_common::{
     family::{Addr6, Address, Family},
     flow::Flow,
+    mapping::Mapping,
     tuple::Tuple,
 };
 use netfw_ebpf::datapath::kernel::{Inserted, Table};
@@ -29,28 +30,28 @@ pub(crate) fn key<A: Address>(tuple: &Tuple<A>) -> Key {
 }
 
 /// An entry in use: as in the kernel it stays valid when it is removed meanwhile, and changes last.
-pub(crate) struct Entry<A: Copy> {
-    place: Rc<Cell<Flow<A>>>,
-    value: Flow<A>,
+pub(crate) struct Entry<V: Copy> {
+    place: Rc<Cell<V>>,
+    value: V,
     changed: bool,
 }
 
-impl<A: Copy> Deref for Entry<A> {
-    type Target = Flow<A>;
+impl<V: Copy> Deref for Entry<V> {
+    type Target = V;
 
-    fn deref(&self) -> &Flow<A> {
+    fn deref(&self) -> &V {
         &self.value
     }
 }
 
-impl<A: Copy> DerefMut for Entry<A> {
-    fn deref_mut(&mut self) -> &mut Flow<A> {
+impl<V: Copy> DerefMut for Entry<V> {
+    fn deref_mut(&mut self) -> &mut V {
         self.changed = true;
         &mut self.value
     }
 }
 
-impl<A: Copy> Drop for Entry<A> {
+impl<V: Copy> Drop for Entry<V> {
     fn drop(&mut self) {
         if self.changed {
             self.place.set(self.value);
@@ -58,15 +59,15 @@ impl<A: Copy> Drop for Entry<A> {
     }
 }
 
-struct Kept<A> {
-    key: Tuple<A>,
-    flow: Rc<Cell<Flow<A>>>,
+struct Kept<V> {
+    key: Key,
+    value: Rc<Cell<V>>,
     used: u64,
 }
 
 /// One part of the table.
-struct Part<A> {
-    entries: RefCell<HashMap<Key, Kept<A>>>,
+struct Part<V> {
+    entries: RefCell<HashMap<Key, Kept<V>>>,
     /// Entries that it has room for.
     capacity: Cell<usize>,
     /// Whether the one that was unused longest makes room for a new one.
@@ -74,20 +75,20 @@ struct Part<A> {
     clock: Cell<u64>,
 }
 
-impl<A: Address> Part<A> {
+impl<V: Copy> Part<V> {
     fn new(capacity: usize, evicts: bool) -> Self {
         let entries = RefCell::new(HashMap::new());
         Self { entries, capacity: Cell::new(capacity), evicts, clock: Cell::new(0) }
     }
 
-    fn look_up(&self, tuple: &Tuple<A>) -> Option<Entry<A>> {
+    fn look_up<A: Address>(&self, tuple: &Tuple<A>) -> Option<Entry<V>> {
         let mut entries = self.entries.borrow_mut();
         let kept = entries.get_mut(&key(tuple))?;
         kept.used = self.tick();
-        Some(Entry { place: Rc::clone(&kept.flow), value: kept.flow.get(), changed: false })
+        Some(Entry { place: Rc::clone(&kept.value), value: kept.value.get(), changed: false })
     }
 
-    fn insert(&self, tuple: &Tuple<A>, flow: &Flow<A>) -> Inserted {
+    fn insert<A: Address>(&self, tuple: &Tuple<A>, value: &V) -> Inserted {
         let mut entries = self.entries.borrow_mut();
         if entries.contains_key(&key(tuple)) {
             return Inserted::Exists;
@@ -99,7 +100,7 @@ impl<A: Address> Part<A> {
                 None => return Inserted::Full,
             }
         }
-        let kept = Kept { key: *tuple, flow: Rc::new(Cell::new(*flow)), used: self.tick() };
+        let kept = Kept { key: key(tuple), value: Rc::new(Cell::new(*value)), used: self.tick() };
         entries.insert(key(tuple), kept);
         Inserted::Done
     }
@@ -112,7 +113,8 @@ impl<A: Address> Part<A> {
 
 /// Everything that a family keeps between packets.
 pub(crate) struct Store<F: Family> {
-    parts: [Part<F::Addr>; 3],
+    parts: [Part<Flow<F::Addr>>; 3],
+    mappings: Part<Mapping<F::Addr>>,
     places: RefCell<Vec<Option<Tuple<F::Addr>>>>,
     hand: Cell<u32>,
     fragments: RefCell<HashMap<(Key, u32), [u16; 2]>>,
@@ -123,17 +125,18 @@ impl<F: Family> Store<F> {
     pub(crate) fn new(proven: usize, unproven: usize) -> Self {
         Self {
             parts: [Part::new(2 * proven, false), Part::new(unproven, true), Part::new(unproven, true)],
+            mappings: Part::new(unproven, true),
             places: RefCell::new(vec![None; proven]),
             hand: Cell::new(0),
             fragments: RefCell::default(),
         }
     }
 
-    fn part(&self, table: Table) -> &Part<F::Addr> {
+    fn part(&self, table: Table) -> &Part<Flow<F::Addr>> {
         &self.parts[table as usize]
     }
 
-    pub(crate) fn flow(&self, table: Table, tuple: &Tuple<F::Addr>) -> Option<Entry<F::Addr>> {
+    pub(crate) fn flow(&self, table: Table, tuple: &Tuple<F::Addr>) -> Option<Entry<Flow<F::Addr>>> {
         self.part(table).look_up(tuple)
     }
 
@@ -143,6 +146,18 @@ impl<F: Family> Store<F> {
 
     pub(crate) fn remove(&self, table: Table, tuple: &Tuple<F::Addr>) {
         self.part(table).entries.borrow_mut().remove(&key(tuple));
+    }
+
+    pub(crate) fn mapping(&self, tuple: &Tuple<F::Addr>) -> Option<Entry<Mapping<F::Addr>>> {
+        self.mappings.look_up(tuple)
+    }
+
+    pub(crate) fn insert_mapping(&self, tuple: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
+        self.mappings.insert(tuple, half)
+    }
+
+    pub(crate) fn remove_mapping(&self, tuple: &Tuple<F::Addr>) {
+        self.mappings.entries.borrow_mut().remove(&key(tuple));
     }
 
     pub(crate) fn next_place(&self) -> u32 {
@@ -177,8 +192,10 @@ impl<F: Family> Store<F> {
         let mut all: Vec<String> = Vec::new();
         for (part, table) in self.parts.iter().zip(["proven", "outside", "inside"]) {
             let entries = part.entries.borrow();
-            all.extend(entries.values().map(|kept| line(&(table, kept.key, kept.flow.get()))));
+            all.extend(entries.values().map(|kept| line(&(table, kept.key, kept.value.get()))));
         }
+        let mappings = self.mappings.entries.borrow();
+        all.extend(mappings.values().map(|kept| line(&("mapping", kept.key, kept.value.get()))));
         let places = self.places.borrow();
         all.extend(places.iter().enumerate().filter_map(|(n, place)| Some(line(&(n, (*place)?)))));
         all.extend(self.fragments.borrow().iter().map(|fragment| line(&fragment)));

@@ -6,10 +6,10 @@ use crate::{
         problems::Problems,
         reader::{Node, Table},
         schema::{self, Schema},
-        source::Spanned,
+        source::{Span, Spanned},
         value::{self, Parsed},
     },
-    policy::{Action, Chain, SSH, SourceNat, Spread},
+    policy::{Action, Chain, Dependence, SSH, SourceNat, Spread},
 };
 
 const CHAINS: [(&str, Chain); 3] =
@@ -20,6 +20,11 @@ pub(super) const ACTIONS: [(&str, Action); 3] =
 
 const BALANCES: [(&str, Spread); 3] =
     [("round-robin", Spread::RoundRobin), ("source-hash", Spread::SourceHash), ("random", Spread::Random)];
+
+const DEPENDENCES: [(&str, Dependence); 2] = [
+    ("endpoint-independent", Dependence::Independent),
+    ("address-and-port-dependent", Dependence::AddressAndPort),
+];
 
 const SOURCE_NATS: [(&str, SourceNat); 3] =
     [("auto", SourceNat::Auto), ("always", SourceNat::Always), ("never", SourceNat::Never)];
@@ -66,9 +71,19 @@ fn masquerade(node: &Node<'_>, problems: &mut Problems) -> Option<Masquerade> {
             let from = selection(&table.require("from", problems)?, problems);
             let ports = table.get("ports").and_then(|node| node.word_or_number(problems, value::ports));
             let to = words(table.get("to"), problems, value::host);
-            Some(Masquerade { head: node.span.clone(), from, to, ports: ports.map(|ports| ports.value) })
+            let head = node.span.clone();
+            let ports = ports.map(|ports| ports.value);
+            let mapping = dependence(table.get("mapping"), &head, problems).value;
+            let filtering = dependence(table.get("filtering"), &head, problems);
+            Some(Masquerade { head, from, to, ports, mapping, filtering })
         })
         .0
+}
+
+fn dependence(node: Option<Node<'_>>, head: &Span, problems: &mut Problems) -> Spanned<Dependence> {
+    let span = node.as_ref().map_or(head, |node| &node.span).clone();
+    let value = node.and_then(|node| node.choice(problems, &DEPENDENCES)).unwrap_or_default();
+    Spanned { value, span }
 }
 
 pub(super) fn port_forward(node: &Node<'_>, problems: &mut Problems) -> Option<PortForward> {

@@ -8,6 +8,7 @@ pub mod hairpin;
 pub mod icmp;
 pub mod link;
 pub mod malformed;
+pub mod mapping;
 pub mod masquerade;
 pub mod port_forward;
 pub mod tcp;
@@ -45,6 +46,14 @@ macro_rules! for_each_story {
             masquerade::the_master_shares_its_address,
             masquerade::what_cannot_be_translated,
             masquerade::a_protocol_without_ports,
+            mapping::one_port_towards_everyone,
+            mapping::one_identifier_towards_everyone,
+            mapping::a_mapped_port_is_kept_from_others,
+            mapping::strangers_are_kept_out,
+            mapping::strangers_are_let_in,
+            mapping::rules_come_first,
+            mapping::a_closed_filter_cuts,
+            mapping::hairpin_through_a_mapping,
             egress::handled_already,
             egress::routed_from_elsewhere,
             egress::routed_and_hidden,

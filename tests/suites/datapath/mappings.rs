@@ -1,0 +1,145 @@
+//! Endpoint-independent mappings: how long they live, and what they are good for.
+
+use netfw_tests::packet::{
+    ACK, FIN, Fate, Gateway, Packet, SYN, Side,
+    world::{V4, V6, World},
+};
+
+use crate::{gateway, tell};
+
+const MINUTE: u64 = 60;
+const OPEN: &str = r#"
+    [masquerade]
+    from = ["lan"]
+    mapping = "endpoint-independent"
+    filtering = "endpoint-independent"
+"#;
+
+/// Whether a stranger who has never been seen reaches a port.
+fn reaches(gateway: &mut Gateway, knock: &Packet) -> bool {
+    let outcome = gateway.outside(knock);
+    if outcome.fate != Fate::Forwarded {
+        outcome.dropped("policy-input");
+    }
+    outcome.fate == Fate::Forwarded
+}
+
+/// What the inside sends keeps a mapping alive, what the outside sends does not (RFC 4787 REQ-5, REQ-6).
+#[test]
+fn a_mapping_lives_with_outbound_traffic() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let asked = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+        let knock = |port| Packet::udp(world.at("stranger", port), world.at("master", 5000));
+        for port in 1..4 {
+            let _ = gateway.inside(&asked).forwarded_somehow();
+            machine.borrow().wait(5 * MINUTE - 1);
+            assert!(reaches(gateway, &knock(port)));
+        }
+        machine.borrow().wait(2);
+        assert!(!reaches(gateway, &knock(9)));
+        // Its end still sends, and is reached again; the answer to a stranger counts likewise.
+        let answer = knock(3).to(asked.source).answer();
+        gateway.inside(&answer).forwarded(Side::Outside, &knock(3).answer().hop());
+        machine.borrow().wait(5 * MINUTE - 1);
+        assert!(reaches(gateway, &knock(9)));
+    });
+}
+
+/// The mapping of a connection lives as long as that may be silent, and goes soon after its end (RFC 5382 REQ-5).
+#[test]
+fn a_mapping_lives_with_its_connection() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let syn = Packet::tcp(world.at("worker1", 5000), world.at("client", 443), SYN);
+        let left = gateway.inside(&syn).forwarded_somehow();
+        let _ = gateway.outside(&left.answer().flags(SYN | ACK)).forwarded_somehow();
+        for _ in 0..2 {
+            machine.borrow().wait(1);
+            let _ = gateway.inside(&syn.flags(ACK)).forwarded_somehow();
+        }
+        let knock = |port| Packet::tcp(world.at("stranger", port), world.at("master", 5000), SYN);
+        machine.borrow().wait(120 * MINUTE);
+        assert!(reaches(gateway, &knock(1)));
+        let _ = gateway.inside(&syn.flags(FIN | ACK)).forwarded_somehow();
+        machine.borrow().wait(4 * MINUTE - 1);
+        assert!(reaches(gateway, &knock(2)));
+        machine.borrow().wait(2);
+        assert!(!reaches(gateway, &knock(3)));
+    });
+}
+
+/// A mapping that is dead gives its port to whoever wants it.
+#[test]
+fn a_dead_mapping_holds_no_port() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let ask = |worker, server| Packet::udp(world.at(worker, 5000), world.at(server, 53));
+        let _ = gateway.inside(&ask("worker1", "client")).forwarded_somehow();
+        assert_ne!(gateway.inside(&ask("worker2", "stranger")).forwarded_somehow().source.port(), 5000);
+        machine.borrow().wait(5 * MINUTE + 1);
+        for server in ["client", "stranger"] {
+            assert_eq!(gateway.inside(&ask("worker3", server)).forwarded_somehow().source.port(), 5000);
+        }
+        assert_ne!(gateway.inside(&ask("worker1", "client")).forwarded_somehow().source.port(), 5000);
+    });
+}
+
+/// A program that the master has started on a mapped port meanwhile gets what comes for it. (Scenario 2.)
+#[test]
+fn a_mapping_shadows_no_program_of_the_master() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(&format!("{OPEN}[policy]\ninput = \"accept\"\n"));
+        let asked = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+        let _ = gateway.inside(&asked).forwarded_somehow();
+        machine.borrow_mut().sockets.insert((17, 5000));
+        let query = Packet::udp(world.at("stranger", 4000), world.at("master", 5000));
+        gateway.outside(&query).accepted(&query);
+        let other = gateway.inside(&asked.to(world.at("neighbour", 53))).forwarded_somehow().source;
+        assert_ne!(other.port(), 5000);
+    });
+}
+
+/// Two LAN hosts behind two gateways, both at the port that somebody else already uses there.
+fn behind_two_gateways(world: World, mapping: &str) -> [Gateway; 2] {
+    [("master", "second"), ("second", "master")].map(|(own, other)| {
+        let (mut gateway, machine) = gateway(netfw_tests::packet::Engine::Tc, world);
+        machine.borrow_mut().disown(world.host(other));
+        gateway.apply(&format!("[masquerade]\nfrom = [\"lan\"]\nto = [\"{}\"]\n{mapping}", world.host(own)));
+        for server in ["client", "router"] {
+            let first = Packet::udp(world.at("worker3", 5000), world.at(server, 3478));
+            let _ = gateway.inside(&first).forwarded_somehow();
+        }
+        gateway
+    })
+}
+
+/// Sends a packet out of a gateway and returns what becomes of it at the other one.
+fn across(from: &mut Gateway, to: &mut Gateway, packet: &Packet) -> Fate {
+    let left = from.inside(packet).forwarded_somehow();
+    to.outside(&Packet { ttl: 64, ..left }).fate
+}
+
+/// Each learns from a server outside where the other one is, and sends there: the second packet gets through (RFC 5128
+/// §3.3). Where the port depends on the destination, none does.
+#[test]
+fn holes_are_punched_through_two_gateways() {
+    for (mapping, works) in [("mapping = \"endpoint-independent\"\n", true), ("", false)] {
+        for world in [V4, V6] {
+            let [mut one, mut two] = behind_two_gateways(world, mapping);
+            let hosts = [world.at("worker1", 5000), world.at("worker2", 5000)];
+            let register = |host| Packet::udp(host, world.at("client", 3478));
+            let here = one.inside(&register(hosts[0])).forwarded_somehow().source;
+            let there = two.inside(&register(hosts[1])).forwarded_somehow().source;
+            let (to_there, to_here) = (Packet::udp(hosts[0], there), Packet::udp(hosts[1], here));
+            assert_eq!(across(&mut one, &mut two, &to_there), Fate::Dropped("policy-input"));
+            let second = across(&mut two, &mut one, &to_here);
+            let third = across(&mut one, &mut two, &to_there);
+            assert_eq!((second == Fate::Forwarded, third == Fate::Forwarded), (works, works));
+        }
+    }
+}
