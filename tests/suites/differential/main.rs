@@ -31,7 +31,7 @@ use self::{
 };
 
 /// Packets sent in each engine.
-const STEPS: usize = 1500;
+const STEPS: usize = 3000;
 
 /// Environment variable with another seed.
 const VARIABLE: &str = "NETFW_SEED";

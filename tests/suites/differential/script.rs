@@ -59,7 +59,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let follow = select(vec![SYN, ACK, ACK, ACK, FIN | ACK, FIN | ACK, RST, RST | ACK]);
     let answer = select(vec![SYN | ACK, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK]);
     prop_oneof![
-        4 => opening().prop_map(Step::Open),
+        6 => opening().prop_map(Step::Open),
         3 => (any::<Index>(), follow, 0..60usize).prop_map(|(n, flags, size)| Step::Again(n, flags, size)),
         6 => (any::<Index>(), answer, 0..60usize).prop_map(|(n, flags, size)| Step::Answer(n, flags, size)),
         1 => (any::<Index>(), any::<bool>(), 0..6u8, 8..60usize)
