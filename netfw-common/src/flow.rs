@@ -39,7 +39,8 @@ pub struct Flow<A> {
     pub interface: u8,
     /// What packets of this direction were seen to be ([`Seen`]).
     pub seen: u8,
-    /// Bits: [`REPLY`], [`LOCAL`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`], [`UNASKED`], and the chain at [`CHAIN_SHIFT`].
+    /// Bits: [`REPLY`], [`LOCAL`], [`ADMITTED_BEFORE`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`],
+    /// [`UNASKED`], and the chain at [`CHAIN_SHIFT`].
     pub flags: u32,
     /// TCP: [`Side::end`].
     pub end: u32,
@@ -61,6 +62,8 @@ pub const SOURCE_NAT: u32 = 32;
 pub const MAPPED: u32 = 64;
 /// The destination is translated by such a mapping: nobody inside has asked for the flow.
 pub const UNASKED: u32 = 128;
+/// The policy to which the admitting one, still unconfirmed, would fall back had admitted it too.
+pub const ADMITTED_BEFORE: u32 = 4;
 /// The two bits from here hold the chain that judged the flow ([`crate::image::INPUT`] and so on).
 pub const CHAIN_SHIFT: u32 = 8;
 
@@ -105,6 +108,14 @@ impl<A: Address> Flow<A> {
         self.leaving.reversed()
     }
 
+    /// Whether the policy of `generation` had admitted it before an unconfirmed one did, to which it is the fallback.
+    #[inline(always)]
+    pub const fn was_admitted_by(&self, generation: u32) -> bool {
+        // Generations only count up: a later one cannot have admitted it without leaving its own number.
+        let later = self.generation.wrapping_sub(generation) as i32 > 0;
+        self.generation == generation || (self.flags & ADMITTED_BEFORE != 0 && later)
+    }
+
     /// The chain that judged the flow.
     pub fn chain(&self) -> u32 {
         self.flags >> CHAIN_SHIFT & 3
@@ -138,5 +149,22 @@ impl<A: Address> Flow<A> {
             return tcp::state(originator, responder);
         }
         if responder.seen.has(Seen::PACKET) { State::Established } else { State::Opening }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Generation 5 holds for a trial, 3 is what it falls back to.
+    #[test]
+    fn an_earlier_admission_survives_a_trial() {
+        let flow = |generation, flags| Flow::<Addr4> { generation, flags, ..Flow::default() };
+        assert!(flow(3, 0).was_admitted_by(3));
+        assert!(flow(5, ADMITTED_BEFORE).was_admitted_by(3));
+        assert!(!flow(5, 0).was_admitted_by(3));
+        // The mark of an earlier trial says nothing about a later one.
+        assert!(!flow(2, ADMITTED_BEFORE).was_admitted_by(3));
+        assert!(flow(1, ADMITTED_BEFORE).was_admitted_by(u32::MAX));
     }
 }

@@ -306,10 +306,16 @@ shared! {
 
 /// Which slot holds: the one u64 that a reload stores and each packet reads once.
 ///
-/// Bits 0–7: the slot; 8–15: the slot that holds after the deadline; 16–63: the deadline in seconds of
-/// `CLOCK_BOOTTIME`, 0 for none (then the fallback means nothing).
+/// Bits 0–7: the slot; 8–15: the slot that holds from the deadline on; 16–63: the deadline as a [`boot_time`], 0
+/// for none (then the fallback means nothing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Active(pub u64);
+
+/// Unit of deadlines: nanoseconds of `CLOCK_BOOTTIME` (laptops suspend) in steps of about a millisecond, which a
+/// shift can make.
+pub const fn boot_time(nanos: u64) -> u64 {
+    nanos >> 20
+}
 
 impl Active {
     /// This slot, for good.
@@ -317,11 +323,26 @@ impl Active {
         Self(slot as u64 & 0xff)
     }
 
-    /// The slot that holds now; `boot_seconds` is only asked for while a deadline is pending.
-    pub fn slot(self, boot_seconds: impl FnOnce() -> u64) -> u32 {
+    /// This slot up to the deadline, a [`boot_time`], and `fallback` from then on.
+    pub const fn until(deadline: u64, slot: u32, fallback: u32) -> Self {
+        Self(slot as u64 & 0xff | (fallback as u64 & 0xff) << 8 | deadline << 16)
+    }
+
+    /// When the fallback takes over, if the slot holds only for a time.
+    pub const fn deadline(self) -> Option<u64> {
         let deadline = self.0 >> 16;
-        let chosen = if deadline != 0 && boot_seconds() >= deadline { self.0 >> 8 } else { self.0 };
-        chosen as u32 & (SLOTS - 1)
+        if deadline == 0 { None } else { Some(deadline) }
+    }
+
+    /// The slot that holds now, and the one it would fall back to while that is pending; `now` is only asked for
+    /// while there is a deadline.
+    pub fn slots(self, now: impl FnOnce() -> u64) -> (u32, Option<u32>) {
+        let (slot, fallback) = (self.0 as u32 & (SLOTS - 1), (self.0 >> 8) as u32 & (SLOTS - 1));
+        match self.deadline() {
+            None => (slot, None),
+            Some(deadline) if now() >= deadline => (fallback, None),
+            Some(_) => (slot, Some(fallback)),
+        }
     }
 }
 
@@ -340,9 +361,9 @@ mod tests {
 
     #[test]
     fn the_fallback_holds_from_the_deadline_on() {
-        let pending = Active(2 | 1 << 8 | 100 << 16);
-        assert_eq!(pending.slot(|| 99), 2);
-        assert_eq!(pending.slot(|| 100), 1);
-        assert_eq!(Active::confirmed(3).slot(|| u64::MAX), 3);
+        let pending = Active::until(100, 2, 1);
+        assert_eq!(pending.slots(|| 99), (2, Some(1)));
+        assert_eq!(pending.slots(|| 100), (1, None));
+        assert_eq!(Active::confirmed(3).slots(|| u64::MAX), (3, None));
     }
 }

@@ -3,7 +3,7 @@
 use netfw_common::{
     counters::Count,
     family::Family,
-    flow::{Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
+    flow::{ADMITTED_BEFORE, Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
     image::KEEP_REFUSED,
     reason::Reason,
     tcp::{Seen, State},
@@ -53,13 +53,17 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
 }
 
 /// The policy has changed since the flow was admitted: judges it once as if it were new. A refused TCP peer gets a
-/// reset; each direction is forgotten when its own side has been told.
+/// reset; each direction is forgotten when its own side has been told. While the policy waits for confirmation, a
+/// refused flow is only suspended: nothing of it changes.
 #[inline(always)]
 fn readmit<F: Family, C: Context, K: Kernel<F>>(
     kernel: &K,
     work: &mut Work<F>,
     entry: &Flow<F::Addr>,
 ) -> Step {
+    if entry.was_admitted_by(work.generation) {
+        return Ok(());
+    }
     work.original = *entry;
     let keep = kernel.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
     if keep || kernel.readmit(work) {
@@ -67,6 +71,10 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
     }
     if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
+    }
+    // Generation 0 is what `netfw flows cut` leaves.
+    if work.fallback != 0 && entry.generation != 0 {
+        return work.drop(Reason::Suspended);
     }
     kernel.remove(work.table, &work.tuple);
     if work.kind == work::TCP {
@@ -118,10 +126,20 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     } else if entry.seen & Seen::PACKET == 0 {
         entry.seen |= Seen::PACKET;
     }
-    entry.generation = work.generation;
+    if entry.generation != work.generation {
+        stamp(work, entry);
+    }
     entry.last_seen = work.now.0;
     entry.packets += u64::from(work.segments);
     entry.bytes += u64::from(work.bytes);
+}
+
+/// Notes who admits the flow now, and whether the policy that may come back does so too.
+#[inline(always)]
+fn stamp<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
+    let before = work.fallback != 0 && entry.was_admitted_by(work.fallback);
+    entry.flags = entry.flags & !ADMITTED_BEFORE | if before { ADMITTED_BEFORE } else { 0 };
+    entry.generation = work.generation;
 }
 
 #[inline(always)]

@@ -22,6 +22,10 @@ use super::{commit, judge, mapping, port, promote, work::Work};
 pub trait Tables<F: Family> {
     /// Its head.
     fn policy(&self) -> Option<&Policy>;
+    /// Generation of the image to which this one, still unconfirmed, would fall back; 0: it is confirmed.
+    fn fallback(&self) -> u32 {
+        0
+    }
     /// What the longest prefix of an address says.
     fn address(&self, address: F::Addr) -> AddressClass;
     /// Entry of `SERVICES`.

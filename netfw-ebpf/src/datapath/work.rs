@@ -134,6 +134,8 @@ pub struct Work<F: Family> {
     pub generation: u32,
     /// Its [`Policy::failsafe_port`].
     pub door: u32,
+    /// Generation of the policy to which the one in force, still unconfirmed, would fall back; 0: it is confirmed.
+    pub fallback: u32,
     /// The chain that judges.
     pub chain: u32,
     /// Port-forward entry that translates the destination, or [`NONE`].
@@ -176,6 +178,7 @@ impl<F: Family> Work<F> {
         self.interface_flags = interface.flags;
         self.generation = policy.generation;
         self.door = policy.failsafe_port;
+        self.fallback = kernel.fallback();
         self.now = kernel.now();
         self.segments = segments;
         self.routed = 0;

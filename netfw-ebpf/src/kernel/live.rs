@@ -22,8 +22,8 @@ use netfw_common::{
     family::Address,
     flow::{Flow, Hop},
     image::{
-        Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, Service,
-        Target, Vector,
+        Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, SLOTS,
+        Service, Target, Vector, boot_time,
     },
     interface::{Interface, XDP_TRANSMIT},
     mapping::Mapping,
@@ -54,6 +54,8 @@ pub struct Live {
     ctx: *mut c_void,
     /// Slot of the image.
     slot: u32,
+    /// Slot of the image to which an unconfirmed one would fall back; [`SLOTS`]: none.
+    fallback: u32,
 }
 
 impl Live {
@@ -62,14 +64,15 @@ impl Live {
     pub fn new(ctx: *mut c_void) -> Option<Self> {
         let active = Active(*maps::ACTIVE.get(0)?);
         // SAFETY: a helper without arguments.
-        let slot = active.slot(|| unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000);
-        Some(Self { ctx, slot })
+        let (slot, fallback) = active.slots(|| boot_time(unsafe { bpf_ktime_get_boot_ns() }));
+        Some(Self { ctx, slot, fallback: fallback.unwrap_or(SLOTS) })
     }
 
     /// The same tables again, in another function: bound to the image that was read at first.
     #[inline(always)]
     pub fn resume(ctx: *mut c_void, slot: u32) -> Self {
-        Self { ctx, slot }
+        // What is pending was noted at first.
+        Self { ctx, slot, fallback: SLOTS }
     }
 
     #[inline(always)]
@@ -89,6 +92,11 @@ impl<F: Maps> Tables<F> for Live {
     #[inline(always)]
     fn policy(&self) -> Option<&Policy> {
         maps::POLICIES.get(self.slot)
+    }
+
+    #[inline(always)]
+    fn fallback(&self) -> u32 {
+        maps::POLICIES.get(self.fallback).map_or(0, |policy| policy.generation)
     }
 
     #[inline(always)]

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::{
     family::{addr4, addr6},
-    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector},
+    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector, boot_time},
     shared::Shared,
 };
+use nix::time::{ClockId, clock_gettime};
 
 use super::{
     maps::{Array, Maps},
@@ -23,25 +24,52 @@ const NO_PREALLOC: u32 = 1;
 const INNER_MAP: u32 = 0x1000;
 
 impl Maps {
+    /// Which slot holds, and until when.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn active(&self) -> Result<Active> {
+        Ok(Active(self.active.get(&0)?.unwrap_or(0)))
+    }
+
     /// The slot that holds now.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn active_slot(&self) -> Result<u32> {
-        let active = Active(self.active.get(&0)?.unwrap_or(0));
-        Ok(active.slot(|| 0))
+        Ok(self.active()?.slots(boot_now).0)
     }
 
     /// Puts `image` in force as `generation`: packets see the old one or this one, never a mix.
     ///
     /// # Errors
     /// What the kernel says; then the old image still holds.
-    pub fn install(&self, image: &Image, generation: u32) -> Result<()> {
-        let slot = (self.active_slot()? + 1) % SLOTS;
+    pub fn install(&self, image: &Image, generation: u32) -> Result<u32> {
+        let slot = self.write(image, generation, &[])?;
+        self.hold(Active::confirmed(slot))?;
+        Ok(slot)
+    }
+
+    /// Writes `image` into a slot that no packet uses, none of those to `keep` either; nothing changes yet.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&self, image: &Image, generation: u32, keep: &[u32]) -> Result<u32> {
+        let active = self.active()?;
+        let (first, second) = active.slots(|| 0);
+        let used = |slot: &u32| *slot == first || Some(*slot) == second || keep.contains(slot);
+        let slot = (0..SLOTS).find(|slot| !used(slot)).context("every slot for rules is in use")?;
         wait_for_readers();
         self.fill(slot, image, generation).context("cannot write the rules into the kernel's tables")?;
-        self.active.set(&0, Active::confirmed(slot).0, ANY)?;
-        Ok(())
+        Ok(slot)
+    }
+
+    /// Says which slot holds: the one store that a change is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn hold(&self, active: Active) -> Result<()> {
+        Ok(self.active.set(&0, active.0, ANY)?)
     }
 
     fn fill(&self, slot: u32, image: &Image, generation: u32) -> Result<()> {
@@ -65,6 +93,12 @@ impl Maps {
         self.policies.set(&slot, policy, ANY)?;
         Ok(())
     }
+}
+
+/// The clock of deadlines.
+pub fn boot_now() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock");
+    boot_time(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
 /// A slot is refilled only when no packet that read it as the active one is still on its way.

@@ -23,6 +23,7 @@ pub use attach::{
 };
 pub use counters::Counters;
 pub use flows::{Pair, now};
+pub use install::boot_now;
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
 pub use pins::Pins;

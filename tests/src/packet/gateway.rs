@@ -86,6 +86,12 @@ pub struct Ran {
 pub trait Hooks {
     /// Puts rules in force: a text for the two-armed lab.
     fn apply(&mut self, rules: &str);
+    /// The same, until they are confirmed or taken back.
+    fn try_out(&mut self, rules: &str);
+    /// The rules that were tried out hold for good.
+    fn confirm(&mut self);
+    /// The rules from before they were tried out hold again.
+    fn roll_back(&mut self);
     /// Runs a hook on a frame that came in (or goes out) at `side`.
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
     /// All counters.
@@ -111,6 +117,21 @@ impl Gateway {
     /// Puts rules in force; they know the names of [`crate::rules::two_armed`].
     pub fn apply(&mut self, rules: &str) {
         self.hooks.apply(&crate::rules::two_armed(rules));
+    }
+
+    /// Puts rules in force until they are confirmed or taken back.
+    pub fn try_out(&mut self, rules: &str) {
+        self.hooks.try_out(&crate::rules::two_armed(rules));
+    }
+
+    /// The rules that were tried out hold for good.
+    pub fn confirm(&mut self) {
+        self.hooks.confirm();
+    }
+
+    /// The rules from before they were tried out hold again.
+    pub fn roll_back(&mut self) {
+        self.hooks.roll_back();
     }
 
     /// Puts a whole rules file in force.

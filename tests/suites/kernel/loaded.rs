@@ -25,6 +25,7 @@ use netfw_common::{
     counters::MASQUERADE_COUNTER,
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
+    image::Active,
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
     mapping::Mapping,
     reason::Reason,
@@ -43,6 +44,8 @@ use super::{
 const SIDES: [Side; 2] = [Side::Outside, Side::Inside];
 /// Kernel index of `lo`, which isn't managed.
 const LOOPBACK: u32 = 1;
+/// A deadline that no test lives to see.
+const NEVER: u64 = (1 << 48) - 1;
 /// Larger than any frame that is tried.
 const ROOM: usize = 4096;
 
@@ -322,6 +325,32 @@ impl Hooks for Datapath {
         (loaded.policy, loaded.ids) = (compiled.policy, compiled.ids);
         loaded.generation += 1;
         loaded.maps.install(&compiled.image, loaded.generation).expect("installing rules");
+    }
+
+    fn try_out(&mut self, rules: &str) {
+        let mut loaded = self.0.borrow_mut();
+        let (holding, fallback) = loaded.maps.active().expect("reading a map").slots(|| 0);
+        let compiled = compiled(rules, &loaded.ids);
+        loaded.ids = compiled.ids;
+        loaded.generation += 1;
+        let slot =
+            loaded.maps.write(&compiled.image, loaded.generation, &[]).expect("writing rules");
+        let trial = Active::until(NEVER, slot, fallback.unwrap_or(holding));
+        loaded.maps.hold(trial).expect("trying rules out");
+    }
+
+    fn confirm(&mut self) {
+        let loaded = self.0.borrow();
+        let (slot, _) = loaded.maps.active().expect("reading a map").slots(|| 0);
+        loaded.maps.hold(Active::confirmed(slot)).expect("confirming rules");
+    }
+
+    /// By the deadline, as where nobody is left to do anything.
+    fn roll_back(&mut self) {
+        let loaded = self.0.borrow();
+        let (slot, fallback) = loaded.maps.active().expect("reading a map").slots(|| 0);
+        let passed = Active::until(1, slot, fallback.expect("rules that wait for confirmation"));
+        loaded.maps.hold(passed).expect("moving the deadline");
     }
 
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {

@@ -137,6 +137,18 @@ impl Hooks for Memory {
         self.machine.borrow_mut().apply(rules);
     }
 
+    fn try_out(&mut self, rules: &str) {
+        self.machine.borrow_mut().try_out(rules);
+    }
+
+    fn confirm(&mut self) {
+        self.machine.borrow_mut().confirm();
+    }
+
+    fn roll_back(&mut self) {
+        self.machine.borrow_mut().roll_back();
+    }
+
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
         self.run_merged(hook, side, frame, 1).1
     }
@@ -212,6 +224,7 @@ fn blank<F: Family>() -> Work<F> {
         table: Table::Proven,
         generation: 0,
         door: 0,
+        fallback: 0,
         chain: 0,
         forward: 0,
         forward_id: 0,

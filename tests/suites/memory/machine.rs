@@ -49,6 +49,8 @@ pub(crate) struct Counts {
 /// The surroundings.
 pub(crate) struct Machine {
     image: Image,
+    /// What an unconfirmed image falls back to.
+    fallback: Option<Image>,
     pub(crate) ids: Ids,
     pub(crate) policy: ValidPolicy,
     now: Cell<u32>,
@@ -101,6 +103,7 @@ impl Machine {
         }
         Self {
             image,
+            fallback: None,
             ids,
             policy,
             // Shortly before the 32 bits wrap, so that every story crosses that point.
@@ -149,6 +152,7 @@ impl Machine {
     /// Puts rules in force, as the next generation.
     pub(crate) fn apply(&mut self, rules: &str) {
         let generation = self.image.policy.generation + 1;
+        self.fallback = None;
         let compiled = compiled(rules, &self.ids);
         (self.policy, self.image, self.ids) = (compiled.policy, compiled.image, compiled.ids);
         self.image.policy.generation = generation;
@@ -157,6 +161,23 @@ impl Machine {
     /// Takes an address away from the master.
     pub(crate) fn disown(&mut self, address: IpAddr) {
         self.locals.remove(&address);
+    }
+
+    /// Puts rules in force until they are confirmed or taken back.
+    pub(crate) fn try_out(&mut self, rules: &str) {
+        let (fallback, last) = (self.fallback.take(), self.image.clone());
+        self.apply(rules);
+        self.fallback = Some(fallback.unwrap_or(last));
+    }
+
+    /// They hold for good.
+    pub(crate) fn confirm(&mut self) {
+        self.fallback = None;
+    }
+
+    /// The old ones hold again.
+    pub(crate) fn roll_back(&mut self) {
+        self.image = self.fallback.take().expect("rules that wait for confirmation");
     }
 
     /// Lets time pass.
@@ -197,6 +218,10 @@ impl Stored for Ipv6 {
 impl<F: Stored> Tables<F> for Machine {
     fn policy(&self) -> Option<&Policy> {
         Tables::<F>::policy(&self.image)
+    }
+
+    fn fallback(&self) -> u32 {
+        self.fallback.as_ref().map_or(0, |image| image.policy.generation)
     }
 
     fn address(&self, address: F::Addr) -> AddressClass {

@@ -2,7 +2,8 @@
 
 use crate::packet::{ACK, Body, Fate, Gateway, Packet, RST, SYN, Side};
 
-fn forwards(ports: &[(u16, &str)]) -> String {
+/// Forwards to one target each.
+pub(super) fn forwards(ports: &[(u16, &str)]) -> String {
     let one = |(port, target): &(u16, &str)| {
         format!(
             "[[port-forward]]\nname = \"p{port}\"\nprotocol = [\"tcp\", \"udp\"]\nport = {port}\nto = [\"{target}\"]\n"
@@ -11,7 +12,8 @@ fn forwards(ports: &[(u16, &str)]) -> String {
     ports.iter().map(one).collect()
 }
 
-fn open(gateway: &mut Gateway, port: u16) -> (Packet, Packet) {
+/// A connection through a forward: the client's packet, and the same as it arrives at the target.
+pub(super) fn open(gateway: &mut Gateway, port: u16) -> (Packet, Packet) {
     let world = gateway.world;
     let syn = Packet::tcp(world.at("client", 4000), world.at("master", port), SYN);
     let arrived = gateway.outside(&syn).forwarded_somehow();

@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod masquerade;
 pub mod port_forward;
 pub mod tcp;
+pub mod trial;
 pub mod ttl;
 pub mod udp;
 
@@ -116,6 +117,12 @@ macro_rules! for_each_story {
             change::nothing_is_lost_without_need,
             change::kept_on_demand,
             change::a_removed_masquerade_is_cut,
+            trial::a_refused_flow_is_revived,
+            trial::a_refused_flow_is_cut_at_last,
+            trial::an_admitted_flow_goes_on,
+            trial::another_candidate_revives,
+            trial::a_flow_of_the_candidate_ends_with_it,
+            trial::a_kept_flow_is_not_lost,
         }
     };
 }
