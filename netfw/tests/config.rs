@@ -176,6 +176,7 @@ fn settings_mean_what_they_say() {
     assert_eq!(defaults, [Action::Reject, Action::Drop, Action::Accept]);
     assert_eq!((policy.capacity(), policy.on_change()), (65_536, OnChange::Keep));
     assert_eq!((policy.engine(), policy.mss_clamp(), policy.watch()), (EngineMode::Tc, false, false));
+    assert_eq!(policy.confirm(), Some(Duration::from_secs(120)));
     let door = policy.failsafe().expect("a door");
     assert!(door.port == 2222 && door.from.matches(address("203.0.113.9")));
     assert!(!door.from.matches(address("198.51.100.1")));
@@ -250,7 +251,7 @@ fn a_small_file_has_the_documented_defaults() {
     assert_eq!(defaults, [Action::Drop, Action::Drop, Action::Accept]);
     assert_eq!((policy.anti_spoof(), policy.capacity()), (AntiSpoof::Strict, 262_144));
     assert_eq!((policy.engine(), policy.on_change()), (EngineMode::Auto, OnChange::Cut));
-    assert!(policy.mss_clamp() && policy.watch());
+    assert!(policy.mss_clamp() && policy.watch() && policy.confirm().is_none());
     assert_eq!(policy.timeouts().tcp_established, Duration::from_secs(7440));
 }
 

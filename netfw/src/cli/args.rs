@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 
 use crate::{
+    config,
     daemon::instance::{Instance, RULES_FILE},
     report::flows::{Filter, STATES},
 };
@@ -42,13 +43,13 @@ pub enum Command {
         file: PathBuf,
     },
     /// Apply the rules file now.
-    Reload {
-        /// A candidate that becomes the rules file.
-        file: Option<PathBuf>,
-        /// Take the rules back unless they are confirmed in time.
-        #[arg(long, value_name = "TIME", hide = true)]
-        confirm: Option<String>,
-    },
+    Reload(Reload),
+    /// Keep the rules that wait for confirmation.
+    Confirm,
+    /// Take the last change back, or go back to an earlier generation.
+    Rollback(Rollback),
+    /// The rules that have held.
+    Generations,
     /// Counters of interfaces, rules, port-forwards and drop reasons.
     Stats {
         /// Show them again and again.
@@ -67,12 +68,6 @@ pub enum Command {
     /// Not yet supported.
     #[command(hide = true)]
     Plan(Words),
-    /// Not yet supported.
-    #[command(hide = true)]
-    Confirm(Words),
-    /// Not yet supported.
-    #[command(hide = true)]
-    Rollback(Words),
     /// Not yet supported.
     #[command(hide = true)]
     Explain(Words),
@@ -114,6 +109,30 @@ pub struct Up {
     /// The second process of `--detach`.
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// `netfw reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// A candidate that becomes the rules file (once it is confirmed).
+    pub file: Option<PathBuf>,
+    /// Take the rules back unless they are confirmed in this time, such as 60s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub confirm: Option<Duration>,
+    /// A new SSH connection to this host confirms them.
+    #[arg(long, requires = "confirm")]
+    pub confirm_on_ssh: bool,
+}
+
+/// `netfw rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The generation to go back to, as `netfw generations` numbers them.
+    #[arg(long, value_name = "GENERATION")]
+    pub to: Option<u32>,
+    /// Undo that unless it is confirmed in this time.
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "to")]
+    pub confirm: Option<Duration>,
 }
 
 /// `netfw flows`.
@@ -174,6 +193,12 @@ pub struct Words {
 fn net(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or(address).map_err(|_| "write an address or a CIDR".to_owned())
+}
+
+/// A time in which a person can confirm a change, as in the rules file.
+fn time(text: &str) -> Result<Duration, String> {
+    config::time_to_confirm(text)
+        .ok_or_else(|| "write a time from \"1s\" to \"1d\", such as \"60s\"".to_owned())
 }
 
 /// How often `--watch` shows again.

@@ -32,6 +32,7 @@ impl Exit {
             Some(Failure::NotUp(_)) => return Self::NotUp,
             Some(Failure::InvalidRules(_)) => return Self::InvalidRules,
             Some(Failure::NotRoot(_) | Failure::OldKernel(_)) => return Self::NotPossible,
+            Some(Failure::Refused(_) | Failure::LockOut(_)) => return Self::Failed,
             None => {}
         }
         if error.is::<CompileError>() {

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     args::{Arguments, Command, FlowAction, Flows, Up, period},
+    change,
     exit::Exit,
     output, packaging,
 };
@@ -24,7 +25,7 @@ use crate::{
         state::State,
         sweep,
     },
-    kernel::{Maps, Pair, now},
+    kernel::{Maps, Pair, boot_now, now},
     report::{
         flows::{self, Filter},
         stats::Stats,
@@ -46,15 +47,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Down => asynchronously(control::down(instance))?,
         Command::Status => status(instance, *json)?,
         Command::Check { file } => return asynchronously(check(file, *json)),
-        Command::Reload { confirm: Some(_), .. } => return Ok(not_yet("reload --confirm")),
-        Command::Reload { file, .. } => reload(instance, file.as_deref())?,
+        Command::Reload(wanted) => asynchronously(change::reload(instance, wanted))?,
+        Command::Confirm => asynchronously(change::confirm(instance))?,
+        Command::Rollback(wanted) => asynchronously(change::roll_back(instance, wanted))?,
+        Command::Generations => change::generations(instance, *json)?,
         Command::Stats { watch } => asynchronously(stats(instance, *json, *watch))?,
         Command::Flows(flows) => list_flows(instance, *json, flows)?,
         Command::Completions { shell } => packaging::completions(*shell)?,
         Command::Man => packaging::manual()?,
         Command::Plan(_) => return Ok(not_yet("plan")),
-        Command::Confirm(_) => return Ok(not_yet("confirm")),
-        Command::Rollback(_) => return Ok(not_yet("rollback")),
         Command::Explain(_) => return Ok(not_yet("explain")),
         Command::Ban(_) => return Ok(not_yet("ban")),
         Command::Unban(_) => return Ok(not_yet("unban")),
@@ -76,7 +77,10 @@ fn needs_root(command: &Command) -> Option<&'static str> {
         Command::Up(_) => Some("up"),
         Command::Down => Some("down"),
         Command::Status => Some("status"),
-        Command::Reload { .. } => Some("reload"),
+        Command::Reload(_) => Some("reload"),
+        Command::Confirm => Some("confirm"),
+        Command::Rollback(_) => Some("rollback"),
+        Command::Generations => Some("generations"),
         Command::Stats { .. } => Some("stats"),
         Command::Flows(_) => Some("flows"),
         _ => None,
@@ -150,13 +154,6 @@ async fn serve(instance: &Instance, up: &Up) -> Result<()> {
     run::run(instance, inputs).await
 }
 
-fn reload(instance: &Instance, file: Option<&Path>) -> Result<()> {
-    let reloaded = asynchronously(control::reload(instance, file))?;
-    output::findings(&reloaded.warnings);
-    println!("generation {} holds", reloaded.generation);
-    Ok(())
-}
-
 async fn check(file: &Path, json: bool) -> Result<Exit> {
     let host = Host::gather().await?;
     let result = rules::check_file(file, &host);
@@ -192,7 +189,7 @@ fn open(instance: &Instance) -> Result<(State, Maps)> {
 fn status(instance: &Instance, json: bool) -> Result<()> {
     let (state, maps) = open(instance)?;
     let daemon = lock::daemon(instance).map(nix::unistd::Pid::as_raw);
-    let status = Status::new(instance, &state, daemon, maps.flows()?.len());
+    let status = Status::new(instance, &state, daemon, maps.flows()?.len(), boot_now());
     output::print(json, &status, Status::render)
 }
 

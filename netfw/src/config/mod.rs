@@ -19,3 +19,8 @@ pub use load::{CheckReport, LoadError, Loaded, load, load_text};
 pub use source::Source;
 
 pub use crate::policy::HostFacts;
+
+/// A time in which a person can confirm a change, written as in the rules file.
+pub fn time_to_confirm(text: &str) -> Option<std::time::Duration> {
+    value::time_to_confirm(text).ok()
+}

@@ -27,7 +27,7 @@ pub(crate) struct Model {
     pub(crate) timeouts: Timeouts,
     pub(crate) flows: Flows,
     pub(crate) engine: Engine,
-    pub(crate) watch: bool,
+    pub(crate) reload: Reload,
     /// The rules file, then what it includes.
     pub(crate) sources: Vec<Arc<Source>>,
 }
@@ -175,4 +175,11 @@ pub(crate) struct Flows {
 pub(crate) struct Engine {
     pub(crate) mode: EngineMode,
     pub(crate) mss_clamp: bool,
+}
+
+/// `[reload]`.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    pub(crate) watch: bool,
+    pub(crate) confirm: Option<Duration>,
 }

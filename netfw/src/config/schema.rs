@@ -141,5 +141,8 @@ pub(super) const ENGINE: Schema = Schema {
     later: &[],
 };
 
-pub(super) const RELOAD: Schema =
-    Schema { header: "[reload]", keys: &[("watch", "watch = true")], later: &["confirm"] };
+pub(super) const RELOAD: Schema = Schema {
+    header: "[reload]",
+    keys: &[("watch", "watch = true"), ("confirm", r#"confirm = "60s""#)],
+    later: &[],
+};

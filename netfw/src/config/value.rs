@@ -73,6 +73,15 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
+/// A time in which a person can confirm a change.
+pub(super) fn time_to_confirm(text: &str) -> Parsed<Duration> {
+    const HELP: &str = r#"write a time from "1s" to "1d", such as "60s""#;
+    match seconds(text) {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Wrong::new(format!("\"{text}\" is no time in which a person can confirm a change"), HELP)),
+    }
+}
+
 fn seconds(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);

@@ -1,25 +1,22 @@
-//! What the commands do: bring an instance up, give it new rules, take it down.
+//! What the commands do: bring an instance up, take it down.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     controller::{self, Controller},
     failure::Failure,
     host::{Host, netns},
     instance::Instance,
-    interfaces,
+    interfaces, library,
     lock::{self, Daemon, Lock},
     rules,
-    state::{self, LastReload, Rules, State},
+    state::{LastReload, Rules, State},
 };
 use crate::{
     config::{Diagnostic, Loaded},
-    kernel,
+    kernel::{self, boot_now},
     policy::Role,
 };
 
@@ -58,13 +55,14 @@ pub async fn up(wanted: &Up) -> Result<Started> {
         kernel::check_abi(&wanted.instance.pins())?;
     }
     let host = Host::gather().await?;
-    let (loaded, fallback) = usable_rules(wanted, &host)?;
+    // Before another daemon is told to end.
+    let (loaded, _) = usable_rules(wanted, &host)?;
     let daemon = Daemon::become_it(&wanted.instance).await?;
     let lock = Lock::acquire(&wanted.instance)?;
     let first = !wanted.instance.pins().exist();
-    let outcome = start(lock, wanted, &loaded, &host, fallback.as_ref()).await;
+    let outcome = start(lock, wanted, loaded.policy.capacity(), &host).await;
     match outcome {
-        Ok(ready) => Ok(Started { daemon, ready, warnings: loaded.warnings, fallback }),
+        Ok((ready, loaded, fallback)) => Ok(Started { daemon, ready, warnings: loaded.warnings, fallback }),
         Err(error) => {
             if first {
                 let _lock = Lock::acquire(&wanted.instance)?;
@@ -75,14 +73,22 @@ pub async fn up(wanted: &Up) -> Result<Started> {
     }
 }
 
-/// The rules file's, else those applied last.
+/// The rules file's, else those applied last for good. What is on trial stays.
 fn usable_rules(wanted: &Up, host: &Host) -> Result<(Loaded, Option<Failure>)> {
     let state = State::load(&wanted.instance).ok();
+    if state.as_ref().is_some_and(|state| state.standing.pending(boot_now()).is_some())
+        && let Some(loaded) = rules::load_applied(&wanted.instance, host)?
+    {
+        return Ok((loaded, None));
+    }
     let failure = match rules::load_file(&wanted.file, host, state.as_ref()) {
+        Ok(loaded) if library::is_refused(&wanted.instance, &Rules::of(&loaded))? => {
+            Failure::Refused(wanted.file.clone())
+        }
         Ok(loaded) => return Ok((loaded, None)),
         Err(failure) => failure,
     };
-    match rules::load_applied(&wanted.instance, host) {
+    match rules::load_valid(&wanted.instance, host) {
         Ok(Some(loaded)) if has_interfaces(&loaded, host) => Ok((loaded, Some(failure))),
         _ => Err(failure.into()),
     }
@@ -95,23 +101,27 @@ fn has_interfaces(loaded: &Loaded, host: &Host) -> bool {
 async fn start(
     lock: Lock,
     wanted: &Up,
-    loaded: &Loaded,
+    capacity: u32,
     host: &Host,
-    fallback: Option<&Failure>,
-) -> Result<String> {
-    let (instance, policy) = (&wanted.instance, &loaded.policy);
-    let mut controller = Controller::load(lock, instance, &wanted.file, policy.capacity(), wanted.debug)?;
-    controller.replace_programs(policy, host).await?;
-    controller.apply(policy, host).await?;
-    controller.state.last_reload = LastReload::now(fallback.map(ToString::to_string));
-    controller.save()?;
-    if fallback.is_none() {
-        state::keep_valid(instance, &Rules::of(loaded))?;
+) -> Result<(String, Loaded, Option<Failure>)> {
+    let instance = &wanted.instance;
+    let mut controller = Controller::load(lock, instance, &wanted.file, capacity, wanted.debug)?;
+    controller.settle(host).await?;
+    let (loaded, fallback) = usable_rules(wanted, host)?;
+    controller.replace_programs(&loaded.policy, host).await?;
+    if controller.trial().is_none() {
+        controller.apply(&loaded.policy, host).await?;
+        controller.state.last_reload = LastReload::now(fallback.as_ref().map(ToString::to_string));
+        if fallback.is_none() {
+            controller.keep(&Rules::of(&loaded))?;
+        }
     }
-    Ok(ready_line(instance, &controller.state))
+    controller.save()?;
+    Ok((ready_line(instance, &controller.state), loaded, fallback))
 }
 
-fn absolute(file: &Path) -> Result<PathBuf> {
+/// A path that means the same in any directory.
+pub(super) fn absolute(file: &Path) -> Result<PathBuf> {
     std::path::absolute(file).with_context(|| format!("{} is not a path", file.display()))
 }
 
@@ -121,79 +131,8 @@ fn ready_line(instance: &Instance, state: &State) -> String {
         format!("{name} ({role}, {})", managed.engine)
     });
     let interfaces: Vec<String> = interfaces.collect();
-    format!("ready: instance {instance}, generation {}, {}", state.generation, interfaces.join(", "))
-}
-
-/// What a reload did.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// What holds now.
-    pub generation: u32,
-    /// What is probably not meant.
-    pub warnings: Vec<Diagnostic>,
-}
-
-/// Applies the rules file now, or a candidate that becomes the rules file.
-///
-/// # Errors
-/// The instance is not up; the rules cannot be used: then nothing has changed.
-pub async fn reload(instance: &Instance, candidate: Option<&Path>) -> Result<Reloaded> {
-    let host = Host::gather().await?;
-    let mut controller = Controller::open(instance)?;
-    let rules_file = controller.state.rules_file.clone();
-    let outcome = apply_file(instance, &mut controller, candidate, &rules_file, &host).await;
-    if let Err(error) = &outcome {
-        controller.state.last_reload = LastReload::now(Some(format!("{error:#}")));
-        controller.save()?;
-    }
-    outcome
-}
-
-async fn apply_file(
-    instance: &Instance,
-    controller: &mut Controller,
-    candidate: Option<&Path>,
-    rules_file: &Path,
-    host: &Host,
-) -> Result<Reloaded> {
-    let file = candidate.unwrap_or(rules_file);
-    let loaded = rules::load_file(file, host, Some(&controller.state))?;
-    if candidate.is_some() {
-        check_move(&loaded, file, rules_file)?;
-    }
-    controller.apply(&loaded.policy, host).await?;
-    let mut rules = Rules::of(&loaded);
-    if candidate.is_some() {
-        replace(rules_file, loaded.text())?;
-        if let Some((path, _)) = rules.texts.first_mut() {
-            rules_file.clone_into(path);
-        }
-    }
-    state::keep_valid(instance, &rules)?;
-    Ok(Reloaded { generation: controller.state.generation, warnings: loaded.warnings })
-}
-
-/// A candidate that includes files by relative paths means others once it lies elsewhere.
-fn check_move(loaded: &Loaded, from: &Path, to: &Path) -> Result<()> {
-    let directory = |file: &Path| file.parent().and_then(|parent| parent.canonicalize().ok());
-    if loaded.sources.len() > 1 && directory(&absolute(from)?) != directory(to) {
-        bail!(
-            "{} includes other files and lies in another directory than the rules file {}\nhelp: put both beside each \
-             other",
-            from.display(),
-            to.display()
-        );
-    }
-    Ok(())
-}
-
-/// In one step, as editors do.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    fs::write(&draft, text)
-        .and_then(|()| fs::rename(&draft, path))
-        .with_context(|| format!("the rules hold now, but cannot be written to {}", path.display()))
+    let generation = state.standing.generation(boot_now());
+    format!("ready: instance {instance}, generation {generation}, {}", interfaces.join(", "))
 }
 
 /// Ends the daemon and removes everything; nothing there is no error.

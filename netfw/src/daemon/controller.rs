@@ -3,18 +3,21 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, bail};
+use netfw_common::image::Active;
 
 use super::{
     failure::Failure,
     host::{Host, netns},
     instance::Instance,
+    library,
     lock::Lock,
+    standing::{Held, Standing},
     state::{LastReload, Managed, State},
     sweep,
 };
 use crate::{
     image::{self, Ids, Image},
-    kernel::{Maps, Programs},
+    kernel::{Maps, Programs, boot_now},
     policy::ValidPolicy,
 };
 
@@ -67,7 +70,7 @@ impl Controller {
             pins.remove()?;
         }
         let fresh = !pins.exist();
-        let mut state = known.map_or_else(|| new_state(file, capacity), Ok)?;
+        let mut state = known.map_or_else(|| new_state(instance, file, capacity), Ok)?;
         check_namespace(instance, &state)?;
         file.clone_into(&mut state.rules_file);
         pins.create()?;
@@ -85,26 +88,39 @@ impl Controller {
     }
 
     /// Puts a policy in force: new interfaces are attached first, so that no packet meets half a rule set;
-    /// when that fails, nothing has changed.
+    /// when that fails, nothing has changed. Says how many flows it cuts.
     ///
     /// # Errors
     /// An interface cannot be managed, the policy is too large, the kernel refuses something.
-    pub(super) async fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+    pub(super) async fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<usize> {
         let planned = self.plan(policy, host)?;
         let image = self.compile(policy)?;
-        let generation = self.state.generation.wrapping_add(1).max(1);
         let fresh = self.fresh;
         let managed = if fresh { planned } else { self.attach(planned, policy, host, false).await? };
-        self.maps.install(&image, generation)?;
-        self.state.generation = generation;
+        let held = self.write(&image)?;
+        self.state.standing.put(held, boot_now(), fresh);
+        if !fresh {
+            // Before the first start is over, whoever finds this takes it for a life that goes on.
+            self.save()?;
+        }
+        self.maps.hold(Active::confirmed(held.slot))?;
         self.publish(&managed, host)?;
         let managed = if fresh { self.open_up(managed, policy, host).await? } else { managed };
         self.detach_others(&managed).await;
         self.state.interfaces = managed;
         self.fresh = false;
         self.state.last_reload = LastReload::now(None);
-        sweep::cut_refused(&self.maps, &image, generation)?;
-        self.save()
+        let cut = sweep::cut_refused(&self.maps, &image, held.generation)?;
+        self.save()?;
+        Ok(cut)
+    }
+
+    /// Writes an image under the next number. The last confirmed one stays.
+    pub(super) fn write(&mut self, image: &Image) -> Result<Held> {
+        let generation = self.state.generation.wrapping_add(1).max(1);
+        let slot = self.maps.write(image, generation, &[self.state.standing.confirmed.slot])?;
+        self.state.generation = generation;
+        Ok(Held { slot, generation })
     }
 
     /// Puts the programs that were just loaded in the place of older ones.
@@ -124,8 +140,12 @@ impl Controller {
     /// # Errors
     /// What the kernel says.
     pub(super) async fn follow(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
-        let planned = self.plan(policy, host)?;
-        let managed = self.attach(planned, policy, host, false).await?;
+        let managed = if self.trial().is_some() {
+            self.attach_more(policy, host).await?
+        } else {
+            let planned = self.plan(policy, host)?;
+            self.attach(planned, policy, host, false).await?
+        };
         self.publish(&managed, host)?;
         self.detach_others(&managed).await;
         if managed != self.state.interfaces {
@@ -151,7 +171,8 @@ impl Controller {
         Ok(managed)
     }
 
-    fn compile(&mut self, policy: &ValidPolicy) -> Result<Image> {
+    /// Compiles for the interfaces as this instance numbers them.
+    pub(super) fn compile(&mut self, policy: &ValidPolicy) -> Result<Image> {
         let names = policy.interfaces().iter().map(|interface| interface.name.clone());
         let slots = names.map(|name| self.state.slot(&name).map(|slot| (name, slot)));
         let host = image::Host { interfaces: slots.collect::<Result<_>>()? };
@@ -167,11 +188,14 @@ impl Controller {
     }
 }
 
-fn new_state(file: &Path, capacity: u32) -> Result<State> {
+fn new_state(instance: &Instance, file: &Path, capacity: u32) -> Result<State> {
+    // What is kept of an earlier life has its numbers.
+    let last = library::generations(instance)?.iter().map(|kept| kept.generation).max();
     Ok(State {
         namespace: netns::inode()?,
         rules_file: file.to_owned(),
-        generation: 0,
+        generation: last.unwrap_or(0),
+        standing: Standing::default(),
         capacity,
         interfaces: BTreeMap::new(),
         slots: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Failures that a caller tells apart. All others are plain errors.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
@@ -16,6 +16,18 @@ pub enum Failure {
     /// The rules cannot be used.
     #[error("{0}")]
     InvalidRules(Findings),
+    /// The rules were taken back, or never confirmed.
+    #[error(
+        "{0} holds rules that were taken back, or not confirmed: they are not applied by themselves\nhelp: `netfw reload \
+         --confirm 60s` applies them anyway"
+    )]
+    Refused(PathBuf),
+    /// A change that nobody asked for would end a session.
+    #[error(
+        "the change waits, because it would end {0}\nhelp: `netfw reload --confirm 60s` applies it, `netfw plan` shows what it \
+         does"
+    )]
+    LockOut(String),
     /// Somebody without the rights.
     #[error("netfw {0} needs root\nhelp: run it with sudo")]
     NotRoot(&'static str),

@@ -3,6 +3,7 @@
 //! changes.
 
 pub mod background;
+pub mod change;
 pub mod control;
 mod controller;
 pub mod engine;
@@ -10,13 +11,17 @@ pub mod failure;
 pub mod host;
 pub mod instance;
 mod interfaces;
+pub mod library;
 pub mod lock;
 mod publish;
 pub mod rules;
 pub mod run;
+pub mod sessions;
 mod shortage;
+pub mod standing;
 pub mod state;
 pub mod sweep;
+mod trial;
 mod watch;
 
 pub use failure::Failure;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     failure::{Failure, Findings},
@@ -54,18 +54,28 @@ pub fn check_file(path: &Path, host: &Host) -> Result<Loaded, Failure> {
     Err(invalid(vec![Diagnostic::whole_file(path, message, help)], loaded))
 }
 
-/// The rules that were applied last, judged on the host as it is now.
+/// The rules that hold, judged on the host as it is now.
 ///
 /// # Errors
 /// They cannot be read.
 pub fn load_applied(instance: &Instance, host: &Host) -> Result<Option<Loaded>> {
-    let Some(rules) = state::last_valid(instance)? else { return Ok(None) };
-    let loaded =
-        judge(&rules, host).ok_or_else(|| anyhow!("the rules that were applied last are not valid any more"));
-    loaded.map(Some)
+    state::in_force(instance)?.map(|rules| judge(&rules, host)).transpose()
 }
 
-fn judge(rules: &Rules, host: &Host) -> Option<Loaded> {
-    let (path, text) = rules.main()?;
-    config::load_text(path, text, &|included| rules.read(included), &host.facts()).ok()
+/// The rules that were applied last for good, judged on the host as it is now.
+///
+/// # Errors
+/// They cannot be read.
+pub fn load_valid(instance: &Instance, host: &Host) -> Result<Option<Loaded>> {
+    state::last_valid(instance)?.map(|rules| judge(&rules, host)).transpose()
+}
+
+/// Rules that were valid once, on the host as it is now.
+///
+/// # Errors
+/// They are not valid any more.
+pub fn judge(rules: &Rules, host: &Host) -> Result<Loaded> {
+    let (path, text) = rules.main().context("no text of the rules was kept")?;
+    config::load_text(path, text, &|included| rules.read(included), &host.facts())
+        .map_err(|_| anyhow!("the rules that were applied last are not valid any more"))
 }

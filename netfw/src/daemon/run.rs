@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    control,
+    change::{self, By, Change},
     controller::Controller,
     host::{Host, watch::changes},
     instance::Instance,
@@ -23,11 +23,13 @@ use super::{
     sweep,
     watch::Files,
 };
-use crate::kernel::{self, Maps};
+use crate::kernel::{self, Maps, boot_now};
 
 /// Editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(5);
+/// Rules on trial go by themselves; looking after them more often would make nothing safer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Everything that can wake the daemon. Opened before the rules are read, so that no change falls between.
 pub struct Inputs {
@@ -89,6 +91,8 @@ impl Inputs {
 pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     let mut sweeps = interval(SWEEP);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let maps = Maps::open(&instance.pins())?;
     let mut host = None;
     let mut shortages = Shortages::default();
@@ -97,12 +101,12 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
         tokio::select! {
             _ = inputs.terminate.recv() => return Ok(()),
             _ = inputs.interrupt.recv() => return Ok(()),
-            _ = inputs.hang_up.recv() => reload(instance).await,
+            _ = inputs.hang_up.recv() => reload(instance, By::Signal).await,
             () = inputs.files.changed() => {
                 sleep(SETTLE).await;
                 inputs.files.drain();
                 if inputs.watch && differs(instance) {
-                    reload(instance).await;
+                    reload(instance, By::Watcher).await;
                 }
             }
             Some(()) = inputs.network.recv() => {
@@ -110,6 +114,12 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
                 follow(instance, &mut host).await;
             }
             () = flush(&mut inputs.log) => continue,
+            _ = looks.tick() => {
+                if !is_on_trial(&maps) {
+                    continue;
+                }
+                log_failure(change::tend(instance).await.context("cannot look after the rules on trial"));
+            }
             _ = sweeps.tick() => {
                 let swept = sweep::forget_expired(&maps).context("cannot sweep the flow table");
                 log_failure(swept.map(drop));
@@ -132,11 +142,18 @@ async fn flush(log: &mut Option<kernel::DebugLog>) {
     }
 }
 
+/// Whether somebody may have to tidy up, or to confirm.
+fn is_on_trial(maps: &Maps) -> bool {
+    maps.active().is_ok_and(|active| active.deadline().is_some())
+}
+
 /// Whether the files hold something else than what was applied last.
 fn differs(instance: &Instance) -> bool {
-    let (Ok(state), Ok(Some(applied))) = (State::load(instance), state::last_valid(instance)) else {
-        return true;
-    };
+    let Ok(state) = State::load(instance) else { return true };
+    // A candidate is not the rules file's yet.
+    let pending = state.standing.pending(boot_now());
+    let text = if pending.is_some_and(|trial| trial.candidate) { state::last_valid } else { state::in_force };
+    let Ok(Some(applied)) = text(instance) else { return true };
     // After a mistake the old text may come back: that ends the mistake, and status must say so.
     state.last_reload.error.is_some() || !is_unchanged(&state, &applied)
 }
@@ -146,13 +163,15 @@ fn is_unchanged(state: &State, applied: &Rules) -> bool {
     applied.main().is_some_and(|(path, _)| path == state.rules_file) && applied.texts.iter().all(same)
 }
 
-async fn reload(instance: &Instance) {
-    match control::reload(instance, None).await {
-        Ok(reloaded) => {
-            for warning in &reloaded.warnings {
+async fn reload(instance: &Instance, by: By) {
+    match change::reload(instance, &Change::of_rules_file(by)).await {
+        Ok(changed) => {
+            for warning in &changed.warnings {
                 tracing::warn!("{warning}");
             }
-            tracing::info!("new rules hold: generation {}", reloaded.generation);
+            let waits =
+                if changed.deadline.is_some() { " until it is confirmed or its time is over" } else { "" };
+            tracing::info!("new rules hold{waits}: generation {}", changed.generation);
         }
         Err(error) => log_failure(Err(error.context("the rules file was not applied, the old rules hold"))),
     }
@@ -164,6 +183,7 @@ async fn follow(instance: &Instance, seen: &mut Option<Host>) {
         let now = Host::gather().await?;
         if seen.as_ref() != Some(&now) {
             let mut controller = Controller::open(instance)?;
+            controller.settle(&now).await?;
             if let Some(loaded) = rules::load_applied(instance, &now)? {
                 controller.follow(&loaded.policy, &now).await?;
             }

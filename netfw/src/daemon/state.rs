@@ -10,9 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
 
-use super::{engine::Engine, host::sysctl::Turned, instance::Instance};
-use crate::{config::Loaded, image::Ids, policy::Role};
+use super::{engine::Engine, host::sysctl::Turned, instance::Instance, standing::Standing};
+use crate::{config::Loaded, image::Ids, kernel::boot_now, policy::Role};
 
 /// Kept under `/run` while the instance is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,8 +22,10 @@ pub struct State {
     pub namespace: u64,
     /// The rules file.
     pub rules_file: PathBuf,
-    /// Counts the images that were installed.
+    /// Number of the image that was made last; those of earlier lives of the instance count too.
     pub generation: u32,
+    /// Which images hold.
+    pub standing: Standing,
     /// Flows that the table was made for; changing it needs a new start.
     pub capacity: u32,
     /// Managed interfaces, by name.
@@ -96,6 +99,16 @@ impl Rules {
         self.texts.first().map(|(path, text)| (path.as_path(), text.as_str()))
     }
 
+    /// What tells this text from others, wherever it lies.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for (_, text) in &self.texts {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+        format!("{:x}", hash.finalize())
+    }
+
     /// An included file's text.
     ///
     /// # Errors
@@ -156,8 +169,8 @@ impl State {
     }
 }
 
-/// The rules that were applied last: those in force, and those that an instance starts from when its rules
-/// file is of no use.
+/// The rules that were applied last for good: those that an instance starts from when its rules file is of no
+/// use.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -173,7 +186,37 @@ pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
     write(&instance.library().join("last-valid.json"), rules)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+/// The text of the rules that wait for confirmation.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn candidate(instance: &Instance) -> Result<Option<Rules>> {
+    read(&instance.run().join("candidate.json"))
+}
+
+/// Keeps the text of rules that will wait for confirmation.
+///
+/// # Errors
+/// What the file system says.
+pub fn keep_candidate(instance: &Instance, rules: &Rules) -> Result<()> {
+    write(&instance.run().join("candidate.json"), rules)
+}
+
+/// The rules that hold now.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn in_force(instance: &Instance) -> Result<Option<Rules>> {
+    let state = State::find(instance)?;
+    if state.is_some_and(|state| state.standing.pending(boot_now()).is_some())
+        && let Some(rules) = candidate(instance)?
+    {
+        return Ok(Some(rules));
+    }
+    last_valid(instance)
+}
+
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
@@ -183,7 +226,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// In one step: a reader sees the old content or the new one.
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let draft = path.with_extension("new");
     let save = || -> io::Result<()> {
         if let Some(directory) = path.parent() {

@@ -23,13 +23,21 @@ const LINGER: u64 = 30;
 /// # Errors
 /// What the kernel says.
 pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    if image.policy.flags & KEEP_REFUSED != 0 {
-        return Ok(0);
-    }
-    let refused = |pair: &Pair| pair.original.generation != generation && !pair.is_admitted_by(image);
-    let refused: Vec<Pair> = maps.flows()?.into_iter().filter(refused).collect();
+    let refused = refused(maps, image, generation)?;
     end(maps, &refused)?;
     Ok(refused.len())
+}
+
+/// The flows that the rules of `image` no longer admit, unless they may end by themselves.
+///
+/// # Errors
+/// What the kernel says.
+pub fn refused(maps: &Maps, image: &Image, generation: u32) -> Result<Vec<Pair>> {
+    if image.policy.flags & KEEP_REFUSED != 0 {
+        return Ok(Vec::new());
+    }
+    let refused = |pair: &Pair| !pair.original.was_admitted_by(generation) && !pair.is_admitted_by(image);
+    Ok(maps.flows()?.into_iter().filter(refused).collect())
 }
 
 /// Ends flows that the rules admit.

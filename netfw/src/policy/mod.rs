@@ -288,6 +288,7 @@ pub struct ValidPolicy {
     engine: EngineMode,
     mss_clamp: bool,
     watch: bool,
+    confirm: Option<Duration>,
     files: Vec<PathBuf>,
 }
 
@@ -310,6 +311,11 @@ impl ValidPolicy {
     /// `[failsafe]`.
     pub fn failsafe(&self) -> Option<&Failsafe> {
         self.failsafe.as_ref()
+    }
+
+    /// Whether somebody may open a connection to the host's SSH server.
+    pub fn admits_ssh(&self) -> bool {
+        self.failsafe.is_some() || warnings::admits_ssh(self)
     }
 
     /// `[[port-forward]]`s.
@@ -355,6 +361,11 @@ impl ValidPolicy {
     /// `[reload] watch`.
     pub fn watch(&self) -> bool {
         self.watch
+    }
+
+    /// `[reload] confirm`.
+    pub fn confirm(&self) -> Option<Duration> {
+        self.confirm
     }
 
     /// The rules file and every file it includes: what must be watched.

@@ -43,7 +43,8 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
         on_change: model.flows.on_change,
         engine: model.engine.mode,
         mss_clamp: model.engine.mss_clamp,
-        watch: model.watch,
+        watch: model.reload.watch,
+        confirm: model.reload.confirm,
         files: model.sources.iter().map(|source| source.path().to_owned()).collect(),
     };
     warnings::look(&policy, model, facts, problems);

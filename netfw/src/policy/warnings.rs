@@ -34,7 +34,7 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
 }
 
 fn warn_about_lock_out(policy: &ValidPolicy, model: &Model, problems: &mut Problems) {
-    if policy.failsafe().is_none() && !admits_ssh(policy) {
+    if !policy.admits_ssh() {
         let help =
             "add [failsafe] with ssh-port = 22 and from = [your network], or a [[rule]] that accepts it";
         problems.warning(
@@ -45,8 +45,8 @@ fn warn_about_lock_out(policy: &ValidPolicy, model: &Model, problems: &mut Probl
     }
 }
 
-/// Whether somebody may open a connection to the host's SSH port.
-fn admits_ssh(policy: &ValidPolicy) -> bool {
+/// Whether the rules let somebody open a connection to the host's SSH port.
+pub(super) fn admits_ssh(policy: &ValidPolicy) -> bool {
     for rule in policy.rules.iter().filter(|rule| may_match_ssh(rule)) {
         let for_everyone =
             rule.from.is_any() && rule.to.is_any() && rule.interface.is_none() && rule.from_ports.is_empty();

@@ -1,6 +1,7 @@
 //! What the commands print: documents for programs, tables for people.
 
 pub mod flows;
+pub mod generations;
 pub mod stats;
 pub mod status;
 mod table;
@@ -10,7 +11,7 @@ use std::time::SystemTime;
 use netfw_common::wire::{ICMP, ICMPV6, SCTP, TCP, UDP};
 
 /// A point in time as documents write it (RFC 3339).
-fn timestamp(at: SystemTime) -> String {
+pub fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{table::table, timestamp};
 use crate::{
-    daemon::{Instance, state::State},
+    daemon::{Instance, standing::calendar, state::State},
     policy::Role,
 };
 
@@ -57,18 +57,22 @@ pub(super) fn role(role: Role) -> &'static str {
 }
 
 impl Status {
-    /// Of an instance whose table holds `used` flows.
-    pub fn new(instance: &Instance, state: &State, daemon: Option<i32>, used: usize) -> Self {
+    /// Of an instance whose table holds `used` flows, at a [`netfw_common::image::boot_time`].
+    pub fn new(instance: &Instance, state: &State, daemon: Option<i32>, used: usize, boot_now: u64) -> Self {
         let interfaces = state.interfaces.iter().map(|(name, managed)| Interface {
             name: name.clone(),
             role: role(managed.role()),
             engine: managed.engine.to_string(),
             reason: managed.reason.clone(),
         });
-        let error = state.last_reload.error.clone();
+        let pending = state.standing.pending(boot_now);
+        // The datapath needs nobody to fall back; nobody may have noted it yet.
+        let expired = state.standing.trial.filter(|_| pending.is_none());
+        let error = state.last_reload.error.clone().or(expired.map(|trial| trial.expiry()));
+        let deadline = pending.map(|trial| timestamp(calendar(trial.deadline, boot_now)));
         Self {
             instance: instance.to_string(),
-            generation: state.generation,
+            generation: state.standing.generation(boot_now),
             rules_file: state.rules_file.display().to_string(),
             daemon,
             interfaces: interfaces.collect(),
@@ -77,7 +81,7 @@ impl Status {
                 result: if error.is_some() { "error" } else { "ok" },
                 error,
             },
-            confirm: Confirm { pending: false, deadline: None },
+            confirm: Confirm { pending: pending.is_some(), deadline },
             flows: Flows { used, capacity: state.capacity },
         }
     }
@@ -91,6 +95,9 @@ impl Status {
             "instance    {}\ndaemon      {daemon}\nrules       {}, generation {}\nlast reload {reload}\n",
             self.instance, self.rules_file, self.generation
         );
+        if let Some(deadline) = &self.confirm.deadline {
+            text += &format!("confirm     until {deadline}, or the old rules come back\n");
+        }
         for line in self.last_reload.error.iter().flat_map(|error| error.lines()) {
             text += &format!("            {line}\n");
         }

@@ -333,8 +333,7 @@ impl Hooks for Datapath {
         let compiled = compiled(rules, &loaded.ids);
         loaded.ids = compiled.ids;
         loaded.generation += 1;
-        let slot =
-            loaded.maps.write(&compiled.image, loaded.generation, &[]).expect("writing rules");
+        let slot = loaded.maps.write(&compiled.image, loaded.generation, &[]).expect("writing rules");
         let trial = Active::until(NEVER, slot, fallback.unwrap_or(holding));
         loaded.maps.hold(trial).expect("trying rules out");
     }

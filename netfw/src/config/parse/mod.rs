@@ -46,7 +46,7 @@ fn model(file: &Table<'_>, source: &Arc<Source>, read: Read<'_>, problems: &mut 
         timeouts: settings::timeouts(file, problems),
         flows: settings::flows(file, problems),
         engine: settings::engine(file, problems),
-        watch: settings::watch(file, problems),
+        reload: settings::reload(file, problems),
         sources: includes.into_sources(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::filters::ACTIONS;
 use crate::{
     config::{
-        model::{DefaultActions, Engine, Flows},
+        model::{DefaultActions, Engine, Flows, Reload},
         problems::Problems,
         reader::{Node, Table},
         schema::{self, Schema},
@@ -137,8 +137,15 @@ fn mode(node: &Node<'_>, problems: &mut Problems) -> Option<EngineMode> {
     node.choice(problems, &MODES)
 }
 
-pub(super) fn watch(file: &Table<'_>, problems: &mut Problems) -> bool {
+pub(super) fn reload(file: &Table<'_>, problems: &mut Problems) -> Reload {
     let table = section(file, "reload", &schema::RELOAD, problems);
-    let watch = table.as_ref().and_then(|table| table.get("watch"));
-    watch.and_then(|node| node.boolean(problems)).unwrap_or(true)
+    let table = table.as_ref();
+    let watch = table.and_then(|table| table.get("watch"));
+    let confirm = table.and_then(|table| table.get("confirm"));
+    Reload {
+        watch: watch.and_then(|node| node.boolean(problems)).unwrap_or(true),
+        confirm: confirm
+            .and_then(|node| node.word_or_number(problems, value::time_to_confirm))
+            .map(|time| time.value),
+    }
 }

@@ -1,0 +1,339 @@
+//! Changes that wait for confirmation. (Scenario 24.)
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use netfw_tests::{
+    lab::Lab,
+    net::{Reception, TcpServer, connect, exchange_line, knock_tcp},
+    netfw::Netfw,
+    rules,
+    scenario::two_armed,
+    ssh::{self, Key},
+    wait,
+};
+use nix::sys::signal::Signal;
+
+/// Rules that forward one port to worker1's echo server.
+fn forward(port: u16) -> String {
+    rules::two_armed(&format!(
+        "[[port-forward]]\nname = \"echo\"\nprotocol = \"tcp\"\nport = {port}\nto = \"worker1:7\"\n"
+    ))
+}
+
+const OLD: u16 = 7001;
+const NEW: u16 = 7002;
+
+fn serve(lab: &Lab) -> Result<TcpServer> {
+    TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")
+}
+
+fn answers(lab: &Lab, port: u16) -> Result<bool> {
+    Ok(knock_tcp(lab.host("client"), &format!("192.0.2.1:{port}"))? == Reception::Welcome)
+}
+
+fn expect_drops(netfw: &Netfw<'_>) {
+    for reason in ["policy-input", "policy-forward", "suspended", "flow-cut"] {
+        netfw.expect_drops(reason, ..);
+    }
+}
+
+fn until_old_rules_hold(lab: &Lab) -> Result<()> {
+    wait::until("the old rules to hold", || answers(lab, OLD).ok()?.then_some(()))?;
+    ensure!(!answers(lab, NEW)?, "half of the new rules hold beside the old ones");
+    Ok(())
+}
+
+fn candidate(netfw: &Netfw<'_>, rules: &str) -> Result<PathBuf> {
+    let path = netfw.rules().with_file_name("candidate.toml");
+    fs::write(&path, netfw.complete(rules))?;
+    Ok(path)
+}
+
+fn try_out(netfw: &Netfw<'_>, rules: &str, time: &str) -> Result<()> {
+    let path = candidate(netfw, rules)?.display().to_string();
+    let said = netfw.command(["reload", &path, "--confirm", time])?.success()?;
+    ensure!(said.contains("netfw confirm"), "{said}");
+    Ok(())
+}
+
+/// Nobody is left to do anything: the datapath goes back by itself, and the connection that was suspended goes on.
+#[test]
+fn unconfirmed_rules_go_by_themselves() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let mut stream = connect(lab.host("client"), &format!("192.0.2.1:{OLD}"))?;
+        exchange_line(&mut stream, b"before")?;
+        try_out(netfw, &forward(NEW), "8s")?;
+        netfw.kill()?;
+        let status = netfw.json("status")?;
+        assert_eq!(status["confirm"]["pending"], true);
+        ensure!(status["confirm"]["deadline"].is_string(), "{status}");
+        ensure!(answers(lab, NEW)? && !answers(lab, OLD)?, "the candidate does not hold");
+        netfw.expect_drops("suspended", 1..);
+        // TCP sends again after longer and longer pauses.
+        stream.set_read_timeout(Some(wait::GENEROUS))?;
+        exchange_line(&mut stream, b"waits, is sent again, and arrives")
+            .context("the suspended connection")?;
+        until_old_rules_hold(lab)?;
+        let status = netfw.json("status")?;
+        assert_eq!(status["confirm"]["pending"], false);
+        assert_eq!(status["last_reload"]["result"], "error");
+        let late = netfw.command(["confirm"])?;
+        late.expect_code(1)?;
+        ensure!(late.stderr.contains("not confirmed in time"), "{}", late.stderr);
+        exchange_line(&mut stream, b"after")?;
+        netfw.start()?;
+        until_old_rules_hold(lab)
+    })
+}
+
+/// Confirmed with the daemon dead: they hold, cut what they refuse, and the candidate is the rules file.
+#[test]
+fn confirmed_rules_stay() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let mut stream = connect(lab.host("client"), &format!("192.0.2.1:{OLD}"))?;
+        exchange_line(&mut stream, b"before")?;
+        netfw.kill()?;
+        let old = fs::read_to_string(netfw.rules())?;
+        try_out(netfw, &forward(NEW), "60s")?;
+        ensure!(fs::read_to_string(netfw.rules())? == old, "the candidate is the rules file already");
+        netfw.command(["confirm"])?.success()?;
+        ensure!(
+            fs::read_to_string(netfw.rules())? == netfw.complete(&forward(NEW)),
+            "the file is the old one"
+        );
+        ensure!(exchange_line(&mut stream, b"after").is_err(), "a refused connection goes on");
+        ensure!(answers(lab, NEW)? && !answers(lab, OLD)?, "the confirmed rules do not hold");
+        netfw.command(["confirm"])?.expect_code(1)?;
+        netfw.start()?;
+        ensure!(answers(lab, NEW)?, "the confirmed rules are gone");
+        Ok(())
+    })
+}
+
+/// Taken back at once. A second candidate takes the place of the first, and the same rules come back.
+#[test]
+fn rules_are_taken_back() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let generation = netfw.json("status")?["generation"].clone();
+        try_out(netfw, &forward(7003), "60s")?;
+        let path = candidate(netfw, &forward(NEW))?.display().to_string();
+        netfw.command(["reload", &path])?.success()?;
+        assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
+        ensure!(answers(lab, NEW)? && !answers(lab, OLD)?, "the second candidate does not hold");
+        netfw.command(["rollback"])?.success()?;
+        until_old_rules_hold(lab)?;
+        assert_eq!(netfw.json("status")?["generation"], generation);
+        Ok(())
+    })
+}
+
+/// Whoever is killed, and whenever: from the deadline on the old rules hold.
+#[test]
+fn killed_while_it_is_applied() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let path = candidate(netfw, &forward(NEW))?.display().to_string();
+        for step in 0..16 {
+            if step == 8 {
+                netfw.kill()?;
+            }
+            let mut terminal =
+                lab.host("master").spawn(netfw.line(["reload", &path, "--confirm", "1s"])?)?;
+            thread::sleep(Duration::from_millis(15 * step));
+            let _ = terminal.signal(Signal::SIGKILL);
+            let _ = terminal.wait()?;
+            // Waits for the deadline of what was just applied, if it was.
+            wait::until("nothing to be pending", || {
+                (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
+            })?;
+            until_old_rules_hold(lab).with_context(|| format!("step {step}"))?;
+        }
+        netfw.start()?;
+        until_old_rules_hold(lab)
+    })
+}
+
+/// Which of two ports is forwarded, and only that one.
+fn holding(lab: &Lab, one: u16, other: u16) -> Result<u16> {
+    wait::until("one of two rule sets to hold", || {
+        match (answers(lab, one).ok()?, answers(lab, other).ok()?) {
+            (true, false) => Some(one),
+            (false, true) => Some(other),
+            _ => None,
+        }
+    })
+}
+
+/// A confirmation or a rollback that is killed is done or not, never half.
+#[test]
+fn killed_while_it_is_decided() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        for step in 0..10 {
+            let (now, then) = if answers(lab, OLD)? { (OLD, NEW) } else { (NEW, OLD) };
+            try_out(netfw, &forward(then), "60s")?;
+            let word = if step % 2 == 0 { "confirm" } else { "rollback" };
+            let mut terminal = lab.host("master").spawn(netfw.line([word])?)?;
+            thread::sleep(Duration::from_millis(8 * step));
+            let _ = terminal.signal(Signal::SIGKILL);
+            let _ = terminal.wait()?;
+            let held = holding(lab, now, then).with_context(|| format!("step {step}"))?;
+            // Decides it where the word came too early to be heard.
+            let _ = netfw.command(["rollback"])?;
+            let decided = holding(lab, now, then).with_context(|| format!("after step {step}"))?;
+            ensure!(held == then || decided == now, "step {step} was taken back and came again");
+            let _ = netfw.command(["confirm"])?;
+        }
+        netfw.reload(&forward(OLD))
+    })
+}
+
+/// A text that was taken back is applied by nobody but a person: not by a signal, not by a change of the file, not by
+/// the next `up`.
+#[test]
+fn a_refused_text_waits_for_a_person() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        netfw.signal(Signal::SIGSTOP)?;
+        netfw.write_rules(&forward(NEW))?;
+        netfw.command(["reload", "--confirm", "60s"])?.success()?;
+        netfw.command(["rollback"])?.success()?;
+        netfw.signal(Signal::SIGCONT)?;
+        let error = || {
+            let status = netfw.json("status").ok()?;
+            status["last_reload"]["error"].as_str().map(str::to_owned)
+        };
+        netfw.signal(Signal::SIGHUP)?;
+        wait::until("the signal to be refused", || error()?.contains("netfw reload").then_some(()))?;
+        until_old_rules_hold(lab)?;
+        netfw.kill()?;
+        netfw.start()?;
+        ensure!(netfw.log().contains("netfw reload"), "{}", netfw.log());
+        until_old_rules_hold(lab)?;
+        netfw.command(["reload"])?.success()?;
+        ensure!(answers(lab, NEW)?, "a person's word does nothing");
+        Ok(())
+    })
+}
+
+/// The watcher was quicker: what it has applied a moment ago is not what comes back.
+#[test]
+fn the_watcher_was_quicker() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        netfw.write_rules(&forward(NEW))?;
+        wait::until("the watcher", || answers(lab, NEW).ok()?.then_some(()))?;
+        netfw.command(["reload", "--confirm", "1s"])?.success()?;
+        until_old_rules_hold(lab)?;
+        netfw.kill()?;
+        netfw.start()?;
+        until_old_rules_hold(lab)
+    })
+}
+
+/// `[reload] confirm`: a change of the file that nobody confirms goes too.
+#[test]
+fn a_watched_change_waits_for_confirmation() -> Result<()> {
+    let with = |port, time: &str| format!("{}\n[reload]\nconfirm = \"{time}\"\n", forward(port));
+    two_armed(&with(OLD, "60s"), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let pending =
+            |wanted: bool| move || (netfw.json("status").ok()?["confirm"]["pending"] == wanted).then_some(());
+        netfw.write_rules(&with(NEW, "5s"))?;
+        wait::until("the change to be tried out", pending(true))?;
+        wait::until("its time to be over", pending(false))?;
+        until_old_rules_hold(lab)?;
+        netfw.write_rules(&with(NEW, "59s"))?;
+        wait::until("the change to be tried out", pending(true))?;
+        netfw.command(["confirm"])?.success()?;
+        ensure!(answers(lab, NEW)?, "the confirmed rules do not hold");
+        Ok(())
+    })
+}
+
+const SSH: &str = "[[rule]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 22\naction = \"accept\"\n";
+
+/// A change of the file that would end a session with the master waits for a person.
+#[test]
+fn a_watched_change_ends_no_session() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, netfw| {
+        expect_drops(netfw);
+        let key = Key::create(lab)?;
+        let _server = ssh::serve(lab.host("master"), &key)?;
+        let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
+        let narrow = format!("{SSH}from = [\"198.51.100.0/24\"]\n");
+        netfw.write_rules(&rules::two_armed(&narrow))?;
+        wait::until("the change to be refused", || {
+            let status = netfw.json("status").ok()?;
+            status["last_reload"]["error"].as_str()?.contains("203.0.113.10").then_some(())
+        })?;
+        let before = session.output().len();
+        wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))?;
+        netfw.command(["reload"])?.success()?;
+        ensure!(
+            key.run(lab.host("client"), "192.0.2.1", 22, "hostname").is_err(),
+            "a person's word does nothing"
+        );
+        Ok(())
+    })
+}
+
+/// A new SSH connection proves that the rules let one in. The session from before does not.
+#[test]
+fn a_new_ssh_connection_confirms() -> Result<()> {
+    two_armed(&rules::two_armed(SSH), |lab, netfw| {
+        let key = Key::create(lab)?;
+        let _server = ssh::serve(lab.host("master"), &key)?;
+        let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
+        let more = rules::two_armed(&format!(
+            "{SSH}[[rule]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 80\naction = \"accept\"\n"
+        ));
+        let path = candidate(netfw, &more)?.display().to_string();
+        netfw.command(["reload", &path, "--confirm", "60s", "--confirm-on-ssh"])?.success()?;
+        let before = session.output().len();
+        wait::until("seconds of the old session", || (session.output().len() > before + 60).then_some(()))?;
+        assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
+        key.run(lab.host("client"), "192.0.2.1", 22, "hostname")?;
+        wait::until("the new session to be noticed", || {
+            (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
+        })?;
+        ensure!(fs::read_to_string(netfw.rules())?.contains("web"), "taken back in spite of the new session");
+        Ok(())
+    })
+}
+
+/// Earlier generations are kept, can be listed, and gone back to.
+#[test]
+fn earlier_generations_come_back() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        for port in 7003..7016 {
+            netfw.reload(&forward(port))?;
+        }
+        let listed = netfw.json("generations")?;
+        ensure!(listed["generations"].as_array().is_some_and(|list| list.len() == 10), "{listed}");
+        netfw.command(["rollback", "--to", "999"])?.expect_code(1)?;
+        netfw.reload(&forward(OLD))?;
+        let good = netfw.json("status")?["generation"].to_string();
+        netfw.reload(&forward(NEW))?;
+        netfw.command(["rollback", "--to", &good])?.success()?;
+        until_old_rules_hold(lab)?;
+        // The file still holds what was gone back from.
+        netfw.kill()?;
+        netfw.start()?;
+        until_old_rules_hold(lab)
+    })
+}
