@@ -20,6 +20,7 @@
 //! `s * size ..`; `ADDRESSES4/6` and `VECTORS` are maps of maps with one inner map a slot.
 
 use crate::{
+    block::Lengths,
     family::Addr6,
     interface::MAX_INTERFACES,
     shared::shared,
@@ -188,6 +189,8 @@ pub struct Policy {
     pub flags: u32,
     /// TCP port of the fail-safe door; 0: there is none.
     pub failsafe_port: u32,
+    /// Lengths of the prefixes in `BLOCKS`.
+    pub block_lengths: Lengths,
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
     /// Each `[[masquerade]]`.
@@ -214,6 +217,7 @@ impl Default for Policy {
             anti_spoof: SPOOF_STRICT,
             flags: 0,
             failsafe_port: 0,
+            block_lengths: Lengths::default(),
             timeouts: [0; TIMEOUTS],
             masquerades: [Masquerade::default(); MAX_MASQUERADES],
             untranslated_rules: 0,
@@ -294,8 +298,8 @@ shared! {
     Service { rules, forwards, source_rules, reserved }
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
-        generation, default_actions, anti_spoof, flags, failsafe_port, timeouts, masquerades, untranslated_rules,
-        interface_rules
+        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, timeouts, masquerades,
+        untranslated_rules, interface_rules
     }
     Rule { action, counter }
     Forward {

@@ -180,6 +180,9 @@ fn settings_mean_what_they_say() {
     let door = policy.failsafe().expect("a door");
     assert!(door.port == 2222 && door.from.matches(address("203.0.113.9")));
     assert!(!door.from.matches(address("198.51.100.1")));
+    let blocked = |text| policy.block().iter().any(|prefix| prefix.contains(&address(text)));
+    assert!(blocked("198.51.100.8") && blocked("2001:db8:bad::1"));
+    assert!(!blocked("198.51.100.7") && !blocked("203.0.113.200"));
     let timeouts = policy.timeouts();
     assert_eq!(timeouts.tcp_established, Duration::from_secs(10_800));
     assert_eq!(timeouts.udp, Duration::from_secs(600));

@@ -4,13 +4,12 @@ use netfw_common::{
     counters::Count,
     family::Family,
     flow::{ADMITTED_BEFORE, Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
-    image::KEEP_REFUSED,
     reason::Reason,
     tcp::{Seen, State},
 };
 
 use super::{
-    Step, Verdict,
+    Step, Verdict, block,
     context::{Context, Hook},
     failsafe, find, fragment,
     kernel::{Kernel, Route, Table},
@@ -27,7 +26,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
         return Ok(());
     };
     work.leaving = entry.leaving;
-    if entry.generation != work.generation {
+    if entry.generation != work.generation || entry.blocks != work.blocks {
         readmit::<F, C, K>(kernel, work, &entry)?;
     }
     let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
@@ -52,35 +51,35 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 
-/// The policy has changed since the flow was admitted: judges it once as if it were new. A refused TCP peer gets a
-/// reset; each direction is forgotten when its own side has been told. While the policy waits for confirmation, a
-/// refused flow is only suspended: nothing of it changes.
+/// The policy has changed since the flow was admitted, or what is blocked: judges it once as if it were new. A refused TCP
+/// peer gets a reset, unless it is blocked; each direction is forgotten when its own side has been told. While the policy waits
+/// for confirmation, a flow that it refuses is only suspended: nothing of it changes.
 #[inline(always)]
 fn readmit<F: Family, C: Context, K: Kernel<F>>(
     kernel: &K,
     work: &mut Work<F>,
     entry: &Flow<F::Addr>,
 ) -> Step {
-    if entry.was_admitted_by(work.generation) {
-        return Ok(());
-    }
     work.original = *entry;
-    let keep = kernel.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
-    if keep || kernel.readmit(work) {
-        return Ok(());
-    }
+    let (reason, suspends) = match kernel.blocked_flow(work) {
+        block::LISTED => (Reason::Blocked, Reason::Blocked),
+        block::BANNED => (Reason::Banned, Reason::Banned),
+        _ if kernel.readmit(work) => return Ok(()),
+        _ => (Reason::FlowCut, Reason::Suspended),
+    };
     if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
     // Generation 0 is what `netfw flows cut` leaves.
-    if work.fallback != 0 && entry.generation != 0 {
-        return work.drop(Reason::Suspended);
+    if work.fallback != 0 && entry.generation != 0 && reason != Reason::Banned {
+        return work.drop(suspends);
     }
     kernel.remove(work.table, &work.tuple);
-    if work.kind == work::TCP {
-        work.answer(Reason::FlowCut, work::RESET)
+    let from_inside = C::HOOK == Hook::Egress || !work.external();
+    if work.kind == work::TCP && (from_inside || reason == Reason::FlowCut) {
+        work.answer(reason, work::RESET)
     } else {
-        work.drop(Reason::FlowCut)
+        work.drop(reason)
     }
 }
 
@@ -129,6 +128,7 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     if entry.generation != work.generation {
         stamp(work, entry);
     }
+    entry.blocks = work.blocks;
     entry.last_seen = work.now.0;
     entry.packets += u64::from(work.segments);
     entry.bytes += u64::from(work.bytes);

@@ -74,6 +74,8 @@ fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         bytes: u64::from(work.bytes),
         leaving: work.leaving,
         generation: work.generation,
+        blocks: work.blocks,
+        reserved: 0,
         last_seen: work.now.0,
         created: work.now.0,
         idle_timeout: work.idle_timeout,

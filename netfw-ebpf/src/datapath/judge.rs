@@ -6,7 +6,8 @@ use netfw_common::{
     family::{Address, Family},
     flow::{Flow, MASQUERADED, UNASKED},
     image::{
-        ACCEPT, FILTERS_ENDPOINT_INDEPENDENTLY, Forward, MAX_BALANCED, Masquerade, ONE_TO_ONE, service_index,
+        ACCEPT, FILTERS_ENDPOINT_INDEPENDENTLY, Forward, KEEP_REFUSED, MAX_BALANCED, Masquerade, ONE_TO_ONE,
+        service_index,
     },
     tuple::Tuple,
 };
@@ -54,7 +55,9 @@ pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 
 /// Judges the live flow in [`Work::original`], found by [`Work::tuple`], again.
 #[inline(always)]
 pub fn live_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> bool {
-    still_admitted(tables, &work.tuple, &work.original)
+    let keep = tables.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
+    keep || work.original.was_admitted_by(work.generation)
+        || still_admitted(tables, &work.tuple, &work.original)
 }
 
 /// A decision: the action, and in `rule` the number of the rule that made it or [`NONE`].

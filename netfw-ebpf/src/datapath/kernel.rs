@@ -5,6 +5,7 @@
 use core::ops::DerefMut;
 
 use netfw_common::{
+    block::{Bans, Key},
     counters::{Count, InterfaceCount, TranslationCount},
     family::Family,
     flow::{Flow, Hop},
@@ -16,7 +17,7 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{commit, judge, mapping, port, promote, work::Work};
+use super::{block, commit, judge, mapping, port, promote, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -38,6 +39,8 @@ pub trait Tables<F: Family> {
     fn forward(&self, number: u32) -> Option<&Forward>;
     /// A target.
     fn target(&self, number: u32) -> Option<&Target>;
+    /// Whether `[block]` lists a prefix.
+    fn listed(&self, prefix: &Key) -> bool;
 }
 
 /// Parts of the flow table.
@@ -119,6 +122,10 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn random(&self) -> u32;
     /// A managed interface by its slot.
     fn interface(&self, slot: u32) -> Option<&Interface>;
+    /// What holds of all bans.
+    fn bans(&self) -> Option<&Bans>;
+    /// Whether a prefix is banned, and still is.
+    fn banned(&self, prefix: &Key) -> bool;
     /// Slot of an interface; 0: not managed.
     fn slot_of(&self, ifindex: u32) -> u32;
     /// Whose the address is: `LOCAL_EXTERNAL`, `LOCAL_OTHER`, or 0 for not the master's.
@@ -159,6 +166,24 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn turn(&self, forward: u32) -> u32;
     /// The turn was taken.
     fn take_turn(&self, forward: u32);
+
+    /// [`block::packet`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn blocked(&self, work: &mut Work<F>) -> u32 {
+        block::packet(self, work)
+    }
+
+    /// [`block::live_flow`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn blocked_flow(&self, work: &mut Work<F>) -> u32 {
+        block::live_flow(self, work)
+    }
+
+    /// [`block::held`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn held(&self, work: &mut Work<F>) -> u32 {
+        block::held(self, work)
+    }
 
     /// [`judge::new_flow`], which the verifier checks as a function of its own.
     #[inline(always)]

@@ -8,6 +8,7 @@
 //! leaves no trace but its reason, and so that XDP can hand a packet it cannot finish to TC untouched.
 
 pub mod answer;
+pub mod block;
 pub mod carry;
 pub mod clamp;
 pub mod classify;
@@ -81,8 +82,10 @@ pub fn run<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Verdi
 fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     stages.parse(work)?;
     if work.kind == work::ICMP_ERROR {
+        stages.block(work)?;
         return stages.related(work);
     }
     stages.carry(work)?;
+    stages.block(work)?;
     stages.open(work)
 }

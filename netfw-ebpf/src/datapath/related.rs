@@ -41,28 +41,28 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
     if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
-    let outer = work.tuple;
+    // No flow is entered here: the entries' room holds the tuples of the error itself and of what it quotes, which are too
+    // much for the stack.
+    work.original.leaving = work.tuple;
     let Some(quote) = quoted(ctx, work) else {
         return unrelated::<F, C>(work);
     };
     let Some(entry) = find::flow(kernel, work) else {
         let door = C::HOOK != Hook::Egress
             && work.tuple.protocol == u32::from(wire::TCP)
-            && work.tuple.destination == outer.destination
+            && work.tuple.destination == work.original.leaving.destination
             && failsafe::leads_through(kernel, work.door, &work.tuple);
         return if door { Err(Verdict::Accept) } else { unrelated::<F, C>(work) };
     };
-    if work.tuple.destination != outer.destination {
+    if work.tuple.destination != work.original.leaving.destination {
         return unrelated::<F, C>(work);
     }
-    let hidden = entry.leaving.source != work.tuple.source;
-    let inner = entry.leaving.reversed();
-    work.reply_key = inner;
-    work.leaving = Tuple {
-        source: if hidden { entry.leaving.source } else { outer.source },
-        destination: entry.leaving.destination,
-        ..outer
-    };
+    work.reply_key = entry.leaving.reversed();
+    work.leaving = work.original.leaving;
+    if entry.leaving.source != work.tuple.source {
+        work.leaving.source = entry.leaving.source;
+    }
+    work.leaving.destination = entry.leaving.destination;
     let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
     if forwarded {
         if route::fresh(work, &entry.hop) {
@@ -75,9 +75,9 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
         }
         open::forwardable(work)?;
     }
-    let left = work.tuple.reversed();
-    work.tuple = outer;
-    if !translate(ctx, work, &quote, &left) {
+    work.reply.leaving = work.tuple.reversed();
+    work.tuple = work.original.leaving;
+    if !translate(ctx, work, &quote) {
         return work.drop(Reason::NotWritable);
     }
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
@@ -136,16 +136,11 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
     Some(Quote { header, transport, header_checksum, udp_checksum, echo })
 }
 
-/// Turns the quoted packet (which left as `left`) into what its sender knows ([`Work::reply_key`]), and mends the
+/// Turns the quoted packet (which left as [`Work::reply`] says) into what its sender knows ([`Work::reply_key`]), and mends the
 /// checksum of the error, which covers it.
 #[inline(always)]
-fn translate<F: Family, C: Context>(
-    ctx: &mut C,
-    work: &Work<F>,
-    quote: &Quote,
-    left: &Tuple<F::Addr>,
-) -> bool {
-    let inner = &work.reply_key;
+fn translate<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quote) -> bool {
+    let (inner, left) = (&work.reply_key, &work.reply.leaving);
     let addresses = inner.address_sum() - left.address_sum();
     let ports = inner.port_sum() - left.port_sum();
     let outer = work.leaving.address_sum() - work.tuple.address_sum();

@@ -5,14 +5,16 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, carry, clamp, context::Context, count, kernel::Kernel, open, parse, related,
-    work::Work,
+    Step, Verdict, answer, block, carry, clamp, context::Context, count, kernel::Kernel, open, parse,
+    related, work::Work,
 };
 
 /// The stages of the pipeline, in the order of [`super::run`].
 pub trait Stages<F: Family> {
     /// Reads the packet.
     fn parse(&mut self, work: &mut Work<F>) -> Step;
+    /// Drops a packet without a flow from whoever is blocked.
+    fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Carries an ICMP error with the flow that it quotes. XDP leaves that to TC.
     #[inline(always)]
     fn related(&mut self, _work: &mut Work<F>) -> Step {
@@ -45,6 +47,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     #[inline(always)]
     fn parse(&mut self, work: &mut Work<F>) -> Step {
         parse::packet(self.ctx, work)
+    }
+
+    #[inline(always)]
+    fn block(&mut self, work: &mut Work<F>) -> Step {
+        block::new_flow(self.kernel, work)
     }
 
     #[inline(always)]

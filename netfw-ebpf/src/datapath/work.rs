@@ -132,6 +132,10 @@ pub struct Work<F: Family> {
     pub table: Table,
     /// Generation of the policy in force.
     pub generation: u32,
+    /// Prefix length with which [`super::block`] asks.
+    pub asked_length: u32,
+    /// [`netfw_common::block::Bans::version`].
+    pub blocks: u32,
     /// Its [`Policy::failsafe_port`].
     pub door: u32,
     /// Generation of the policy to which the one in force, still unconfirmed, would fall back; 0: it is confirmed.
@@ -179,6 +183,7 @@ impl<F: Family> Work<F> {
         self.generation = policy.generation;
         self.door = policy.failsafe_port;
         self.fallback = kernel.fallback();
+        self.blocks = kernel.bans().map_or(0, |bans| bans.version);
         self.now = kernel.now();
         self.segments = segments;
         self.routed = 0;

@@ -18,6 +18,7 @@ use aya_ebpf::{
     },
 };
 use netfw_common::{
+    block::{self, Bans},
     counters::{Count, InterfaceCount, TranslationCount},
     family::Address,
     flow::{Flow, Hop},
@@ -132,6 +133,11 @@ impl<F: Maps> Tables<F> for Live {
     fn target(&self, number: u32) -> Option<&Target> {
         if number < MAX_TARGETS { maps::TARGETS.get(self.slot * MAX_TARGETS + number) } else { None }
     }
+
+    #[inline(always)]
+    fn listed(&self, prefix: &block::Key) -> bool {
+        maps::BLOCKS.get(self.slot).is_some_and(|inner| inner.get_ptr(prefix).is_some())
+    }
 }
 
 /// `struct bpf_fib_lookup` of the UAPI, laid out here because aya 0.14's binding names its unions by number.
@@ -233,6 +239,19 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn slot_of(&self, ifindex: u32) -> u32 {
         maps::IFINDEXES.get(ifindex).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn bans(&self) -> Option<&Bans> {
+        maps::BAN_HEAD.get(0)
+    }
+
+    #[inline(always)]
+    fn banned(&self, prefix: &block::Key) -> bool {
+        // SAFETY: the value is one aligned word.
+        let until = unsafe { maps::BANS.get(prefix) };
+        // SAFETY: a helper without arguments.
+        until.is_some_and(|&until| until == 0 || unsafe { bpf_ktime_get_boot_ns() } / 1_000_000_000 < until)
     }
 
     #[inline(always)]
@@ -413,8 +432,23 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn blocked(&self, work: &mut Work<F>) -> u32 {
+        F::blocked(work)
+    }
+
+    #[inline(always)]
+    fn held(&self, work: &mut Work<F>) -> u32 {
+        F::held(work)
+    }
+
+    #[inline(always)]
     fn judge(&self, work: &mut Work<F>) -> u32 {
         F::judge(work)
+    }
+
+    #[inline(always)]
+    fn blocked_flow(&self, work: &mut Work<F>) -> u32 {
+        F::blocked_flow(work)
     }
 
     #[inline(always)]

@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array as InnerArray, ArrayOfMaps, LpmTrie},
+    btf_maps::{Array as InnerArray, ArrayOfMaps, HashMap as InnerHash, LpmTrie},
     macros::{btf_map, map},
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
 };
 use netfw_common::{
+    block::{Bans, Key, MAX_BANS},
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
@@ -69,6 +70,18 @@ pub type Vectors = InnerArray<[Vector; 1], 1, BPF_F_INNER_MAP>;
 /// Bit vectors, by slot and number.
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
+
+/// Inner tables of `BLOCKS`.
+pub type Blocks = InnerHash<Key, u32, 1, { BPF_F_NO_PREALLOC as usize }>;
+/// Prefixes of `[block]`, by slot.
+#[btf_map]
+pub static BLOCKS: ArrayOfMaps<Blocks, { SLOTS as usize }> = ArrayOfMaps::new();
+/// Banned prefixes: until which second of `CLOCK_BOOTTIME`; 0: for good.
+#[map]
+pub static BANS: HashMap<Key, u64> = HashMap::with_max_entries(MAX_BANS, BPF_F_NO_PREALLOC);
+/// What holds of all bans.
+#[map]
+pub static BAN_HEAD: Array<Bans> = Array::with_max_entries(1, 0);
 
 /// Slot of each managed interface, by kernel index.
 #[map]

@@ -10,7 +10,7 @@ use netfw_common::family::{Ipv4, Ipv6};
 
 use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
-    Step, Verdict, commit, judge, mapping, port, promote,
+    Step, Verdict, block, commit, judge, mapping, port, promote,
     stages::{Direct, Stages},
     work::Work,
 };
@@ -83,6 +83,12 @@ macro_rules! part {
 
 /// The parts of a family.
 pub trait Parts: Maps {
+    /// [`block::packet`].
+    fn blocked(work: &mut Work<Self>) -> u32;
+    /// [`block::live_flow`].
+    fn blocked_flow(work: &mut Work<Self>) -> u32;
+    /// [`block::held`].
+    fn held(work: &mut Work<Self>) -> u32;
     /// [`judge::new_flow`].
     fn judge(work: &mut Work<Self>) -> u32;
     /// [`judge::live_flow`].
@@ -108,8 +114,11 @@ pub trait Parts: Maps {
 }
 
 macro_rules! parts {
-    ($family:ident, $judge:ident, $readmit:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident,
-     $enter:ident, $refresh:ident, $reach:ident, $promote:ident) => {
+    ($family:ident, $blocked:ident, $blocked_flow:ident, $held:ident, $judge:ident, $readmit:ident, $search:ident, $may:ident, $draw:ident,
+     $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident, $promote:ident) => {
+        part!($blocked, $family, |live, work| block::packet(&live, work));
+        part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
+        part!($held, $family, |live, work| block::held(&live, work));
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
         part!($search, $family, |live, work| commit::search(&live, work) as u32);
@@ -135,6 +144,21 @@ macro_rules! parts {
         });
 
         impl Parts for $family {
+            #[inline(always)]
+            fn blocked(work: &mut Work<Self>) -> u32 {
+                $blocked(work)
+            }
+
+            #[inline(always)]
+            fn blocked_flow(work: &mut Work<Self>) -> u32 {
+                $blocked_flow(work)
+            }
+
+            #[inline(always)]
+            fn held(work: &mut Work<Self>) -> u32 {
+                $held(work)
+            }
+
             #[inline(always)]
             fn judge(work: &mut Work<Self>) -> u32 {
                 $judge(work)
@@ -193,8 +217,40 @@ macro_rules! parts {
     };
 }
 
-parts!(Ipv4, judge4, readmit4, search4, may_claim4, draw4, claim4, find4, enter4, refresh4, reach4, promote4);
-parts!(Ipv6, judge6, readmit6, search6, may_claim6, draw6, claim6, find6, enter6, refresh6, reach6, promote6);
+parts!(
+    Ipv4,
+    blocked4,
+    blocked_flow4,
+    held4,
+    judge4,
+    readmit4,
+    search4,
+    may_claim4,
+    draw4,
+    claim4,
+    find4,
+    enter4,
+    refresh4,
+    reach4,
+    promote4
+);
+parts!(
+    Ipv6,
+    blocked6,
+    blocked_flow6,
+    held6,
+    judge6,
+    readmit6,
+    search6,
+    may_claim6,
+    draw6,
+    claim6,
+    find6,
+    enter6,
+    refresh6,
+    reach6,
+    promote6
+);
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
@@ -242,6 +298,11 @@ macro_rules! stages {
             #[inline(always)]
             fn clamp(&mut self, work: &mut Work<$family>) {
                 $clamp(self.0, work);
+            }
+
+            #[inline(always)]
+            fn block(&mut self, work: &mut Work<$family>) -> Step {
+                block::new_flow(&Live::resume(self.0.cast(), work.slot), work)
             }
 
             #[inline(always)]

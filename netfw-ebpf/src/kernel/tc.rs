@@ -174,13 +174,19 @@ where
     } else {
         datapath::run(&mut IngressStages(skb), work)
     };
-    debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict as u32, work.reason as u32);
+    log(ctx, ifindex, verdict as u32, work.reason as u32);
     match verdict {
         Verdict::Pass | Verdict::Punt | Verdict::Accept => action::NEXT,
         Verdict::Forward => transmit::<F, EGRESS>(&mut Tc::new(skb), work),
         Verdict::Drop => action::SHOT,
         Verdict::Answer => answer::<EGRESS>(skb, ifindex),
     }
+}
+
+/// A function of its own: its stack is not that of the stages.
+#[inline(never)]
+fn log(ctx: &TcContext, ifindex: u32, verdict: u32, reason: u32) {
+    debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict, reason);
 }
 
 /// Brings the headers into the part of the packet that can be read directly.

@@ -207,12 +207,18 @@ where
     }
     work.slot = live.slot();
     let verdict = datapath::run(&mut XdpStages(ctx.ctx), work);
-    debug!(ctx, "xdp: interface {} verdict {} reason {}", ifindex, verdict as u32, work.reason as u32);
+    log(ctx, ifindex, verdict as u32, work.reason as u32);
     match verdict {
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
         _ => xdp_action::XDP_PASS,
     }
+}
+
+/// A function of its own: its stack is not that of the stages.
+#[inline(never)]
+fn log(ctx: &XdpContext, ifindex: u32, verdict: u32, reason: u32) {
+    debug!(ctx, "xdp: interface {} verdict {} reason {}", ifindex, verdict, reason);
 }
 
 /// Whether the frame is addressed to this interface's MAC: no broadcast, no multicast, nothing that a promiscuous

@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) sets: Vec<Set>,
     pub(crate) default_actions: DefaultActions,
     pub(crate) failsafe: Option<Failsafe>,
+    /// `[block] from`.
+    pub(crate) block: Option<Selection>,
     pub(crate) masquerades: Vec<Masquerade>,
     pub(crate) port_forwards: Vec<PortForward>,
     pub(crate) rules: Vec<Rule>,

@@ -29,6 +29,7 @@ pub(super) const FILE: Schema = Schema {
         ("sets", "[sets]"),
         ("policy", "[policy]"),
         ("failsafe", "[failsafe]"),
+        ("block", "[block]"),
         ("masquerade", "[masquerade] or [[masquerade]]"),
         ("port-forward", "[[port-forward]]"),
         ("rule", "[[rule]]"),
@@ -37,7 +38,7 @@ pub(super) const FILE: Schema = Schema {
         ("engine", "[engine]"),
         ("reload", "[reload]"),
     ],
-    later: &["block", "metrics"],
+    later: &["metrics"],
 };
 
 pub(super) const INTERFACES: Schema = Schema {
@@ -65,6 +66,9 @@ pub(super) const FAILSAFE: Schema = Schema {
     keys: &[("ssh-port", "ssh-port = 22"), ("from", r#"from = ["203.0.113.0/24"]"#)],
     later: &[],
 };
+
+pub(super) const BLOCK: Schema =
+    Schema { header: "[block]", keys: &[("from", r#"from = ["203.0.113.0/24"]"#)], later: &[] };
 
 pub(super) const INCLUDE: Schema =
     Schema { header: "the set", keys: &[("file", r#"{ file = "blocked.txt" }"#)], later: &[] };

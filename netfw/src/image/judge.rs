@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netfw_common::{
+    block::Key,
     family::{Address, Family},
     flow::Flow,
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
@@ -74,5 +75,9 @@ impl<F: Family> Tables<F> for Image {
 
     fn target(&self, number: u32) -> Option<&Target> {
         self.targets.get(number as usize)
+    }
+
+    fn listed(&self, prefix: &Key) -> bool {
+        self.blocks.binary_search(prefix).is_ok()
     }
 }

@@ -5,6 +5,7 @@
 //! text of the rules and the [`Ids`] are, and compiling them again gives the same image.
 
 mod addresses;
+mod block;
 mod error;
 mod forwards;
 mod header;
@@ -17,9 +18,14 @@ mod vectors;
 use std::collections::BTreeMap;
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use netfw_common::image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector};
+use netfw_common::{
+    block::Key,
+    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+};
 
 use crate::policy::ValidPolicy;
+pub use block::block_keys;
+pub(crate) use block::blocked_prefix;
 pub use error::CompileError;
 pub use ids::Ids;
 
@@ -52,6 +58,8 @@ pub struct Image {
     pub forwards: Vec<Forward>,
     /// Their targets.
     pub targets: Vec<Target>,
+    /// Prefixes of `[block]`, sorted.
+    pub blocks: Vec<Key>,
 }
 
 /// Compiles a policy.
@@ -70,8 +78,10 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
     let mut addresses = Addresses::default();
     addresses.add_policy(policy, &entries);
     let addresses = addresses.classes(&mut vectors)?;
+    let blocks = block::keys(policy.block());
     let services = services::table(policy, &entries, &mut vectors)?;
     let mut header = header::header(policy, host, &mut vectors)?;
+    header.block_lengths = block::lengths(&blocks);
     let mut fresh = ids.clone();
     let counters = fresh.assign(policy);
     let (forwards, mut targets) = forwards::lay_out(policy, &entries, &counters.port_forwards, &mut vectors)?;
@@ -89,5 +99,6 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
         rules,
         forwards,
         targets,
+        blocks,
     })
 }

@@ -275,6 +275,8 @@ fn with_leaving<A, B>(flow: &Flow<A>, leaving: Tuple<B>) -> Flow<B> {
         bytes: flow.bytes,
         leaving,
         generation: flow.generation,
+        blocks: flow.blocks,
+        reserved: flow.reserved,
         last_seen: flow.last_seen,
         created: flow.created,
         idle_timeout: flow.idle_timeout,

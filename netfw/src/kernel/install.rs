@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::{
+    block::Key,
     family::{addr4, addr6},
     image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector, boot_time},
     shared::Shared,
@@ -18,6 +19,8 @@ use super::{
 };
 use crate::image::Image;
 
+/// How many blocked prefixes one call carries.
+const BLOCKS_AT_ONCE: usize = 65_536;
 /// `BPF_F_NO_PREALLOC`, which a trie demands.
 const NO_PREALLOC: u32 = 1;
 /// `BPF_F_INNER_MAP`: arrays of different length may take each other's place in a map of maps.
@@ -84,6 +87,7 @@ impl Maps {
         });
         set_inner(&self.addresses6, slot, &trie(prefixes)?)?;
         set_inner(&self.vectors, slot, &list(&image.vectors)?)?;
+        set_inner(&self.blocks, slot, &blocks(&image.blocks)?)?;
         write(&self.services, slot * SERVICES, &image.services)?;
         write(&self.rules, slot * MAX_RULES, &image.rules)?;
         write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
@@ -124,6 +128,15 @@ fn trie<K: Shared>(prefixes: impl Iterator<Item = (K, AddressClass)>) -> Result<
     let trie = Table::create(bpf_map_type::BPF_MAP_TYPE_LPM_TRIE, "addresses", entries, NO_PREALLOC)?;
     trie.set_all(&keys, &values)?;
     Ok(trie)
+}
+
+fn blocks(keys: &[Key]) -> Result<Table<Key, u32>> {
+    let entries = keys.len().max(1) as u32;
+    let blocks = Table::create(bpf_map_type::BPF_MAP_TYPE_HASH, "blocks", entries, NO_PREALLOC)?;
+    for keys in keys.chunks(BLOCKS_AT_ONCE) {
+        blocks.set_all(keys, &vec![1; keys.len()])?;
+    }
+    Ok(blocks)
 }
 
 fn list(vectors: &[Vector]) -> Result<Array<Vector>> {

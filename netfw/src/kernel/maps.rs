@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use netfw_common::{
     ABI_VERSION,
+    block::{Bans, Key},
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Addr4, Addr6, Address},
     flow::Flow,
@@ -60,6 +61,9 @@ pub struct Maps {
     pub(super) addresses4: Array<u32>,
     pub(super) addresses6: Array<u32>,
     pub(super) vectors: Array<u32>,
+    pub(super) blocks: Array<u32>,
+    pub(super) bans: Table<Key, u64>,
+    pub(super) ban_head: Array<Bans>,
     pub(super) ifindexes: Array<u32>,
     pub(super) interfaces: Array<Interface>,
     pub(super) devices: Table<u32, [u32; 2]>,
@@ -91,6 +95,9 @@ impl Maps {
             addresses4: array(pins, "ADDRESSES4")?,
             addresses6: array(pins, "ADDRESSES6")?,
             vectors: array(pins, "VECTORS")?,
+            blocks: array(pins, "BLOCKS")?,
+            bans: Table::open(&pins.map("BANS"))?,
+            ban_head: array(pins, "BAN_HEAD")?,
             ifindexes: array(pins, "IFINDEXES")?,
             interfaces: array(pins, "INTERFACES")?,
             devices: Table::open(&pins.map("DEVICES"))?,

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod attach;
+mod bans;
 mod capacity;
 mod counters;
 mod flows;
@@ -21,6 +22,7 @@ pub use adopt::Conversation;
 pub use attach::{
     Acceleration, DebugLog, Port, Programs, debug_log, detach, detach_xdp, foreign_classifiers,
 };
+pub use bans::boot_seconds;
 pub use counters::Counters;
 pub use flows::{Pair, now};
 pub use install::boot_now;

@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 32] = [
+const PINNED: [&str; 35] = [
     "ACTIVE",
     "POLICIES",
     "SERVICES",
@@ -42,6 +42,9 @@ const PINNED: [&str; 32] = [
     "TARGETS",
     "ADDRESSES4",
     "ADDRESSES6",
+    "BLOCKS",
+    "BANS",
+    "BAN_HEAD",
     "VECTORS",
     "IFINDEXES",
     "INTERFACES",

@@ -1,8 +1,11 @@
 //! Which addresses a `from` or `to` selects.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 /// Addresses that a `from` or `to` selects: in some `include` (or `include` is empty: any) and in no `exclude`.
 ///
@@ -80,6 +83,11 @@ impl AddressRanges {
         (self.0.iter().any(|range| !range.start().0), self.0.iter().any(|range| range.start().0))
     }
 
+    /// The fewest networks that hold them, sorted.
+    pub(super) fn networks(&self) -> Vec<IpNet> {
+        self.0.iter().flat_map(networks).collect()
+    }
+
     /// How many IPv4 addresses there are.
     pub(super) fn count_v4(&self) -> u128 {
         let v4 = self.0.iter().filter(|range| !range.start().0);
@@ -108,6 +116,15 @@ impl AddressRanges {
             self.0.get(next).is_some_and(|outer| outer.start() <= inner.start() && inner.end() <= outer.end())
         })
     }
+}
+
+fn networks(range: &RangeInclusive<Point>) -> Vec<IpNet> {
+    let (&(v6, first), &(_, last)) = (range.start(), range.end());
+    if v6 {
+        return Ipv6Subnets::new(first.into(), last.into(), 0).map(IpNet::V6).collect();
+    }
+    let [first, last] = [first, last].map(|bits| Ipv4Addr::from_bits(bits as u32));
+    Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()
 }
 
 /// Networks as ranges, neighbours joined.

@@ -15,6 +15,7 @@ mod rule;
 mod shadow;
 mod warnings;
 
+use ipnet::IpNet;
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use self::{address::AddressMatch, facts::HostFacts, ports::PortRange};
@@ -279,6 +280,7 @@ pub struct ValidPolicy {
     anti_spoof: AntiSpoof,
     default_actions: [Action; 3],
     failsafe: Option<Failsafe>,
+    block: Vec<IpNet>,
     port_forwards: Vec<PortForward>,
     masquerades: Vec<Masquerade>,
     rules: Vec<Rule>,
@@ -316,6 +318,11 @@ impl ValidPolicy {
     /// Whether somebody may open a connection to the host's SSH server.
     pub fn admits_ssh(&self) -> bool {
         self.failsafe.is_some() || warnings::admits_ssh(self)
+    }
+
+    /// Prefixes of `[block]`, sorted, without overlaps.
+    pub fn block(&self) -> &[IpNet] {
+        &self.block
     }
 
     /// `[[port-forward]]`s.

@@ -21,6 +21,10 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     check_unique("port-forward", model.port_forwards.iter().map(|forward| &forward.title), problems);
     check_unique("rule", model.rules.iter().map(|rule| &rule.title), problems);
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
+    let (block, _) = problems.about("block", |problems| {
+        let from = model.block.as_ref().map(|from| names.select(Some(from), problems));
+        from.map(|from| AddressRanges::of(&from).networks()).unwrap_or_default()
+    });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =
         model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, problems)).collect();
@@ -35,6 +39,7 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
         anti_spoof: model.anti_spoof,
         default_actions: [actions.input, actions.forward, actions.output],
         failsafe,
+        block,
         port_forwards: forwards.into_iter().flatten().collect(),
         masquerades,
         rules: rules.into_iter().flatten().collect(),

@@ -1,5 +1,7 @@
 //! The gateway that stories send packets to, and what must hold for every one of them.
 
+use std::net::IpAddr;
+
 use netfw_common::counters::Count;
 
 use super::{
@@ -92,6 +94,10 @@ pub trait Hooks {
     fn confirm(&mut self);
     /// The rules from before they were tried out hold again.
     fn roll_back(&mut self);
+    /// Bans a host.
+    fn ban(&mut self, host: IpAddr);
+    /// Lifts its ban.
+    fn unban(&mut self, host: IpAddr);
     /// Runs a hook on a frame that came in (or goes out) at `side`.
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
     /// All counters.
@@ -137,6 +143,16 @@ impl Gateway {
     /// Puts a whole rules file in force.
     pub fn apply_whole(&mut self, rules: &str) {
         self.hooks.apply(rules);
+    }
+
+    /// Bans a host for good.
+    pub fn ban(&mut self, host: IpAddr) {
+        self.hooks.ban(host);
+    }
+
+    /// Lifts its ban.
+    pub fn unban(&mut self, host: IpAddr) {
+        self.hooks.unban(host);
     }
 
     /// A packet comes in from outside.

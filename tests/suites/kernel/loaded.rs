@@ -352,6 +352,14 @@ impl Hooks for Datapath {
         loaded.maps.hold(passed).expect("moving the deadline");
     }
 
+    fn ban(&mut self, host: std::net::IpAddr) {
+        self.0.borrow().maps.ban(&[(host.into(), 0)]).expect("a ban");
+    }
+
+    fn unban(&mut self, host: std::net::IpAddr) {
+        self.0.borrow().maps.unban(&[host.into()]).expect("a ban lifted");
+    }
+
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
         self.0.borrow_mut().run(hook, side, frame).unwrap_or_else(|error| panic!("{error:?}"))
     }

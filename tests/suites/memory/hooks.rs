@@ -1,6 +1,6 @@
 //! The hooks over buffers: what the entry points do in the kernel, around the same pipeline.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, rc::Rc};
 
 use netfw_common::{
     family::{Family, Ipv4, Ipv6},
@@ -149,6 +149,14 @@ impl Hooks for Memory {
         self.machine.borrow_mut().roll_back();
     }
 
+    fn ban(&mut self, host: IpAddr) {
+        self.machine.borrow_mut().ban(host);
+    }
+
+    fn unban(&mut self, host: IpAddr) {
+        self.machine.borrow_mut().unban(host);
+    }
+
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
         self.run_merged(hook, side, frame, 1).1
     }
@@ -223,6 +231,8 @@ fn blank<F: Family>() -> Work<F> {
         options: 0,
         table: Table::Proven,
         generation: 0,
+        asked_length: 0,
+        blocks: 0,
         door: 0,
         fallback: 0,
         chain: 0,

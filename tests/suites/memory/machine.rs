@@ -7,10 +7,11 @@ use std::{
 };
 
 use netfw::{
-    image::{Ids, Image},
+    image::{Ids, Image, block_keys},
     policy::ValidPolicy,
 };
 use netfw_common::{
+    block::{self, Bans, Key},
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
@@ -67,6 +68,8 @@ pub(crate) struct Machine {
     pub(crate) sockets: HashSet<(u32, u16)>,
     v4: Store<Ipv4>,
     v6: Store<Ipv6>,
+    ban_head: Bans,
+    bans: HashSet<Key>,
     turns: RefCell<HashMap<u32, u32>>,
     pub(crate) counts: RefCell<Counts>,
     /// What another core does when the flow table has been used a number of times.
@@ -121,6 +124,8 @@ impl Machine {
             sockets: HashSet::new(),
             v4: Store::new(proven, unproven),
             v6: Store::new(proven, unproven),
+            ban_head: Bans::default(),
+            bans: HashSet::new(),
             turns: RefCell::default(),
             counts: RefCell::default(),
             interruption: RefCell::new(None),
@@ -178,6 +183,23 @@ impl Machine {
     /// The old ones hold again.
     pub(crate) fn roll_back(&mut self) {
         self.image = self.fallback.take().expect("rules that wait for confirmation");
+    }
+
+    /// Bans a host.
+    pub(crate) fn ban(&mut self, host: IpAddr) {
+        for key in block_keys(&host.into()) {
+            let (_, length, v6) = block::prefix(&key);
+            self.ban_head.lengths.insert(v6, length);
+            self.bans.insert(key);
+        }
+        self.ban_head.version += 1;
+    }
+
+    /// Lifts its ban.
+    pub(crate) fn unban(&mut self, host: IpAddr) {
+        for key in block_keys(&host.into()) {
+            self.bans.remove(&key);
+        }
     }
 
     /// Lets time pass.
@@ -247,6 +269,10 @@ impl<F: Stored> Tables<F> for Machine {
     fn target(&self, number: u32) -> Option<&Target> {
         Tables::<F>::target(&self.image, number)
     }
+
+    fn listed(&self, prefix: &Key) -> bool {
+        Tables::<F>::listed(&self.image, prefix)
+    }
 }
 
 /// Destination and source MAC as they stand in a frame.
@@ -262,6 +288,14 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn now(&self) -> Tick {
         Tick(self.now.get())
+    }
+
+    fn bans(&self) -> Option<&Bans> {
+        Some(&self.ban_head)
+    }
+
+    fn banned(&self, prefix: &Key) -> bool {
+        self.bans.contains(prefix)
     }
 
     /// Marsaglia's xorshift.

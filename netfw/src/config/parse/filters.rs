@@ -59,6 +59,16 @@ pub(super) fn failsafe(file: &Table<'_>, problems: &mut Problems) -> Option<Fail
         .0
 }
 
+pub(super) fn block(file: &Table<'_>, problems: &mut Problems) -> Option<Selection> {
+    let node = file.get("block")?;
+    problems
+        .about("block", |problems| {
+            let table = node.table(&schema::BLOCK, problems)?;
+            Some(selection(&table.require("from", problems)?, problems))
+        })
+        .0
+}
+
 pub(super) fn masquerades(file: &Table<'_>, problems: &mut Problems) -> Vec<Masquerade> {
     let nodes = file.get("masquerade").map(|node| node.items()).unwrap_or_default();
     nodes.iter().filter_map(|node| masquerade(node, problems)).collect()

@@ -35,6 +35,7 @@ fn model(file: &Table<'_>, source: &Arc<Source>, read: Read<'_>, problems: &mut 
         sets: names::sets(file, &mut includes, problems),
         default_actions: settings::default_actions(file, problems),
         failsafe: filters::failsafe(file, problems),
+        block: filters::block(file, problems),
         masquerades: filters::masquerades(file, problems),
         port_forwards: tables(
             file.get("port-forward"),

@@ -1,5 +1,6 @@
 //! What a gateway must do, told with packets. Each story runs in memory and in the kernel.
 
+pub mod block;
 pub mod change;
 pub mod egress;
 pub mod failsafe;
@@ -58,6 +59,9 @@ macro_rules! for_each_story {
             egress::handled_already,
             egress::routed_from_elsewhere,
             egress::routed_and_hidden,
+            block::whom_the_list_names,
+            block::a_list_cuts_live_flows,
+            block::a_ban_comes_and_goes,
             failsafe::nothing_shuts_it,
             failsafe::errors_about_it_pass,
             failsafe::no_lan_host_takes_its_port,

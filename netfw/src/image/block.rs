@@ -1,0 +1,70 @@
+//! Blocked prefixes as the datapath looks them up.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netfw_common::{
+    block::{self, Key, Lengths},
+    family::{Address, Ipv4, Ipv6, addr4, addr6},
+};
+
+/// The keys of these prefixes, sorted.
+pub(super) fn keys(prefixes: &[IpNet]) -> Vec<Key> {
+    let mut keys: Vec<Key> = prefixes.iter().flat_map(block_keys).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The key of a prefix; those of its halves where it is everything.
+pub fn block_keys(prefix: &IpNet) -> Vec<Key> {
+    if prefix.prefix_len() > 0 {
+        return vec![key(prefix)];
+    }
+    prefix.subnets(1).into_iter().flatten().map(|half| key(&half)).collect()
+}
+
+fn key(prefix: &IpNet) -> Key {
+    let length = prefix.prefix_len().into();
+    match prefix.network() {
+        IpAddr::V4(address) => block::key::<Ipv4>(addr4(address), length),
+        IpAddr::V6(address) => block::key::<Ipv6>(addr6(address), length),
+    }
+}
+
+/// The prefix of a key; `None` if no prefix has such a key.
+pub(crate) fn blocked_prefix(key: &Key) -> Option<IpNet> {
+    let (address, length, v6) = block::prefix(key);
+    let address = if v6 { address.to_ip() } else { u32::narrow(address).to_ip() };
+    IpNet::new(address, u8::try_from(length).ok()?).ok()
+}
+
+/// The lengths of these prefixes.
+pub(super) fn lengths(keys: &[Key]) -> Lengths {
+    let mut lengths = Lengths::default();
+    for key in keys {
+        let (_, length, v6) = block::prefix(key);
+        lengths.insert(v6, length);
+    }
+    lengths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read_back() {
+        for text in ["192.0.2.7/32", "203.0.113.0/24", "2001:db8::/32", "2001:db8::1/128"] {
+            let prefix: IpNet = text.parse().expect("a prefix");
+            let keys = block_keys(&prefix);
+            assert_eq!(keys.iter().map(blocked_prefix).collect::<Vec<_>>(), [Some(prefix)]);
+        }
+    }
+
+    #[test]
+    fn everything_is_two_halves() {
+        let everything: IpNet = "0.0.0.0/0".parse().expect("a prefix");
+        let halves: Vec<_> = block_keys(&everything).iter().filter_map(blocked_prefix).collect();
+        assert_eq!(halves.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0/1", "128.0.0.0/1"]);
+    }
+}
