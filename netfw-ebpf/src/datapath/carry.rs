@@ -35,7 +35,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     } else if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
-    let refreshes = mapping::is_refreshed_by(work, entry.flags, entry.last_seen);
+    let refreshes = mapping::is_concerned(work, &entry);
     touch(work, &mut entry);
     account(kernel, work, &entry);
     if refreshes {

@@ -9,10 +9,10 @@
 
 use netfw_common::{
     family::Family,
-    flow::{MAPPED, MASQUERADED, REPLY, UNASKED},
+    flow::{Flow, MAPPED, MASQUERADED, REPLY, UNASKED},
     image::MAPPINGS,
     mapping::Mapping,
-    tcp::{Seen, State},
+    tcp::{Seen, Side, State},
     tick::Tick,
     timeout,
     tuple::Tuple,
@@ -21,7 +21,7 @@ use netfw_common::{
 
 use super::{
     judge,
-    kernel::{Inserted, Kernel, Table},
+    kernel::{Inserted, Kernel},
     port,
     work::{self, Work},
 };
@@ -176,23 +176,47 @@ pub fn reach<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     true
 }
 
-/// Whether the packet is one that keeps its flow's mapping alive: it leaves the LAN, and is the first in an eighth of a second
-/// or closes the connection.
+/// Whether the packet of a flow with these flags leaves the LAN.
 #[inline(always)]
-pub fn is_refreshed_by<F: Family>(work: &Work<F>, flags: u32, last_seen: u32) -> bool {
+fn is_outbound(flags: u32) -> bool {
     let unasked = flags & UNASKED != 0;
-    let outbound = if flags & REPLY != 0 { unasked } else { !unasked || flags & MASQUERADED != 0 };
-    let rare = last_seen >> 3 != work.now.0 >> 3 || work.tcp_flags as u8 & (TCP_FIN | TCP_RST) != 0;
-    flags & MAPPED != 0 && outbound && rare
+    if flags & REPLY != 0 { unasked } else { !unasked || flags & MASQUERADED != 0 }
 }
 
-/// Keeps the mapping of the flow in [`Work::original`] alive, or puts it back. The look at the outside half also keeps that
-/// from being pushed out.
+/// Whether the packet may change how long its flow's mapping lives: it leaves the LAN and is the first in an eighth of a
+/// second, or it has to do with the end of a connection.
+#[inline(always)]
+pub fn is_concerned<F: Family>(work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
+    let first = entry.last_seen >> 3 != work.now.0 >> 3;
+    let ends = entry.seen & Seen::FIN != 0 || work.tcp_flags as u8 & (TCP_FIN | TCP_RST) != 0;
+    let tcp = work.kind == work::TCP;
+    entry.flags & MAPPED != 0 && (first && is_outbound(entry.flags) || tcp && ends)
+}
+
+/// Keeps the mapping of the flow in [`Work::original`] alive, or puts it back.
 #[inline(always)]
 pub fn refresh<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
-    let closing = work.original.seen & (Seen::FIN | Seen::RST) != 0;
-    let open = work.table == Table::Proven && !closing;
-    let expires = until(kernel, work, if open { State::Established } else { State::Closing });
+    let peer = match kernel.flow(work.table, &work.original.peer_key()) {
+        Some(peer) if peer.id == work.original.id => peer.side(),
+        _ => Side::default(),
+    };
+    let state = work.original.state(peer);
+    let expires = until(kernel, work, state);
+    if is_outbound(work.original.flags) {
+        prolong(kernel, work, expires);
+    } else if state == State::Closed {
+        let (tuple, leaving) = (&work.tuple, &work.leaving);
+        let (end, port) = (leaving.destination, leaving.destination_port);
+        let key = Mapping::inside_key(end, port, tuple.destination, tuple.protocol);
+        if let Some(mut mapping) = kernel.mapping(&key) {
+            mapping.expires = expires;
+        }
+    }
+}
+
+/// The look at the outside half also keeps that from being pushed out.
+#[inline(always)]
+fn prolong<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, expires: u32) {
     let (address, port) = (work.leaving.source, work.leaving.source_port);
     if let Some(mut mapping) = kernel.mapping(&inside(work)) {
         if mapping.port == port {

@@ -1,7 +1,7 @@
 //! Endpoint-independent mappings: how long they live, and what they are good for.
 
 use netfw_tests::packet::{
-    ACK, FIN, Fate, Gateway, Packet, SYN, Side,
+    ACK, FIN, Fate, Gateway, Packet, RST, SYN, Side,
     world::{V4, V6, World},
 };
 
@@ -50,12 +50,24 @@ fn a_mapping_lives_with_outbound_traffic() {
 /// The mapping of a connection lives as long as that may be silent, and goes soon after its end (RFC 5382 REQ-5).
 #[test]
 fn a_mapping_lives_with_its_connection() {
+    [End::Fins, End::Reset].into_iter().for_each(lives_with_its_connection);
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy)]
+enum End {
+    Fins,
+    Reset,
+}
+
+fn lives_with_its_connection(end: End) {
     tell(|gateway, machine| {
         let world = gateway.world;
         gateway.apply(OPEN);
         let syn = Packet::tcp(world.at("worker1", 5000), world.at("client", 443), SYN);
         let left = gateway.inside(&syn).forwarded_somehow();
-        let _ = gateway.outside(&left.answer().flags(SYN | ACK)).forwarded_somehow();
+        let answer = left.answer();
+        let _ = gateway.outside(&answer.flags(SYN | ACK)).forwarded_somehow();
         for _ in 0..2 {
             machine.borrow().wait(1);
             let _ = gateway.inside(&syn.flags(ACK)).forwarded_somehow();
@@ -63,7 +75,14 @@ fn a_mapping_lives_with_its_connection() {
         let knock = |port| Packet::tcp(world.at("stranger", port), world.at("master", 5000), SYN);
         machine.borrow().wait(120 * MINUTE);
         assert!(reaches(gateway, &knock(1)));
-        let _ = gateway.inside(&syn.flags(FIN | ACK)).forwarded_somehow();
+        match end {
+            End::Fins => {
+                let _ = gateway.inside(&syn.flags(FIN | ACK)).forwarded_somehow();
+                let _ = gateway.outside(&answer.flags(FIN | ACK)).forwarded_somehow();
+                let _ = gateway.inside(&syn.flags(ACK)).forwarded_somehow();
+            }
+            End::Reset => drop(gateway.outside(&answer.flags(RST)).forwarded_somehow()),
+        }
         machine.borrow().wait(4 * MINUTE - 1);
         assert!(reaches(gateway, &knock(2)));
         machine.borrow().wait(2);
