@@ -50,7 +50,7 @@ reasons! {
     NoAddress = 19, "no-address", "The interface has no address that could be put into the packet.";
     IcmpUnrelated = 20, "icmp-unrelated", "An ICMP error that quotes no flow of ours, or an echo reply that nobody asked for.";
     NotWritable = 21, "not-writable", "The packet could not be changed (too short, or out of memory).";
-    Untranslatable = 22, "untranslatable", "The protocol's checksum covers the addresses, and it is none that can be mended.";
+    Untranslatable = 22, "untranslatable", "The protocol's checksum or signature covers the addresses, and it is none that can be mended.";
     Blocked = 23, "blocked", "The remote address is listed in [block].";
     Banned = 24, "banned", "The remote address is banned (`netfw bans`).";
     Suspended = 30, "suspended", "The rules that wait for confirmation refuse the flow: it goes on if they are taken back, and is cut if they are confirmed.";

@@ -49,13 +49,14 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     Ok(())
 }
 
-/// Whether new addresses leave the packet valid: where the transport checksum covers them it must be one we know.
+/// Whether new addresses leave the packet valid: where a checksum covers them it must be one we know, and no signature may.
 #[inline(always)]
 fn translatable<F: Family>(work: &Work<F>) -> bool {
     const DCCP: u32 = 33;
+    const AH: u32 = 51;
     const UDP_LITE: u32 = 136;
     let protocol = work.tuple.protocol;
-    let covered = matches!(protocol, DCCP | UDP_LITE) || (F::V6 && protocol == u32::from(F::ICMP));
+    let covered = matches!(protocol, DCCP | AH | UDP_LITE) || (F::V6 && protocol == u32::from(F::ICMP));
     work.kind != work::OTHER || !covered
 }
 

@@ -95,6 +95,9 @@ pub enum Route {
     NoNeighbour,
     /// A way out that is too narrow; [`Hop::mtu`] tells.
     TooBig,
+    /// A way out that wraps the packet in another (a tunnel, segment routing, MPLS): only the stack can take it. The
+    /// interface is not told.
+    Encapsulated,
     /// Not forwarded: local, or nowhere.
     None,
 }

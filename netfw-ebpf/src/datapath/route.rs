@@ -59,8 +59,8 @@ pub fn decide<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hoo
             work.flags |= LOCAL;
             Ok(())
         }
-        Route::NoNeighbour | Route::TooBig if hook == Hook::Xdp => Err(Verdict::Punt),
-        Route::TooBig | Route::Found | Route::NoNeighbour => {
+        Route::NoNeighbour | Route::TooBig | Route::Encapsulated if hook == Hook::Xdp => Err(Verdict::Punt),
+        Route::TooBig | Route::Found | Route::NoNeighbour | Route::Encapsulated => {
             work.chain = FORWARD;
             Ok(())
         }

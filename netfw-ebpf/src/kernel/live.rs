@@ -163,6 +163,7 @@ struct FibParams {
 const _: () = assert!(size_of::<FibParams>() == 64);
 
 const FIB_SUCCESS: i64 = 0;
+const FIB_ENCAPSULATED: i64 = 6;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_FRAGMENTATION_NEEDED: i64 = 8;
 
@@ -263,12 +264,14 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
         let mut params = FibParams::new::<F>(query);
-        let result = self.look_up(&mut params);
+        let mut result = self.look_up(&mut params);
         way.hop = params.hop();
         if result == FIB_FRAGMENTATION_NEEDED {
             // The kernel stops before it tells the interface: ask again without a length.
             params = FibParams::new::<F>(&Query { length: 0, ..*query });
-            self.look_up(&mut params);
+            if self.look_up(&mut params) == FIB_ENCAPSULATED {
+                result = FIB_ENCAPSULATED;
+            }
             way.hop = Hop { mtu: way.hop.mtu, ..params.hop() };
         } else if result == FIB_NO_NEIGHBOUR {
             // The kernel has not come to the MTU then; the field still holds our length.
@@ -277,7 +280,11 @@ impl<F: Maps + Parts> Kernel<F> for Live {
         // An IPv4 route may lead through an IPv6 neighbour; then the kernel finds the way itself.
         way.gateway =
             if params.family == F::AF { F::Addr::narrow(params.destination) } else { F::Addr::default() };
+        if result == FIB_ENCAPSULATED {
+            way.hop = Hop::default();
+        }
         match result {
+            FIB_ENCAPSULATED => Route::Encapsulated,
             FIB_SUCCESS if params.vlan == 0 => Route::Found,
             FIB_SUCCESS | FIB_NO_NEIGHBOUR => Route::NoNeighbour,
             FIB_FRAGMENTATION_NEEDED => Route::TooBig,

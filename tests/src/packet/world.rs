@@ -37,13 +37,15 @@ impl World {
         SocketAddr::new(self.host(host), port)
     }
 
-    /// Address of a host by name: `client` and `stranger` outside, `router` between them and the master, `master` as the
+    /// Address of a host by name: `client` and `stranger` outside, `tunnelled` at the end of an encapsulated
+    /// route, `router` between them and the master, `master` as the
     /// outside knows it, `gateway` as the LAN knows it, `worker1` to `worker4` inside.
     pub fn host(self, name: &str) -> IpAddr {
         match name {
             "client" => self.address("203.0.113.10", "2001:db8:1::10"),
             "neighbour" => self.address("203.0.113.11", "2001:db8:1::11"),
             "stranger" => self.address("198.51.100.10", "2001:db8:2::10"),
+            "tunnelled" => self.address("198.18.0.10", "2001:db8:18::10"),
             "router" => self.address("192.0.2.254", "2001:db8::fe"),
             "master" => self.address("192.0.2.1", "2001:db8::1"),
             "second" => self.address("192.0.2.9", "2001:db8::9"),

@@ -69,6 +69,8 @@ fn plan() -> String {
         let router = world.host("router");
         lines.push(format!("neigh add {router} lladdr {} dev eth0 nud permanent", mac(ROUTER_MAC)));
         lines.push(format!("route add default via {router} dev eth0"));
+        let (tunnelled, end) = (world.host("tunnelled"), V6.host("router"));
+        lines.push(format!("route add {tunnelled} encap seg6 mode encap segs {end} dev eth0"));
         for worker in ["worker1", "worker2", "worker3", "worker4"] {
             let address = world.host(worker);
             let mac = mac(next_mac(address));

@@ -332,6 +332,9 @@ impl<F: Stored> Kernel<F> for Machine {
         {
             return Route::None;
         }
+        if [V4, V6].map(|world| world.host("tunnelled")).contains(&destination) {
+            return Route::Encapsulated;
+        }
         let out = side_of(destination);
         let mtu = self.mtu[out as usize];
         way.hop.mtu = mtu;

@@ -224,16 +224,3 @@ pub fn what_cannot_be_translated(gateway: &mut Gateway) {
         gateway.inside(&packet).forwarded(Side::Outside, &packet.hop());
     }
 }
-
-/// A protocol without ports is hidden as long as its server has one client only.
-pub fn a_protocol_without_ports(gateway: &mut Gateway) {
-    const GRE: u8 = 47;
-    let world = gateway.world;
-    gateway.apply(LAN);
-    let tunnel = |from, to| Packet::new(world.at(from, 0), world.at(to, 0), crate::packet::Body::Raw(GRE));
-    let first = tunnel("worker1", "client");
-    gateway.inside(&first).forwarded(Side::Outside, &first.from(world.at("master", 0)).hop());
-    let answer = tunnel("client", "master");
-    gateway.outside(&answer).forwarded(Side::Inside, &answer.to(world.at("worker1", 0)).hop());
-    gateway.inside(&tunnel("worker2", "client")).dropped("no-free-port");
-}

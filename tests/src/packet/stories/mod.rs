@@ -12,9 +12,11 @@ pub mod malformed;
 pub mod mapping;
 pub mod masquerade;
 pub mod port_forward;
+pub mod protocols;
 pub mod tcp;
 pub mod trial;
 pub mod ttl;
+pub mod tunnel;
 pub mod udp;
 
 /// Hands the list of all stories to a macro, as `module::story, …`.
@@ -47,7 +49,13 @@ macro_rules! for_each_story {
             masquerade::the_same_echo_identifier,
             masquerade::the_master_shares_its_address,
             masquerade::what_cannot_be_translated,
-            masquerade::a_protocol_without_ports,
+            protocols::sctp_by_address,
+            protocols::rules_for_sctp,
+            protocols::tunnels_by_address,
+            protocols::signed_addresses,
+            protocols::unknown_protocols_by_policy,
+            tunnel::an_encapsulated_route,
+            tunnel::a_forward_into_a_tunnel,
             mapping::one_port_towards_everyone,
             mapping::one_identifier_towards_everyone,
             mapping::a_mapped_port_is_kept_from_others,
