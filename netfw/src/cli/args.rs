@@ -42,6 +42,11 @@ pub enum Command {
         #[arg(default_value = RULES_FILE)]
         file: PathBuf,
     },
+    /// What a reload would change, and which live flows it would end.
+    Plan {
+        /// The rules file; else that of the instance.
+        file: Option<PathBuf>,
+    },
     /// Apply the rules file now.
     Reload(Reload),
     /// Keep the rules that wait for confirmation.
@@ -65,9 +70,6 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
-    /// Not yet supported.
-    #[command(hide = true)]
-    Plan(Words),
     /// Not yet supported.
     #[command(hide = true)]
     Explain(Words),

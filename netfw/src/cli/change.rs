@@ -1,4 +1,6 @@
-//! `reload`, `confirm`, `rollback`, `generations`: changes of the rules, and what is said about them.
+//! `plan`, `reload`, `confirm`, `rollback`, `generations`: changes of the rules, and what is said about them.
+
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -10,13 +12,22 @@ use crate::{
     daemon::{
         Failure, Instance,
         change::{self, By, Change, Changed},
-        library, lock,
+        library, lock, plan,
         standing::calendar,
         state::State,
     },
     kernel::boot_now,
-    report::{generations::Generations, timestamp},
+    report::{generations::Generations, plan::Plan, timestamp},
 };
+
+/// Says what a reload would do.
+pub(super) async fn plan(instance: &Instance, json: bool, file: Option<&Path>) -> Result<()> {
+    let plan = plan::plan(instance, file).await?;
+    if !json {
+        output::findings(plan.warnings());
+    }
+    output::print(json, &plan, Plan::render)
+}
 
 /// Applies the rules file, or tries it out.
 pub(super) async fn reload(instance: &Instance, wanted: &Reload) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod instance;
 mod interfaces;
 pub mod library;
 pub mod lock;
+pub mod plan;
 mod publish;
 pub mod rules;
 pub mod run;

@@ -8,6 +8,8 @@ use super::{
     failure::{Failure, Findings},
     host::Host,
     instance::Instance,
+    plan::end_of_session,
+    sessions::Judge,
     state::{self, Rules, State},
 };
 use crate::{
@@ -45,10 +47,18 @@ fn invalid(errors: Vec<Diagnostic>, loaded: Loaded) -> Failure {
 /// # Errors
 /// [`Failure::InvalidRules`].
 pub fn check_file(path: &Path, host: &Host) -> Result<Loaded, Failure> {
-    let loaded = load_file(path, host, None)?;
+    let mut loaded = load_file(path, host, None)?;
     let names = loaded.policy.interfaces().iter().map(|interface| interface.name.clone());
     let slots = image::Host { interfaces: names.zip(1..).collect() };
-    let Err(error) = image::compile(&loaded.policy, &slots, &mut Ids::default()) else { return Ok(loaded) };
+    let error = match image::compile(&loaded.policy, &slots, &mut Ids::default()) {
+        Ok(image) => {
+            let slot = |name: &str| slots.interfaces.get(name).copied();
+            let judge = Judge { policy: &loaded.policy, image: &image, slot: &slot };
+            loaded.warnings.extend(end_of_session(path, judge, host));
+            return Ok(loaded);
+        }
+        Err(error) => error,
+    };
     let text = error.to_string();
     let (message, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
     Err(invalid(vec![Diagnostic::whole_file(path, message, help)], loaded))

@@ -12,7 +12,6 @@ use netfw_common::{
     tuple::Tuple,
     wire::TCP,
 };
-use netfw_ebpf::datapath::{judge, work::NONE};
 
 use super::host::{Host, connections};
 use crate::{
@@ -117,7 +116,7 @@ impl Session {
         };
         let flags = LOCAL | INPUT << CHAIN_SHIFT;
         let flow = Flow { leaving: key, flags, interface: slot as u8, ..Flow::default() };
-        judge::forward::<F, _>(image, &key) == NONE && image.still_admits::<F>(&key, &flow)
+        !image.forwards::<F>(&key) && image.still_admits::<F>(&key, &flow)
     }
 }
 

@@ -10,7 +10,7 @@ use netfw_common::{
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     tuple::Tuple,
 };
-use netfw_ebpf::datapath::{judge, kernel::Tables};
+use netfw_ebpf::datapath::{judge, kernel::Tables, work::NONE};
 
 use super::Image;
 
@@ -19,6 +19,11 @@ impl Image {
     /// which the flow table holds it.
     pub fn still_admits<F: Family>(&self, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
         judge::still_admitted::<F, _>(self, key, flow)
+    }
+
+    /// Whether a port-forward takes what arrives with this tuple.
+    pub fn forwards<F: Family>(&self, arriving: &Tuple<F::Addr>) -> bool {
+        judge::forward::<F, _>(self, arriving) != NONE
     }
 
     /// What the longest prefix around an address says.

@@ -71,6 +71,14 @@ impl Pair {
         image.still_admits::<Ipv4>(&narrow_tuple(&self.key), &narrow(&self.original))
     }
 
+    /// Whether a port-forward of `image` would take it if it were new.
+    pub fn is_forwarded_by(&self, image: &Image) -> bool {
+        if self.v6 {
+            return image.forwards::<Ipv6>(&self.key);
+        }
+        image.forwards::<Ipv4>(&narrow_tuple(&self.key))
+    }
+
     /// Packets and bytes of both directions.
     pub fn count(&self) -> (u64, u64) {
         let reply = self.reply.map_or((0, 0), |reply| (reply.packets, reply.bytes));

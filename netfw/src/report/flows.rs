@@ -72,7 +72,7 @@ fn state_word(state: Progress) -> &'static str {
     }
 }
 
-fn port_forward(pair: &Pair, ids: &Ids) -> Option<String> {
+pub(super) fn port_forward(pair: &Pair, ids: &Ids) -> Option<String> {
     let id = pair.original.forward.checked_sub(1)?;
     ids.port_forward_name(id).map(str::to_owned)
 }

@@ -1,7 +1,9 @@
 //! What the commands print: documents for programs, tables for people.
 
+pub mod difference;
 pub mod flows;
 pub mod generations;
+pub mod plan;
 pub mod stats;
 pub mod status;
 mod table;
