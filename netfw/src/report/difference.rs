@@ -119,7 +119,8 @@ fn replaced(old: Option<&Vec<String>>, new: Option<&Vec<String>>) -> String {
 }
 
 fn members(old: Option<&Vec<String>>, new: Option<&Vec<String>>) -> String {
-    let set = |words: Option<&Vec<String>>| -> BTreeSet<String> { words.into_iter().flatten().cloned().collect() };
+    let set =
+        |words: Option<&Vec<String>>| -> BTreeSet<String> { words.into_iter().flatten().cloned().collect() };
     let (old, new) = (set(old), set(new));
     let side = |sign: char, words: Vec<&String>| {
         let shown: Vec<String> = words.iter().take(SHOWN).map(|word| format!("{sign}{word}")).collect();
@@ -135,14 +136,20 @@ fn members(old: Option<&Vec<String>>, new: Option<&Vec<String>>) -> String {
 fn of_lists(part: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<Difference> {
     let (before, after) = (items(before), items(after));
     let known = |list: &[(String, &Table)], name: &str| list.iter().any(|(other, _)| other == name);
-    let made = |name: &str, change, details| Difference { part: part.to_owned(), name: name.to_owned(), change, details };
+    let made = |name: &str, change, details| Difference {
+        part: part.to_owned(),
+        name: name.to_owned(),
+        change,
+        details,
+    };
     let removed = before.iter().filter(|(name, _)| !known(&after, name));
     let mut all: Vec<Difference> =
         removed.map(|(name, item)| made(name, Change::Removed, says(item))).collect();
     let still = |list: &[(String, &Table)], other: &[(String, &Table)]| -> Vec<String> {
         list.iter().map(|(name, _)| name.clone()).filter(|name| known(other, name)).collect()
     };
-    let moved = if part == "rule" { moved(&still(&before, &after), &still(&after, &before)) } else { Vec::new() };
+    let moved =
+        if part == "rule" { moved(&still(&before, &after), &still(&after, &before)) } else { Vec::new() };
     for (name, item) in &after {
         let Some((_, old)) = before.iter().find(|(other, _)| other == name) else {
             all.push(made(name, Change::Added, says(item)));
@@ -193,7 +200,8 @@ fn moved(before: &[String], after: &[String]) -> Vec<String> {
     // Longest row that ends at each place, and what comes before it there.
     let mut rows: Vec<(usize, Option<usize>)> = Vec::new();
     for (index, here) in places.iter().enumerate() {
-        let longest = (0..index).filter(|&earlier| places[earlier] < *here).max_by_key(|&earlier| rows[earlier].0);
+        let longest =
+            (0..index).filter(|&earlier| places[earlier] < *here).max_by_key(|&earlier| rows[earlier].0);
         rows.push((longest.map_or(1, |earlier| rows[earlier].0 + 1), longest));
     }
     let mut kept = BTreeSet::new();
@@ -202,7 +210,12 @@ fn moved(before: &[String], after: &[String]) -> Vec<String> {
         kept.insert(index);
         end = rows[index].1;
     }
-    after.iter().enumerate().filter(|(index, _)| !kept.contains(index)).map(|(_, name)| name.clone()).collect()
+    after
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !kept.contains(index))
+        .map(|(_, name)| name.clone())
+        .collect()
 }
 
 #[cfg(test)]
