@@ -12,7 +12,7 @@ use crate::{
     daemon::{
         Failure, Instance,
         change::{self, By, Change, Changed},
-        library, lock, plan,
+        library, lock, plan, sessions,
         standing::calendar,
         state::State,
     },
@@ -59,7 +59,7 @@ fn tell(changed: &Changed) {
     };
     let Some(deadline) = changed.deadline else {
         println!("generation {} holds{}", changed.generation, flows("cut"));
-        if std::env::var_os("SSH_CONNECTION").is_some() {
+        if sessions::ssh_connection().is_some() {
             eprintln!(
                 "warning: you are here by SSH, and nothing takes this change back by itself; `netfw reload --confirm \
                  60s` would, `netfw rollback` does now"

@@ -46,19 +46,10 @@ pub struct Judge<'a> {
 }
 
 impl Session {
-    /// The session in which this command was typed. `sudo` keeps it to itself: then the shell that called it tells.
+    /// The session with this host in which this command was typed.
     pub fn of_the_terminal(host: &Host) -> Option<Self> {
-        let mut pid = std::process::id();
-        while pid > 1 {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let mut variables = environment.split(|byte| *byte == 0);
-            let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="));
-            if let Some(session) = value.and_then(|value| Self::parse(str::from_utf8(value).ok()?)) {
-                return host.addresses().any(|own| own == session.server.ip()).then_some(session);
-            }
-            pid = parent(pid)?;
-        }
-        None
+        let session = Self::parse(&ssh_connection()?)?;
+        host.addresses().any(|own| own == session.server.ip()).then_some(session)
     }
 
     /// `CLIENT PORT SERVER PORT`, as OpenSSH writes it.
@@ -118,6 +109,20 @@ impl Session {
         let flow = Flow { leaving: key, flags, interface: slot as u8, ..Flow::default() };
         !image.forwards::<F>(&key) && image.still_admits::<F>(&key, &flow)
     }
+}
+
+/// What OpenSSH tells the programs of a session. `sudo` keeps it to itself: then the shell that called it tells.
+pub fn ssh_connection() -> Option<String> {
+    let mut pid = std::process::id();
+    while pid > 1 {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        if let Some(value) = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION=")) {
+            return String::from_utf8(value.to_owned()).ok();
+        }
+        pid = parent(pid)?;
+    }
+    None
 }
 
 fn parent(pid: u32) -> Option<u32> {
