@@ -199,6 +199,24 @@ pub struct Policy {
     pub untranslated_rules: u32,
     /// Vectors of the rules of a chain that accept an interface (by its slot; 0: one that isn't managed).
     pub interface_rules: [[u16; MAX_INTERFACES]; 3],
+    /// Interfaces that the policy manages, a bit a slot: those of a candidate may be attached while it does not hold.
+    pub managed: [u32; MAX_INTERFACES.div_ceil(32)],
+}
+
+impl Policy {
+    /// Whether the policy is about the packets of an interface.
+    #[inline(always)]
+    pub fn manages(&self, slot: u32) -> bool {
+        let [low, high] = self.managed;
+        (u64::from(low) | u64::from(high) << 32) >> (slot & 63) & 1 == 1
+    }
+
+    /// Adds an interface.
+    pub fn manage(&mut self, slot: u32) {
+        if let Some(word) = self.managed.get_mut(slot as usize / 32) {
+            *word |= 1 << (slot % 32);
+        }
+    }
 }
 
 /// `[flows] on-change = "keep"`: flows that are no longer admitted may end by themselves.
@@ -222,6 +240,7 @@ impl Default for Policy {
             masquerades: [Masquerade::default(); MAX_MASQUERADES],
             untranslated_rules: 0,
             interface_rules: [[0; MAX_INTERFACES]; 3],
+            managed: [0; MAX_INTERFACES.div_ceil(32)],
         }
     }
 }
@@ -299,7 +318,7 @@ shared! {
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
         generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, timeouts, masquerades,
-        untranslated_rules, interface_rules
+        untranslated_rules, interface_rules, managed
     }
     Rule { action, counter }
     Forward {
@@ -361,6 +380,15 @@ mod tests {
         assert_eq!(service_index(u32::from(SCTP), 65_535) + 1, service_index(u32::from(ICMP), 0));
         assert_eq!(service_index(u32::from(ICMP), 255) + 1, service_index(u32::from(ICMPV6), 0));
         assert_eq!(service_index(255, 0) + 1, SERVICES);
+    }
+
+    #[test]
+    fn a_policy_manages_what_was_added() {
+        let mut policy = Policy::default();
+        policy.manage(1);
+        policy.manage(63);
+        assert!([1, 63].iter().all(|&slot| policy.manages(slot)));
+        assert!([0, 31, 32, 33].iter().all(|&slot| !policy.manages(slot)));
     }
 
     #[test]

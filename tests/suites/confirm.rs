@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
-    lab::Lab,
+    lab::{Engine, Lab},
     net::{Reception, TcpServer, connect, exchange_line, knock_tcp},
     netfw::Netfw,
     rules,
@@ -336,4 +336,34 @@ fn earlier_generations_come_back() -> Result<()> {
         netfw.start()?;
         until_old_rules_hold(lab)
     })
+}
+
+/// An interface that only the candidate manages is nobody's business again when the old rules hold, though nobody is there
+/// to take the programs off.
+#[test]
+fn an_interface_of_the_candidate_is_left_alone_again() -> Result<()> {
+    for &engine in Engine::chosen()? {
+        let lab = Lab::two_armed(engine)?;
+        let (master, far) = (lab.host("master"), lab.another_host("far")?);
+        let name = far.namespace().name();
+        master.namespace().ip_batch(&format!(
+            "link add eth2 type veth peer name eth0 netns {name}\naddress add 10.9.0.1/24 dev eth2\nlink set eth2 up\n"
+        ))?;
+        far.namespace().ip_batch("address add 10.9.0.2/24 dev eth0\nlink set eth0 up\n")?;
+        let reaches = || -> Result<bool> { Ok(far.run(["ping", "-c1", "-W1", "10.9.0.1"])?.code == 0) };
+        wait::until("the link to be up", || reaches().ok()?.then_some(()))?;
+        let netfw = Netfw::up(&lab, &forward(OLD))?;
+        expect_drops(&netfw);
+        let three = forward(OLD).replace("[\"eth1\"]", "[\"eth1\", \"eth2\"]");
+        try_out(&netfw, &three, "8s")?;
+        netfw.kill()?;
+        ensure!(!reaches()?, "the candidate does not manage the interface");
+        wait::until("the interface to be left alone", || reaches().ok()?.then_some(()))?;
+        netfw.start()?;
+        ensure!(reaches()?, "it is managed still");
+        let status = netfw.json("status")?;
+        assert_eq!(status["interfaces"].as_array().map(Vec::len), Some(2));
+        netfw.finish()?;
+    }
+    Ok(())
 }

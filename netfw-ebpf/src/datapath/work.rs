@@ -174,7 +174,7 @@ impl<F: Family> Work<F> {
         let Some(interface) = kernel.interface(slot).filter(|_| slot != 0) else {
             return Err(Verdict::Pass);
         };
-        let Some(policy) = kernel.policy() else {
+        let Some(policy) = kernel.policy().filter(|policy| policy.manages(slot)) else {
             return Err(Verdict::Pass);
         };
         self.ifindex = ifindex;

@@ -41,6 +41,7 @@ pub(super) fn header(
         timeouts: timeouts(policy.timeouts()),
         ..Policy::default()
     };
+    host.interfaces.values().for_each(|&slot| header.manage(slot));
     let untranslated = numbers(policy, |rule| rule.port_forward.is_none());
     header.untranslated_rules = vectors.index(&untranslated)?.into();
     let slots = interface_slots(policy, host)?;
