@@ -226,6 +226,24 @@ fn a_refused_text_waits_for_a_person() -> Result<()> {
     })
 }
 
+/// The machine goes down in the middle of a trial: what is kept on disk finds the old rules, though the file has the new.
+#[test]
+fn a_reboot_finds_the_old_rules() -> Result<()> {
+    two_armed(&forward(OLD), |lab, netfw| {
+        let _server = serve(lab)?;
+        expect_drops(netfw);
+        let generation = netfw.json("status")?["generation"].as_u64();
+        netfw.kill()?;
+        netfw.write_rules(&forward(NEW))?;
+        netfw.command(["reload", "--confirm", "60s"])?.success()?;
+        netfw.command(["down"])?.success()?;
+        netfw.start()?;
+        ensure!(netfw.log().contains("netfw reload"), "{}", netfw.log());
+        ensure!(netfw.json("status")?["generation"].as_u64() > generation, "numbers are used again");
+        until_old_rules_hold(lab)
+    })
+}
+
 /// The watcher was quicker: what it has applied a moment ago is not what comes back.
 #[test]
 fn the_watcher_was_quicker() -> Result<()> {

@@ -39,7 +39,7 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
     let old = state::in_force(instance)?.context("the rules in force are not known")?;
     let changes = differences(&old, &Rules::of(&loaded));
     let image = compile(&mut state, &loaded.policy)?;
-    let flows = maps.flows()?.into_iter().filter(|pair| !pair.is_admitted_by(&image));
+    let flows = maps.flows()?.into_iter().filter(|pair| pair.is_live() && !pair.is_admitted_by(&image));
     let refused = Refused {
         flows: flows.map(|pair| (pair, pair.is_forwarded_by(&image))).collect(),
         kept: image.policy.flags & KEEP_REFUSED != 0,

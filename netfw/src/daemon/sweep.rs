@@ -15,7 +15,7 @@ use crate::{
 /// How long a direction of a proven flow may be without the other one, seconds: they are entered one after the other.
 const LINGER: u64 = 30;
 
-/// Ends the flows that the rules in force no longer admit; says how many.
+/// Ends the flows that the rules in force no longer admit; says how many live ones there were.
 ///
 /// The datapath refuses their next packet by itself. A TCP connection may have no next packet for hours: both
 /// its ends are made to send one. What has no connection to reset is removed at once.
@@ -25,7 +25,7 @@ const LINGER: u64 = 30;
 pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
     let refused = refused(maps, image, generation)?;
     end(maps, &refused)?;
-    Ok(refused.len())
+    Ok(refused.iter().filter(|pair| pair.is_live()).count())
 }
 
 /// The flows that the rules of `image` no longer admit, unless they may end by themselves.

@@ -66,7 +66,8 @@ impl Controller {
         self.save()?;
         self.publish(&managed, host)?;
         self.maps.hold(Active::until(terms.deadline, held.slot, fallback.slot))?;
-        Ok(sweep::refused(&self.maps, &image, held.generation)?.len())
+        let refused = sweep::refused(&self.maps, &image, held.generation)?;
+        Ok(refused.iter().filter(|pair| pair.is_live()).count())
     }
 
     /// Rules that may never be confirmed are not applied by themselves: not after a reboot either, which must find the

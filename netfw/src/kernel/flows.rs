@@ -52,6 +52,11 @@ impl Pair {
         self.original.state(self.reply.map_or(Side::default(), |reply| reply.side()))
     }
 
+    /// Whether it is more than a memory for late packets.
+    pub fn is_live(&self) -> bool {
+        self.state() != State::Closed
+    }
+
     /// Ticks since its last packet.
     pub fn idle(&self, now: Tick) -> u32 {
         let ages = [Some(self.original), self.reply].into_iter().flatten();
