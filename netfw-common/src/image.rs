@@ -299,14 +299,14 @@ pub const SOURCE_NAT_NEVER: u32 = 2;
 
 /// A target of a port-forward, or (with port 0) an address of a masquerade. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Target {
     /// Address in memory order; IPv4 uses the first word.
     pub address: Addr6,
     /// Port, host order (of the first outside port where [`Forward::shift`] is set).
     pub port: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// Number of its word of health, [`crate::health::UNCHECKED`] or [`crate::health::DRAINS`].
+    pub health: u16,
 }
 
 shared! {
@@ -324,7 +324,7 @@ shared! {
     Forward {
         first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, reserved
     }
-    Target { address, port, reserved }
+    Target { address, port, health }
 }
 
 /// Which slot holds: the one u64 that a reload stores and each packet reads once.

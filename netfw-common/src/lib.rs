@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod counters;
 pub mod family;
 pub mod flow;
+pub mod health;
 pub mod image;
 pub mod interface;
 pub mod mapping;

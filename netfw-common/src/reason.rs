@@ -54,6 +54,7 @@ reasons! {
     Blocked = 23, "blocked", "The remote address is listed in [block].";
     Banned = 24, "banned", "The remote address is banned (`netfw bans`).";
     Suspended = 30, "suspended", "The rules that wait for confirmation refuse the flow: it goes on if they are taken back, and is cut if they are confirmed.";
+    NoTargetUp = 31, "no-target-up", "Every target of the port-forward is down or drains; the sender was told.";
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use netfw::{
     config::{CheckReport, HostFacts, LoadError, Loaded, load, load_text},
     policy::{
-        Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread,
+        Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Probe, Role, SourceNat,
+        Spread,
         facts::{HostInterface, ListeningPort},
     },
 };
@@ -195,7 +196,7 @@ fn settings_mean_what_they_say() {
 #[test]
 fn port_forwards_mean_what_they_say() {
     let policy = everything().policy;
-    let [ssh, app, history, dns] = policy.port_forwards() else { panic!("four port-forwards") };
+    let [ssh, app, history, login, dns] = policy.port_forwards() else { panic!("five port-forwards") };
     assert_eq!((ssh.ports.as_slice(), ssh.spread), ([ports(2201, 2202)].as_slice(), Spread::OneToOne));
     assert_eq!(ssh.targets[1].addresses, [address("192.168.80.4")]);
     assert_eq!(ssh.targets[0].addresses, [address("192.168.80.3"), address("fd00:80::3")]);
@@ -208,10 +209,18 @@ fn port_forwards_mean_what_they_say() {
     assert_eq!((history.spread, history.source_nat), (Spread::SourceHash, SourceNat::Always));
     assert_eq!(history.addresses, [address("198.51.100.1")]);
     assert_eq!(history.idle_timeout, Some(Duration::from_secs(86_400)));
-    assert_eq!(dns.name, "port-forward#60");
+    let check = history.check.as_ref().unwrap();
+    assert_eq!((&check.probe, check.on_down), (&Probe::Http("/health?full=1".into()), OnChange::Keep));
+    let numbers = (check.port, check.interval.as_secs(), check.rise, check.fall);
+    assert_eq!(numbers, (Some(8081), 5, 1, 4));
+    let check = login.check.as_ref().unwrap();
+    assert_eq!((&check.probe, check.on_down), (&Probe::Banner("SSH-".into()), OnChange::Cut));
+    assert_eq!((check.port, check.interval.as_secs(), check.rise, check.fall), (None, 2, 2, 3));
+    assert_eq!(login.targets.iter().map(|target| target.drains).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(dns.name, "port-forward#68");
     assert_eq!(dns.protocols, [6, 17]);
     assert_eq!(dns.targets[0].ports, ports(53, 53), "a port that is not written is kept");
-    assert_eq!(dns.place.to_string(), "valid/everything.toml:60");
+    assert_eq!(dns.place.to_string(), "valid/everything.toml:68");
 }
 
 #[test]
@@ -243,7 +252,7 @@ fn rules_mean_what_they_say() {
     assert!(!forwarded.from.matches(address("198.51.101.1")));
     assert_eq!((ping.icmp_types.as_slice(), ping.protocols.as_slice()), ([8, 13].as_slice(), [1].as_slice()));
     assert_eq!(echo.icmp_types, [128]);
-    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#95", [6, 47, 132].as_slice()));
+    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#103", [6, 47, 132].as_slice()));
     assert!(other.to.restricted && other.to.include.is_empty(), "an empty set is nobody");
 }
 

@@ -85,6 +85,8 @@ fn a_foreign_xdp_program_keeps_its_place() -> Result<()> {
     expect_forward(&lab)?;
     let status = netfw.json("status")?;
     ensure!(status["interfaces"][0]["engine"] == "tc", "{status}");
+    let reason = status["interfaces"][0]["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("another XDP program runs before netfw"), "{reason}");
     ensure!(
         lab.host("master").shell("ip -details link show eth0")?.contains("prog/xdp"),
         "the foreign program is gone"

@@ -55,7 +55,9 @@ pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 
 /// Judges the live flow in [`Work::original`], found by [`Work::tuple`], again.
 #[inline(always)]
 pub fn live_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> bool {
-    let keep = tables.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
+    // User space ends a flow by giving it generation 0, which no policy has.
+    let keep = work.original.generation != 0
+        && tables.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
     keep || work.original.was_admitted_by(work.generation)
         || still_admitted(tables, &work.tuple, &work.original)
 }

@@ -17,7 +17,7 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{block, commit, judge, mapping, port, promote, work::Work};
+use super::{block, commit, judge, mapping, port, promote, target, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -186,6 +186,33 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     #[inline(always)]
     fn held(&self, work: &mut Work<F>) -> u32 {
         block::held(self, work)
+    }
+
+    /// State of a target by the number of its word ([`netfw_common::health`]).
+    fn health(&self, number: u32) -> u32;
+
+    /// [`target::share`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn share(&self, number: u32) -> u32 {
+        target::share(self, number)
+    }
+
+    /// [`target::takers`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn takers(&self, first: u32, end: u32) -> u32 {
+        target::takers(self, first, end)
+    }
+
+    /// [`target::taker`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn taker(&self, first: u32, end: u32, nth: u32) -> u32 {
+        target::taker(self, first, end, nth)
+    }
+
+    /// [`target::choose`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn choose(&self, work: &mut Work<F>) -> u32 {
+        target::choose(self, work)
     }
 
     /// [`judge::new_flow`], which the verifier checks as a function of its own.

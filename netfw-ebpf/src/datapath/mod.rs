@@ -32,6 +32,7 @@ pub mod related;
 pub mod rewrite;
 pub mod route;
 pub mod stages;
+pub mod target;
 pub mod work;
 
 use netfw_common::family::Family;

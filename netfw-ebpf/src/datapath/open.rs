@@ -91,11 +91,12 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 #[inline(always)]
 fn admitted<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let action = kernel.judge(work);
+    let answer = if work.kind == work::TCP { work::RESET } else { work::PROHIBITED };
     if action == ACCEPT {
-        return Ok(());
+        // Only who would be let in learns how the targets are.
+        return if work.refused == 0 { Ok(()) } else { work.answer(Reason::NoTargetUp, answer) };
     }
     if action == REJECT {
-        let answer = if work.kind == work::TCP { work::RESET } else { work::PROHIBITED };
         return work.answer(Reason::Rejected, answer);
     }
     let reason = match work.chain {

@@ -3,9 +3,7 @@
 use netfw_common::{
     family::{Address, Family},
     flow::{MAPPED, MASQUERADED, SOURCE_NAT, UNASKED},
-    image::{
-        MAPS_ENDPOINT_INDEPENDENTLY, ONE_TO_ONE, ROUND_ROBIN, SOURCE_HASH, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO,
-    },
+    image::{MAPS_ENDPOINT_INDEPENDENTLY, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO},
     interface::{EXTERNAL, LOCAL_EXTERNAL},
     reason::Reason,
 };
@@ -13,7 +11,7 @@ use netfw_common::{
 use super::{
     Step, judge,
     kernel::Kernel,
-    mapping, port,
+    mapping, port, target,
     work::{NONE, Work},
 };
 
@@ -29,23 +27,15 @@ pub fn destination<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
         return Ok(());
     }
     let Some(forward) = kernel.forward(number) else { return Ok(()) };
+    work.forward = number;
     let offset = u32::from(work.tuple.destination_port.wrapping_sub(forward.first_port));
-    let turn = match forward.spread {
-        ONE_TO_ONE => offset,
-        ROUND_ROBIN => kernel.turn(u32::from(forward.id)),
-        SOURCE_HASH => scramble(work.tuple.source.fold()),
-        _ => kernel.random(),
-    };
-    let Some(nth) = turn.checked_rem(forward.targets) else {
-        return work.drop(Reason::NoTarget);
-    };
-    let Some(target) = kernel.target(forward.first_target.wrapping_add(nth)) else {
+    let chosen = kernel.choose(work);
+    let Some(target) = kernel.target(chosen).filter(|_| chosen != NONE) else {
         return work.drop(Reason::NoTarget);
     };
     work.leaving.destination = F::Addr::narrow(target.address);
     work.leaving.destination_port = judge::target_port(forward, target.port, offset);
     work.detail = u32::from(work.leaving.destination_port);
-    work.forward = number;
     work.forward_id = u32::from(forward.id) + 1;
     work.idle_timeout = forward.idle_timeout;
     Ok(())
@@ -64,14 +54,6 @@ pub fn unasked<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     }
     work.detail = u32::from(work.leaving.destination_port);
     work.flags |= MAPPED | UNASKED;
-}
-
-/// Spreads neighbouring addresses over all targets (the finaliser of MurmurHash3).
-#[inline(always)]
-fn scramble(word: u32) -> u32 {
-    let word = (word ^ word >> 16).wrapping_mul(0x85eb_ca6b);
-    let word = (word ^ word >> 13).wrapping_mul(0xc2b2_ae35);
-    word ^ word >> 16
 }
 
 /// Plans the source of a forwarded flow; `out` is the slot of the interface by which it leaves.
@@ -131,7 +113,7 @@ fn hairpin<F: Family>(work: &Work<F>) -> Option<F::Addr> {
 fn listed<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> Option<F::Addr> {
     let masquerade = judge::masquerade(kernel, work.masquerade)?;
     let family = usize::from(F::V6);
-    let nth = scramble(work.tuple.source.fold()).checked_rem(masquerade.addresses[family])?;
+    let nth = target::scramble(work.tuple.source.fold()).checked_rem(masquerade.addresses[family])?;
     let target = kernel.target(masquerade.first_address[family].wrapping_add(nth))?;
     Some(F::Addr::narrow(target.address))
 }

@@ -148,6 +148,8 @@ pub struct Work<F: Family> {
     pub forward_id: u32,
     /// Its idle timeout.
     pub idle_timeout: u32,
+    /// None of the port-forward's targets takes new flows.
+    pub refused: u32,
     /// `[[masquerade]]` that translates the source, or [`NONE`].
     pub masquerade: u32,
     /// Whether the source needs an endpoint-independent mapping, and has one ([`super::mapping`]).
@@ -189,6 +191,7 @@ impl<F: Family> Work<F> {
         self.routed = 0;
         self.forward = NONE;
         self.forward_id = 0;
+        self.refused = 0;
         self.masquerade = NONE;
         self.mapping = NOT_WANTED;
         self.idle_timeout = 0;

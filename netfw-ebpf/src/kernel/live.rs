@@ -36,7 +36,7 @@ use netfw_common::{
 
 use super::{
     maps::{self, FlowMap, FragmentKey, Maps},
-    stages::Parts,
+    stages::{self, Parts},
 };
 use crate::datapath::{
     kernel::{Inserted, Kernel, Query, Route, Table, Tables, Way},
@@ -446,6 +446,31 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn held(&self, work: &mut Work<F>) -> u32 {
         F::held(work)
+    }
+
+    #[inline(always)]
+    fn health(&self, number: u32) -> u32 {
+        maps::HEALTH.get(number).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn share(&self, number: u32) -> u32 {
+        stages::share(self.slot, number)
+    }
+
+    #[inline(always)]
+    fn takers(&self, first: u32, end: u32) -> u32 {
+        stages::takers(self.slot, first, end)
+    }
+
+    #[inline(always)]
+    fn taker(&self, first: u32, end: u32, nth: u32) -> u32 {
+        stages::taker(self.slot, first, end, nth)
+    }
+
+    #[inline(always)]
+    fn choose(&self, work: &mut Work<F>) -> u32 {
+        F::choose(work)
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
+    health::MAX_HEALTH,
     image::{
         AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES as SERVICE_COUNT,
         SLOTS, Service, Target, Vector,
@@ -37,6 +38,9 @@ pub static PLACE_COUNT: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static JIFFY_NANOS: Global<u64> = Global::new(4_000_000);
 
+/// Whether targets take new flows ([`netfw_common::health`]), by the number that they have in images.
+#[map]
+pub static HEALTH: Array<u32> = Array::with_max_entries(MAX_HEALTH, 0);
 /// Which image holds ([`netfw_common::image::Active`]).
 #[map]
 pub static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);

@@ -12,6 +12,7 @@ use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
     Step, Verdict, block, commit, judge, mapping, port, promote,
     stages::{Direct, Stages},
+    target,
     work::Work,
 };
 
@@ -81,6 +82,30 @@ macro_rules! part {
     };
 }
 
+// Parts that are the same in both families. Loops, and what is asked in them, stand by themselves: else each way out of one
+// loop would be followed through the next.
+
+/// [`target::share`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn share(slot: u32, number: u32) -> u32 {
+    target::share::<Ipv4, _>(&Live::resume(ptr::null_mut(), slot), number)
+}
+
+/// [`target::takers`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn takers(slot: u32, first: u32, end: u32) -> u32 {
+    target::takers::<Ipv4, _>(&Live::resume(ptr::null_mut(), slot), first, end)
+}
+
+/// [`target::taker`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn taker(slot: u32, first: u32, end: u32, nth: u32) -> u32 {
+    target::taker::<Ipv4, _>(&Live::resume(ptr::null_mut(), slot), first, end, nth)
+}
+
 /// The parts of a family.
 pub trait Parts: Maps {
     /// [`block::packet`].
@@ -89,6 +114,8 @@ pub trait Parts: Maps {
     fn blocked_flow(work: &mut Work<Self>) -> u32;
     /// [`block::held`].
     fn held(work: &mut Work<Self>) -> u32;
+    /// [`target::choose`].
+    fn choose(work: &mut Work<Self>) -> u32;
     /// [`judge::new_flow`].
     fn judge(work: &mut Work<Self>) -> u32;
     /// [`judge::live_flow`].
@@ -114,11 +141,13 @@ pub trait Parts: Maps {
 }
 
 macro_rules! parts {
-    ($family:ident, $blocked:ident, $blocked_flow:ident, $held:ident, $judge:ident, $readmit:ident, $search:ident, $may:ident, $draw:ident,
-     $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident, $promote:ident) => {
+    ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $held:ident, $judge:ident, $readmit:ident,
+     $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident,
+     $promote:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
         part!($held, $family, |live, work| block::held(&live, work));
+        part!($choose, $family, |live, work| target::choose(&live, work));
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
         part!($search, $family, |live, work| commit::search(&live, work) as u32);
@@ -157,6 +186,11 @@ macro_rules! parts {
             #[inline(always)]
             fn held(work: &mut Work<Self>) -> u32 {
                 $held(work)
+            }
+
+            #[inline(always)]
+            fn choose(work: &mut Work<Self>) -> u32 {
+                $choose(work)
             }
 
             #[inline(always)]
@@ -219,6 +253,7 @@ macro_rules! parts {
 
 parts!(
     Ipv4,
+    choose4,
     blocked4,
     blocked_flow4,
     held4,
@@ -236,6 +271,7 @@ parts!(
 );
 parts!(
     Ipv6,
+    choose6,
     blocked6,
     blocked_flow6,
     held6,

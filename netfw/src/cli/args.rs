@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::{
     config,
     daemon::instance::{Instance, RULES_FILE},
-    report::flows::{Filter, STATES},
+    report::flows::{Filter, STATES, Sort, Wanted},
 };
 
 /// A firewall and NAT manager for Linux gateways.
@@ -144,6 +144,12 @@ pub struct Flows {
     /// Which.
     #[command(flatten)]
     pub filter: FlowFilter,
+    /// In which order, and how many.
+    #[command(flatten)]
+    pub page: FlowPage,
+    /// Show them again and again.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub watch: Option<f64>,
     /// What to do with them.
     #[command(subcommand)]
     pub action: Option<FlowAction>,
@@ -154,6 +160,48 @@ pub struct Flows {
 pub enum FlowAction {
     /// End them.
     Cut(FlowFilter),
+}
+
+/// Flows that a terminal shows unless told otherwise.
+const SCREENFUL: usize = 1000;
+
+/// What a terminal shows.
+pub fn screenful() -> Wanted {
+    Wanted { sort: Sort::Idle, reverse: false, offset: 0, limit: SCREENFUL }
+}
+
+/// Which part of the flows.
+#[derive(Debug, Args)]
+pub struct FlowPage {
+    /// What comes first: the last to carry a packet, the biggest, the youngest.
+    #[arg(long, value_enum, value_name = "KEY")]
+    sort: Option<Sort>,
+    /// The other way round.
+    #[arg(long)]
+    reverse: bool,
+    /// Show so many at most (a table: 1000 if not said).
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+    /// Leave out so many of the first.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    offset: usize,
+}
+
+impl FlowPage {
+    /// Whether all flows are asked for, in no order: then none need be kept.
+    pub fn is_everything(&self) -> bool {
+        self.sort.is_none() && !self.reverse && self.limit.is_none() && self.offset == 0
+    }
+
+    /// The page that is meant in a document, or in a table.
+    pub fn wanted(&self, json: bool) -> Wanted {
+        Wanted {
+            sort: self.sort.unwrap_or(Sort::Idle),
+            reverse: self.reverse,
+            offset: self.offset,
+            limit: self.limit.unwrap_or(if json { usize::MAX } else { SCREENFUL }),
+        }
+    }
 }
 
 /// Which flows.
@@ -248,11 +296,15 @@ mod tests {
         for line in [
             "netfw flows --from 10.0.0.0/8 --state closed",
             "netfw flows cut --from 10.0.0.1 --port-forward a",
+            "netfw flows --sort bytes --reverse --limit 20 --offset 40",
+            "netfw flows --watch=2 --limit 20",
         ] {
             parse(line)?;
         }
         assert!(parse("netfw flows --from nowhere").is_err());
         assert!(parse("netfw flows --state asleep").is_err());
+        assert!(parse("netfw flows --limit -1").is_err());
+        assert!(parse("netfw flows cut --limit 3").is_err(), "which three?");
         Ok(())
     }
 

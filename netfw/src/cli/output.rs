@@ -22,6 +22,23 @@ pub fn print<T: Serialize>(json: bool, document: &T, render: impl FnOnce(&T) -> 
     Ok(())
 }
 
+/// Prints a text.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn text(text: &str) -> Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
+}
+
+/// Before something is shown again, on a terminal.
+pub fn clear_screen() {
+    if io::stdout().is_terminal() {
+        print!("\x1b[H\x1b[2J");
+    }
+}
+
 /// Prints findings with the lines they are about.
 pub fn findings(findings: &[Diagnostic]) {
     let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -1,18 +1,15 @@
 //! Commands, done.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::Path,
-};
+use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use tokio::time::sleep;
 
 use super::{
-    args::{Arguments, Command, FlowAction, Flows, Up, period},
+    args::{Arguments, Command, Up, period},
     change,
     exit::Exit,
-    output, packaging,
+    flows, output, packaging,
 };
 use crate::{
     config::{CheckReport, Loaded},
@@ -20,17 +17,13 @@ use crate::{
         Failure, Instance,
         background::{self, Began},
         control,
+        health::Book,
         host::Host,
         lock, rules, run,
         state::State,
-        sweep,
     },
-    kernel::{Maps, Pair, boot_now, now},
-    report::{
-        flows::{self, Filter},
-        stats::Stats,
-        status::Status,
-    },
+    kernel::{Maps, boot_now},
+    report::{stats::Stats, status::Status, targets::targets},
 };
 
 /// Does what was typed.
@@ -45,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
     match command {
         Command::Up(up) => return bring_up(instance, up),
         Command::Down => asynchronously(control::down(instance))?,
-        Command::Status => status(instance, *json)?,
+        Command::Status => asynchronously(status(instance, *json))?,
         Command::Check { file } => return asynchronously(check(file, *json)),
         Command::Plan { file } => asynchronously(change::plan(instance, *json, file.as_deref()))?,
         Command::Reload(wanted) => asynchronously(change::reload(instance, wanted))?,
@@ -53,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Rollback(wanted) => asynchronously(change::roll_back(instance, wanted))?,
         Command::Generations => change::generations(instance, *json)?,
         Command::Stats { watch } => asynchronously(stats(instance, *json, *watch))?,
-        Command::Flows(flows) => list_flows(instance, *json, flows)?,
+        Command::Flows(typed) => asynchronously(flows::run(instance, *json, typed))?,
         Command::Completions { shell } => packaging::completions(*shell)?,
         Command::Man => packaging::manual()?,
         Command::Explain(_) => return Ok(not_yet("explain")),
@@ -179,7 +172,7 @@ async fn check(file: &Path, json: bool) -> Result<Exit> {
 }
 
 /// An instance's memory and maps, for reading.
-fn open(instance: &Instance) -> Result<(State, Maps)> {
+pub(super) fn open(instance: &Instance) -> Result<(State, Maps)> {
     let pins = instance.pins();
     if !pins.exist() {
         return Err(Failure::NotUp(instance.clone()).into());
@@ -187,10 +180,17 @@ fn open(instance: &Instance) -> Result<(State, Maps)> {
     Ok((State::load(instance)?, Maps::open(&pins)?))
 }
 
-fn status(instance: &Instance, json: bool) -> Result<()> {
+async fn status(instance: &Instance, json: bool) -> Result<()> {
     let (state, maps) = open(instance)?;
+    // Rules that cannot be read are no reason to say nothing.
+    let loaded = rules::load_applied(instance, &Host::default()).ok().flatten();
+    let targets = match &loaded {
+        Some(loaded) => targets(&state, &loaded.policy, &maps, &Book::load(instance)?)?,
+        None => Vec::new(),
+    };
     let daemon = lock::daemon(instance).map(nix::unistd::Pid::as_raw);
-    let status = Status::new(instance, &state, daemon, maps.flows()?.len(), boot_now());
+    let used = maps.count_flows()?;
+    let status = Status::new(instance, &state, daemon, used, boot_now(), targets, &Host::gather().await?);
     output::print(json, &status, Status::render)
 }
 
@@ -199,10 +199,10 @@ async fn stats(instance: &Instance, json: bool, watch: Option<f64>) -> Result<()
     loop {
         let (state, maps) = open(instance)?;
         let loaded = rules::load_applied(instance, &host)?.context("the rules in force are not known")?;
-        let stats = Stats::read(&state, &loaded.policy, &maps.counters()?)?;
-        if watch.is_some() && !json && std::io::stdout().is_terminal() {
-            // Clears the screen.
-            print!("\x1b[H\x1b[2J");
+        let targets = targets(&state, &loaded.policy, &maps, &Book::load(instance)?)?;
+        let stats = Stats::read(&state, &loaded.policy, &maps.counters()?, &targets)?;
+        if watch.is_some() && !json {
+            output::clear_screen();
         }
         output::print(json, &stats, Stats::render)?;
         match watch {
@@ -210,21 +210,4 @@ async fn stats(instance: &Instance, json: bool, watch: Option<f64>) -> Result<()
             None => return Ok(()),
         }
     }
-}
-
-fn list_flows(instance: &Instance, json: bool, flows: &Flows) -> Result<()> {
-    let (state, maps) = open(instance)?;
-    let typed = match &flows.action {
-        Some(FlowAction::Cut(filter)) => filter,
-        None => &flows.filter,
-    };
-    let filter = Filter::from(typed);
-    let selected = |pair: &Pair| filter.selects(pair, &state.ids);
-    let pairs: Vec<Pair> = maps.flows()?.into_iter().filter(selected).collect();
-    if flows.action.is_some() {
-        sweep::cut(&maps, &pairs)?;
-    }
-    let policy = maps.policy()?.context("no policy holds")?;
-    let document = flows::Flows::new(&pairs, &state.ids, &policy, now());
-    output::print(json, &document, flows::Flows::render)
 }

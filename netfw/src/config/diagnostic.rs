@@ -62,6 +62,11 @@ impl Diagnostic {
         }
     }
 
+    /// A doubt about a file as a whole.
+    pub fn doubt(file: impl Into<PathBuf>, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::whole_file(file, message, help) }
+    }
+
     /// An error about a file as a whole.
     pub fn whole_file(file: impl Into<PathBuf>, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::source::{Source, Span, Spanned};
 use crate::policy::{
-    Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread, Timeouts,
+    self, Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread,
+    Timeouts,
 };
 
 /// The whole file.
@@ -82,6 +83,15 @@ pub(crate) struct TargetWord {
     pub(crate) host: HostWord,
     /// `None`: the outside ports are kept.
     pub(crate) ports: Option<PortRange>,
+    /// Gets no new flows.
+    pub(crate) drains: bool,
+}
+
+/// A port-forward's `check`.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) check: policy::Check,
+    pub(crate) span: Span,
 }
 
 /// `[policy]`; `span` is where it stands, or would.
@@ -139,6 +149,7 @@ pub(crate) struct PortForward {
     pub(crate) addresses: Vec<Spanned<HostWord>>,
     pub(crate) source_nat: SourceNat,
     pub(crate) idle_timeout: Option<Spanned<Duration>>,
+    pub(crate) check: Option<Check>,
 }
 
 /// A `[[rule]]`.

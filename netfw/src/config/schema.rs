@@ -92,12 +92,34 @@ pub(super) const PORT_FORWARD: Schema = Schema {
         ("protocol", r#"protocol = "tcp""#),
         ("port", r#"port = 2201, port = "2201-2204" or a list of both"#),
         ("to", r#"to = "worker1:22" or a list of such targets"#),
+        ("check", r#"check = { tcp = true, interval = "2s", rise = 2, fall = 3 }"#),
         ("from", r#"from = ["192.0.2.0/24"]"#),
         ("spread", r#"spread = "one-to-one""#),
         ("balance", r#"balance = "round-robin""#),
         ("address", r#"address = "198.51.100.1""#),
         ("source-nat", r#"source-nat = "auto""#),
         ("idle-timeout", r#"idle-timeout = "24h""#),
+    ],
+    later: &[],
+};
+
+pub(super) const TARGET: Schema = Schema {
+    header: "the target",
+    keys: &[("target", r#"{ target = "worker1:22", drain = true }"#), ("drain", "drain = true")],
+    later: &[],
+};
+
+pub(super) const CHECK: Schema = Schema {
+    header: "the check",
+    keys: &[
+        ("tcp", "tcp = true"),
+        ("http", r#"http = "/""#),
+        ("banner", r#"banner = "SSH-""#),
+        ("interval", r#"interval = "2s""#),
+        ("rise", "rise = 2"),
+        ("fall", "fall = 3"),
+        ("port", "port = 22"),
+        ("on-down", r#"on-down = "cut""#),
     ],
     later: &[],
 };

@@ -82,6 +82,21 @@ pub(super) fn time_to_confirm(text: &str) -> Parsed<Duration> {
     }
 }
 
+const INTERVAL_HELP: &str = r#"write a time from "1s" to "1h", such as "2s""#;
+const LONGEST_INTERVAL: u64 = 3600;
+
+/// A time from one test to the next.
+pub(super) fn interval(text: &str) -> Parsed<Duration> {
+    let wrong = |what: &str| Err(Wrong::new(format!("an interval of {text} is too {what}"), INTERVAL_HELP));
+    match seconds(text) {
+        Some(0) => wrong("short"),
+        Some(seconds @ 1..=LONGEST_INTERVAL) => Ok(Duration::from_secs(seconds)),
+        Some(_) => wrong("long"),
+        None if text.strip_suffix("ms").is_some_and(|number| number.parse::<u32>().is_ok()) => wrong("short"),
+        None => Err(Wrong::new(format!("\"{}\" is not a time", text.escape_debug()), INTERVAL_HELP)),
+    }
+}
+
 fn seconds(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
@@ -268,7 +283,7 @@ pub(super) fn target(text: &str) -> Parsed<TargetWord> {
     if host_text.is_empty() || host_text.contains('/') {
         return Err(Wrong::new(format!("\"{text}\" is not one target"), TARGET_HELP));
     }
-    Ok(TargetWord { host: host(host_text)?, ports })
+    Ok(TargetWord { host: host(host_text)?, ports, drains: false })
 }
 
 fn split_target(text: &str) -> Parsed<(&str, Option<&str>)> {
@@ -353,12 +368,15 @@ mod tests {
 
     #[test]
     fn targets_name_a_host_and_perhaps_ports() {
-        let named = |ports| TargetWord { host: HostWord::Name("worker1".into()), ports };
+        let named = |ports| TargetWord { host: HostWord::Name("worker1".into()), ports, drains: false };
         assert_eq!(target("worker1:22"), Ok(named(Some(range(22, 22)))));
         assert_eq!(target("worker1:4040-4049"), Ok(named(Some(range(4040, 4049)))));
         assert_eq!(target("worker1"), Ok(named(None)));
         let v6 = HostWord::Address("fd00::3".parse().expect("an address"));
-        assert_eq!(target("[fd00::3]:22"), Ok(TargetWord { host: v6, ports: Some(range(22, 22)) }));
+        assert_eq!(
+            target("[fd00::3]:22"),
+            Ok(TargetWord { host: v6, ports: Some(range(22, 22)), drains: false })
+        );
         for wrong in [
             "fd00::3:22",
             "worker1:0",

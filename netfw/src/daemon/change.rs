@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use netfw_common::{flow::LOCAL, image::INPUT, tcp::Seen, tick::Tick, wire::TCP};
 
 use super::{
-    control::absolute,
+    control::{self, absolute},
     controller::Controller,
     failure::Failure,
     host::Host,
@@ -176,7 +176,7 @@ impl Controller {
             self.keep(&rules)?;
         }
         Ok(Changed {
-            warnings: loaded.warnings,
+            warnings: control::warnings(loaded, &self.state.rules_file, &self.state),
             flows,
             deadline: terms.map(|terms| terms.deadline),
             ends_session: ended.first().copied(),
@@ -285,8 +285,15 @@ pub async fn tend(instance: &Instance) -> Result<()> {
     let mut controller = open(instance, &host).await?;
     let Some(trial) = controller.trial() else { return Ok(()) };
     let Some(port) = trial.ssh_port else { return Ok(()) };
-    let proves = |pair: &Pair| is_proof(pair, &trial, port);
-    if controller.maps.flows()?.iter().any(proves) {
+    let mut proven = false;
+    controller.maps.each_flow(
+        |pair| pair.key.destination_port == port,
+        |pair| {
+            proven |= is_proof(pair, &trial, port);
+            Ok(())
+        },
+    )?;
+    if proven {
         controller.confirm(&host).await?;
         tracing::info!(
             "a new SSH connection has confirmed the rules of generation {}",

@@ -62,7 +62,11 @@ pub async fn up(wanted: &Up) -> Result<Started> {
     let first = !wanted.instance.pins().exist();
     let outcome = start(lock, wanted, loaded.policy.capacity(), &host).await;
     match outcome {
-        Ok((ready, loaded, fallback)) => Ok(Started { daemon, ready, warnings: loaded.warnings, fallback }),
+        Ok((ready, loaded, fallback)) => {
+            let state = State::load(&wanted.instance)?;
+            let warnings = warnings(loaded, &wanted.file, &state);
+            Ok(Started { daemon, ready, warnings, fallback })
+        }
         Err(error) => {
             if first {
                 let _lock = Lock::acquire(&wanted.instance)?;
@@ -133,6 +137,19 @@ fn ready_line(instance: &Instance, state: &State) -> String {
     let interfaces: Vec<String> = interfaces.collect();
     let generation = state.standing.generation(boot_now());
     format!("ready: instance {instance}, generation {generation}, {}", interfaces.join(", "))
+}
+
+/// What was found in the rules, and what they ask for in vain.
+pub(super) fn warnings(loaded: Loaded, file: &Path, state: &State) -> Vec<Diagnostic> {
+    let (asked, has) = (loaded.policy.capacity(), state.capacity);
+    let mut warnings = loaded.warnings;
+    if asked != has {
+        let message =
+            format!("[flows] capacity = {asked} is not obeyed yet: the running table is for {has} flows");
+        let help = "`netfw down` and `netfw up` make a new table, which ends all flows";
+        warnings.push(Diagnostic::doubt(file, message, help));
+    }
+    warnings
 }
 
 /// Ends the daemon and removes everything; nothing there is no error.

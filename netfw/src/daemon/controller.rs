@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, bail};
-use netfw_common::image::Active;
+use netfw_common::{health::UNKNOWN, image::Active};
 
 use super::{
     failure::Failure,
@@ -183,6 +183,9 @@ impl Controller {
         }
         for id in self.state.ids.take_recycled_port_forwards() {
             counters.reset_port_forward(id)?;
+        }
+        for word in self.state.ids.take_begun_targets() {
+            self.maps.set_health(word, UNKNOWN)?;
         }
         Ok(image)
     }

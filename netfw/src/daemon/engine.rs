@@ -74,7 +74,7 @@ mod tests {
 
     fn link(kind: Option<&str>) -> Link {
         let kind = kind.map(str::to_owned);
-        Link { name: "eth0".into(), index: 2, kind, mac: Some([0; 6]), mtu: 1500, addresses: vec![] }
+        Link { name: "eth0".into(), index: 2, kind, mac: Some([0; 6]), ..Link::default() }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use netfw_common::interface::MAX_IFINDEX;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::if_indextoname;
 
 use super::{
     controller::Controller,
@@ -28,7 +28,7 @@ impl Controller {
             if let Some(link) = link {
                 check_link(link, &self.instance)?;
             }
-            let same = known.filter(|known| link.is_some_and(|link| link.index == known.index));
+            let same = known.filter(|known| link.is_some_and(|link| is_on(known, link)));
             let choice = link.map(|link| engine::choose(policy.engine(), link));
             let managed = Managed {
                 index: link.map_or(0, |link| link.index),
@@ -55,7 +55,11 @@ impl Controller {
         let (mut begun, mut changed) = (Vec::new(), Vec::new());
         for (name, managed) in &mut planned {
             let Some(link) = host.link(name) else { continue };
-            let known = self.state.interfaces.get(name).filter(|known| known.index == link.index).cloned();
+            let known = self.state.interfaces.get(name).filter(|known| is_on(known, link)).cloned();
+            if known.is_none() {
+                // What is left of one that was deleted and had this index.
+                kernel::detach(&self.instance.pins(), Port { name, index: link.index })?;
+            }
             let choice = engine::choose(policy.engine(), link);
             if let Some(known) = known.as_ref().filter(|known| !replace && unchanged(known, &choice)) {
                 managed.engine = known.engine;
@@ -137,13 +141,22 @@ impl Controller {
             if new.is_some_and(|new| new.index == old.index) || old.index == 0 {
                 continue;
             }
-            // The switches of an interface that was made anew are those of the new one.
-            let turned = if new.is_some() { Vec::new() } else { old.turned.clone() };
-            release(&self.instance, name, &Managed { turned, ..old.clone() }).await;
+            release(&self.instance, name, old).await;
             // Removing an interface that sends XDP frames also takes it out of the device map.
             let _ = self.maps.set_device(old.index, false);
         }
     }
+}
+
+/// Whether `link` is the interface that was attached, and not one that was made anew.
+fn is_on(known: &Managed, link: &Link) -> bool {
+    known.index == link.index && kernel::is_attached(Port { name: &link.name, index: link.index })
+}
+
+/// Whether netfw has come off an interface that is there.
+pub(super) fn any_lost(state: &State, host: &Host) -> bool {
+    let links = state.interfaces.iter().filter_map(|(name, managed)| Some((managed, host.link(name)?)));
+    links.into_iter().any(|(managed, link)| !is_on(managed, link))
 }
 
 /// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver
@@ -171,21 +184,26 @@ fn check_link(link: &Link, instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Leaves an interface as it was before netfw, as far as it is still there.
+/// Leaves an interface as it was before netfw, as far as it is still there, perhaps under another name.
 pub(super) async fn release(instance: &Instance, name: &str, managed: &Managed) {
+    let now = if_indextoname(managed.index).ok().and_then(|now| now.into_string().ok());
+    let port = Port { name: now.as_deref().unwrap_or(name), index: managed.index };
     let outcome = async {
-        kernel::detach(&instance.pins(), Port { name, index: managed.index })?;
+        kernel::detach(&instance.pins(), port)?;
         if managed.clsact {
             qdisc::remove_unused_clsact(managed.index).await?;
         }
         anyhow::Ok(())
     };
     if let Err(error) = outcome.await
-        && if_nametoindex(name) == Ok(managed.index)
+        && now.is_some()
     {
-        tracing::warn!("cannot detach from {name}: {error:#}");
+        tracing::warn!("cannot detach from {}: {error:#}", port.name);
     }
-    sysctl::restore(&managed.turned);
+    // The switches went with the interface; those under its name may be another's.
+    if now.is_some() {
+        sysctl::restore(&sysctl::renamed(&managed.turned, name, port.name));
+    }
 }
 
 fn why_no_xdp(error: &anyhow::Error) -> String {

@@ -39,11 +39,15 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
     let old = state::in_force(instance)?.context("the rules in force are not known")?;
     let changes = differences(&old, &Rules::of(&loaded));
     let image = compile(&mut state, &loaded.policy)?;
-    let flows = maps.flows()?.into_iter().filter(|pair| pair.is_live() && !pair.is_admitted_by(&image));
-    let refused = Refused {
-        flows: flows.map(|pair| (pair, pair.is_forwarded_by(&image))).collect(),
-        kept: image.policy.flags & KEEP_REFUSED != 0,
-    };
+    let mut flows = Vec::new();
+    maps.each_flow(
+        |pair| !pair.is_admitted_by(&image),
+        |pair| {
+            flows.extend(pair.is_live().then(|| (*pair, pair.is_forwarded_by(&image))));
+            Ok(())
+        },
+    )?;
+    let refused = Refused { flows, kept: image.policy.flags & KEEP_REFUSED != 0 };
     let slot = |name: &str| state.slots.get(name).copied();
     let judge = Judge { policy: &loaded.policy, image: &image, slot: &slot };
     let warnings = loaded.warnings.into_iter().chain(end_of_session(&file, judge, &host)).collect();

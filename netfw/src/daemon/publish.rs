@@ -16,6 +16,7 @@ use super::{
     engine::Engine,
     host::{Connection, Host, Link, connections, features},
     state::Managed,
+    sweep,
 };
 use crate::kernel::Conversation;
 
@@ -46,8 +47,9 @@ impl Controller {
                 self.maps.set_device(link.index, transmits)?;
             }
         }
-        self.maps.set_locals(&locals)?;
-        self.maps.set_interfaces(&by_slot)
+        let gone = self.maps.set_locals(&locals)?;
+        self.maps.set_interfaces(&by_slot)?;
+        sweep::cut_homeless(&self.maps, &gone)
     }
 
     /// What the host's own programs are talking about with the world.

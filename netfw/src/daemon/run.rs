@@ -2,28 +2,34 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
     change::{self, By, Change},
-    controller::Controller,
+    health::Health,
     host::{Host, watch::changes},
     instance::Instance,
+    network::Network,
     rules,
     shortage::Shortages,
     state::{self, Rules, State},
     sweep,
     watch::Files,
 };
-use crate::kernel::{self, Maps, boot_now};
+use crate::{
+    kernel::{self, Maps, boot_now},
+    policy::ValidPolicy,
+};
 
 /// Editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -72,15 +78,17 @@ impl Inputs {
         Ok(())
     }
 
-    /// Watches what the rules in force were read from.
-    fn renew(&mut self, instance: &Instance) {
-        let Ok(state) = State::load(instance) else { return };
-        let mut files: Vec<PathBuf> = vec![state.rules_file];
-        if let Ok(Some(loaded)) = rules::load_applied(instance, &Host::default()) {
+    /// Watches what the rules in force were read from, and what tells that others came into force.
+    fn renew(&mut self, instance: &Instance) -> Option<ValidPolicy> {
+        let state = State::load(instance).ok()?;
+        let mut files: Vec<PathBuf> = vec![state.rules_file, state::last_valid_file(instance)];
+        let loaded = rules::load_applied(instance, &Host::default()).ok().flatten();
+        if let Some(loaded) = &loaded {
             files.extend(loaded.policy.files().iter().cloned());
             self.watch = loaded.policy.watch();
         }
         self.files.watch(&files);
+        loaded.map(|loaded| loaded.policy)
     }
 }
 
@@ -89,15 +97,19 @@ impl Inputs {
 /// # Errors
 /// The instance cannot be opened.
 pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
-    let mut sweeps = interval(SWEEP);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let maps = Maps::open(&instance.pins())?;
-    let mut host = None;
-    let mut shortages = Shortages::default();
-    inputs.renew(instance);
+    let maps = Arc::new(Maps::open(&instance.pins())?);
+    tokio::spawn(sweep_again_and_again(Arc::clone(&maps)));
+    let mut network = Network::default();
+    let mut health = Health::new();
+    let mut changed = true;
     loop {
+        if changed && let Some(policy) = inputs.renew(instance) {
+            let followed = health.follow(instance, &maps, &policy);
+            log_failure(followed.context("cannot test all targets of port-forwards"));
+        }
+        changed = true;
         tokio::select! {
             _ = inputs.terminate.recv() => return Ok(()),
             _ = inputs.interrupt.recv() => return Ok(()),
@@ -111,23 +123,39 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
             }
             Some(()) = inputs.network.recv() => {
                 sleep(SETTLE).await;
-                follow(instance, &mut host).await;
+                network.follow(instance).await;
             }
-            () = flush(&mut inputs.log) => continue,
             _ = looks.tick() => {
-                if !is_on_trial(&maps) {
-                    continue;
+                if network.has_failed() {
+                    // The next change may never come.
+                    network.follow(instance).await;
                 }
-                log_failure(change::tend(instance).await.context("cannot look after the rules on trial"));
+                changed = is_on_trial(&maps);
+                if changed {
+                    log_failure(change::tend(instance).await.context("cannot look after the rules on trial"));
+                }
             }
-            _ = sweeps.tick() => {
-                let swept = sweep::forget_expired(&maps).context("cannot sweep the flow table");
-                log_failure(swept.map(drop));
-                log_failure(shortages.look(&maps).context("cannot read the drop counters"));
-                continue;
+            change = health.changed() => {
+                let applied = health.apply(instance, &maps, change);
+                log_failure(applied.context("cannot tell the datapath how a target is"));
             }
+            () = flush(&mut inputs.log) => changed = false,
         }
-        inputs.renew(instance);
+    }
+}
+
+/// Beside the loop, because a large table takes its time; that is at most a twentieth of all time.
+async fn sweep_again_and_again(maps: Arc<Maps>) {
+    let mut pause = SWEEP;
+    let mut shortages = Shortages::default();
+    loop {
+        sleep(pause).await;
+        let (begun, swept) = (Instant::now(), Arc::clone(&maps));
+        let swept = spawn_blocking(move || sweep::forget_expired(&swept)).await;
+        let swept = swept.map_err(anyhow::Error::from).and_then(|swept| swept);
+        log_failure(swept.map(drop).context("cannot sweep the flow table"));
+        log_failure(shortages.look(&maps).context("cannot read the drop counters"));
+        pause = SWEEP.max(begun.elapsed() * 19);
     }
 }
 
@@ -175,25 +203,6 @@ async fn reload(instance: &Instance, by: By) {
         }
         Err(error) => log_failure(Err(error.context("the rules file was not applied, the old rules hold"))),
     }
-}
-
-/// `seen` is the host as it was followed last.
-async fn follow(instance: &Instance, seen: &mut Option<Host>) {
-    let outcome = async {
-        let now = Host::gather().await?;
-        if seen.as_ref() != Some(&now) {
-            let mut controller = Controller::open(instance)?;
-            controller.settle(&now).await?;
-            if let Some(loaded) = rules::load_applied(instance, &now)? {
-                controller.follow(&loaded.policy, &now).await?;
-            }
-            *seen = Some(now);
-        }
-        Ok(())
-    };
-    log_failure(
-        outcome.await.map_err(|error: anyhow::Error| error.context("cannot follow a change of the network")),
-    );
 }
 
 fn log_failure(outcome: Result<()>) {

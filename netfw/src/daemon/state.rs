@@ -175,7 +175,12 @@ impl State {
 /// # Errors
 /// The file cannot be read.
 pub fn last_valid(instance: &Instance) -> Result<Option<Rules>> {
-    read(&instance.library().join("last-valid.json"))
+    read(&last_valid_file(instance))
+}
+
+/// Where they are kept.
+pub fn last_valid_file(instance: &Instance) -> PathBuf {
+    instance.library().join("last-valid.json")
 }
 
 /// Keeps rules that were applied.
@@ -183,7 +188,7 @@ pub fn last_valid(instance: &Instance) -> Result<Option<Rules>> {
 /// # Errors
 /// What the file system says.
 pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
-    write(&instance.library().join("last-valid.json"), rules)
+    write(&last_valid_file(instance), rules)
 }
 
 /// The text of the rules that wait for confirmation.

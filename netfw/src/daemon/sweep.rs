@@ -1,7 +1,10 @@
 //! The flow table, tidied from user space: only quicker than the datapath, which does without.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use netfw_common::{
+    flow::{Flow, MASQUERADED, SOURCE_NAT},
     image::{KEEP_REFUSED, Policy},
     tcp::State,
     tick::Tick,
@@ -23,48 +26,89 @@ const LINGER: u64 = 30;
 /// # Errors
 /// What the kernel says.
 pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    let refused = refused(maps, image, generation)?;
-    end(maps, &refused)?;
-    Ok(refused.iter().filter(|pair| pair.is_live()).count())
+    let nudger = Nudger::open()?;
+    let mut count = 0;
+    each_refused(maps, image, generation, |pair| {
+        count += usize::from(pair.is_live());
+        end(maps, &nudger, pair)
+    })?;
+    Ok(count)
 }
 
-/// The flows that the rules of `image` no longer admit, unless they may end by themselves.
+/// How many live flows the rules of `image` no longer admit, unless they may end by themselves.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn refused(maps: &Maps, image: &Image, generation: u32) -> Result<Vec<Pair>> {
+pub fn count_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
+    let mut count = 0;
+    each_refused(maps, image, generation, |pair| {
+        count += usize::from(pair.is_live());
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+fn each_refused(
+    maps: &Maps,
+    image: &Image,
+    generation: u32,
+    visit: impl FnMut(&Pair) -> Result<()>,
+) -> Result<()> {
     if image.policy.flags & KEEP_REFUSED != 0 {
-        return Ok(Vec::new());
-    }
-    let refused = |pair: &Pair| !pair.original.was_admitted_by(generation) && !pair.is_admitted_by(image);
-    Ok(maps.flows()?.into_iter().filter(refused).collect())
-}
-
-/// Ends flows that the rules admit.
-///
-/// # Errors
-/// What the kernel says.
-pub fn cut(maps: &Maps, pairs: &[Pair]) -> Result<()> {
-    for pair in pairs {
-        maps.condemn(pair)?;
-    }
-    end(maps, pairs)
-}
-
-/// Ends flows that the datapath refuses from now on.
-fn end(maps: &Maps, refused: &[Pair]) -> Result<()> {
-    if refused.is_empty() {
         return Ok(());
     }
-    let nudger = Nudger::open()?;
-    for pair in refused {
-        if pair.state() == State::Established && nudger.applies_to(pair) {
-            nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
-        } else {
-            maps.forget(pair)?;
-        }
+    maps.each_flow(|pair| !pair.original.was_admitted_by(generation) && !pair.is_admitted_by(image), visit)
+}
+
+/// Ends the flows that are picked, though the rules admit them.
+pub struct Cutter<'a> {
+    maps: &'a Maps,
+    nudger: Nudger,
+}
+
+impl<'a> Cutter<'a> {
+    /// For the flows in `maps`.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn new(maps: &'a Maps) -> Result<Self> {
+        Ok(Self { maps, nudger: Nudger::open()? })
     }
-    Ok(())
+
+    /// Ends one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn cut(&self, pair: &Pair) -> Result<()> {
+        self.maps.condemn(pair)?;
+        end(self.maps, &self.nudger, pair)
+    }
+}
+
+/// Ends the flows whose source is hidden behind an address that is no longer the host's: their answers go elsewhere, and
+/// their next packet must get the new address.
+///
+/// # Errors
+/// What the kernel says.
+pub fn cut_homeless(maps: &Maps, gone: &[IpAddr]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let cutter = Cutter::new(maps)?;
+    let homeless = |pair: &Pair| {
+        let [source, _] = pair.ends(&pair.original.leaving);
+        pair.original.flags & (MASQUERADED | SOURCE_NAT) != 0 && gone.contains(&source.ip())
+    };
+    maps.each_flow(homeless, |pair| cutter.cut(pair))
+}
+
+/// Ends a flow that the datapath refuses from now on.
+fn end(maps: &Maps, nudger: &Nudger, pair: &Pair) -> Result<()> {
+    if pair.state() == State::Established && nudger.applies_to(pair) {
+        nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
+        return Ok(());
+    }
+    maps.forget(pair)
 }
 
 /// Forgets flows that are over; says how many.
@@ -74,13 +118,26 @@ fn end(maps: &Maps, refused: &[Pair]) -> Result<()> {
 pub fn forget_expired(maps: &Maps) -> Result<usize> {
     let Some(policy) = maps.policy()? else { return Ok(0) };
     let now = now();
-    let expired = |pair: &Pair| is_over(pair, &policy, now);
-    let expired: Vec<Pair> = maps.flows()?.into_iter().filter(expired).collect();
-    for pair in &expired {
-        maps.forget(pair)?;
-    }
+    let mut forgotten = 0;
+    maps.each_flow(
+        // Of most flows a look at one direction is enough.
+        |pair| now.since(Tick(pair.original.last_seen)) > least(&policy, &pair.original),
+        |pair| {
+            if is_over(pair, &policy, now) {
+                forgotten += 1;
+                maps.forget(pair)?;
+            }
+            Ok(())
+        },
+    )?;
     maps.forget_orphans(now, Tick::ticks(LINGER))?;
-    Ok(expired.len())
+    Ok(forgotten)
+}
+
+/// Idle ticks up to which a flow is not over, in whatever state.
+fn least<A>(policy: &Policy, flow: &Flow<A>) -> u32 {
+    let own = if flow.idle_timeout == 0 { u32::MAX } else { flow.idle_timeout };
+    policy.timeouts.into_iter().min().unwrap_or(0).min(own).min(Tick::ticks(LINGER))
 }
 
 fn is_over(pair: &Pair, policy: &Policy, now: Tick) -> bool {
@@ -89,7 +146,7 @@ fn is_over(pair: &Pair, policy: &Policy, now: Tick) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use netfw_common::{flow::Flow, tcp::Seen, tuple::Tuple, wire::UDP};
+    use netfw_common::{tcp::Seen, tuple::Tuple, wire::UDP};
 
     use super::*;
 

@@ -66,8 +66,7 @@ impl Controller {
         self.save()?;
         self.publish(&managed, host)?;
         self.maps.hold(Active::until(terms.deadline, held.slot, fallback.slot))?;
-        let refused = sweep::refused(&self.maps, &image, held.generation)?;
-        Ok(refused.iter().filter(|pair| pair.is_live()).count())
+        sweep::count_refused(&self.maps, &image, held.generation)
     }
 
     /// Rules that may never be confirmed are not applied by themselves: not after a reboot either, which must find the

@@ -36,6 +36,8 @@ pub(super) const FEWER_BALANCED: &str =
     "write a port-forward for each part of them, or spread = \"one-to-one\"";
 pub(super) const FEWER_TARGETS: &str =
     "write a shifted range (to = \"host:a-b\") where one host serves neighbouring ports";
+pub(super) const FEWER_CHECKS: &str =
+    "take \"check\" out of port-forwards whose clients notice by themselves";
 pub(super) const FEWER_MASQUERADES: &str = "join the `from` lists of those with the same ports";
 pub(super) const FEWER_VECTORS: &str =
     "put addresses or ports that the same rules name into one prefix, range or set";

@@ -2,17 +2,21 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use netfw_common::image::{
-    Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
-    SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
+use netfw_common::{
+    health::{DRAINS, UNCHECKED},
+    image::{
+        Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
+        SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
+    },
 };
 
 use super::{
+    Ids,
     error::{self, CompileError},
     header, masquerades,
     vectors::Vectors,
 };
-use crate::policy::{self, PortForward, PortRange, SourceNat, Spread, ValidPolicy};
+use crate::policy::{self, Endpoint, PortForward, PortRange, SourceNat, Spread, ValidPolicy};
 
 /// A range of outside ports with the targets that serve it.
 pub(super) struct Entry<'a> {
@@ -25,8 +29,11 @@ pub(super) struct Entry<'a> {
     /// Outside ports.
     pub(super) ports: PortRange,
     /// Of one family and never empty; one-to-one: as many as there are ports.
-    targets: Vec<SocketAddr>,
+    targets: Vec<Place<'a>>,
 }
+
+/// Where a port goes to, and whose target that is.
+type Place<'a> = (SocketAddr, &'a policy::Target);
 
 /// All entries of all port-forwards, in order.
 pub(super) fn expand(forwards: &[PortForward]) -> Vec<Entry<'_>> {
@@ -42,10 +49,16 @@ pub(super) fn expand(forwards: &[PortForward]) -> Vec<Entry<'_>> {
     entries
 }
 
+/// The daemon asks each of them again and again.
+const MAX_CHECKED: usize = 1024;
+
 /// Whether the datapath has room for the entries.
 pub(super) fn check_size(entries: &[Entry<'_>]) -> Result<(), CompileError> {
     let what = "port ranges of port-forwards";
     error::at_most(MAX_FORWARDS as usize, entries.len(), what, error::FEWER_RANGES)?;
+    let checked = entries.iter().filter(|entry| entry.forward.check.is_some());
+    let checked = checked.map(|entry| entry.targets.len()).sum();
+    error::at_most(MAX_CHECKED, checked, "targets with a check", error::FEWER_CHECKS)?;
     let balanced = entries.iter().filter(|entry| entry.forward.spread != Spread::OneToOne);
     let most = balanced.map(|entry| entry.targets.len()).max().unwrap_or(0);
     error::at_most(MAX_BALANCED as usize, most, "targets of one port-forward", error::FEWER_BALANCED)
@@ -66,7 +79,7 @@ fn parts(
     ports: PortRange,
     offset: usize,
     v6: bool,
-) -> Vec<(PortRange, Vec<SocketAddr>)> {
+) -> Vec<(PortRange, Vec<Place<'_>>)> {
     if forward.spread == Spread::OneToOne {
         return runs(forward.targets.get(offset..).unwrap_or_default(), ports, v6);
     }
@@ -75,7 +88,7 @@ fn parts(
     let starts = (0..ports.count()).step_by(step);
     let part = |start: usize| {
         let targets: Vec<_> =
-            forward.targets.iter().filter_map(|target| address(target, v6, offset + start)).collect();
+            forward.targets.iter().filter_map(|target| place(target, v6, offset + start)).collect();
         let first = ports.first + start as u16;
         (PortRange { first, last: first + (step - 1) as u16 }, targets)
     };
@@ -87,10 +100,10 @@ fn is_mixed(forward: &PortForward) -> bool {
 }
 
 /// Longest runs of ports whose targets have an address of the family: a target without one leaves a gap.
-fn runs(targets: &[policy::Target], ports: PortRange, v6: bool) -> Vec<(PortRange, Vec<SocketAddr>)> {
-    let mut runs: Vec<(PortRange, Vec<SocketAddr>)> = Vec::new();
+fn runs(targets: &[policy::Target], ports: PortRange, v6: bool) -> Vec<(PortRange, Vec<Place<'_>>)> {
+    let mut runs: Vec<(PortRange, Vec<Place<'_>>)> = Vec::new();
     for (port, target) in (ports.first..=ports.last).zip(targets) {
-        let Some(target) = address(target, v6, 0) else { continue };
+        let Some(target) = place(target, v6, 0) else { continue };
         match runs.last_mut() {
             Some((range, targets)) if range.last + 1 == port => {
                 range.last = port;
@@ -103,10 +116,10 @@ fn runs(targets: &[policy::Target], ports: PortRange, v6: bool) -> Vec<(PortRang
 }
 
 /// Where the port with `offset` ports before it goes to.
-fn address(target: &policy::Target, v6: bool, offset: usize) -> Option<SocketAddr> {
+fn place(target: &policy::Target, v6: bool, offset: usize) -> Option<Place<'_>> {
     let address = target.addresses.iter().find(|address| address.is_ipv6() == v6)?;
     let port = if is_shifted(target) { target.ports.first + offset as u16 } else { target.ports.first };
-    Some(SocketAddr::new(*address, port))
+    Some((SocketAddr::new(*address, port), target))
 }
 
 /// Whether a target has a port for each outside port.
@@ -118,22 +131,23 @@ fn is_shifted(target: &policy::Target) -> bool {
 pub(super) fn lay_out(
     policy: &ValidPolicy,
     entries: &[Entry<'_>],
-    ids: &[u16],
+    numbers: &[u16],
+    ids: &Ids,
     vectors: &mut Vectors,
 ) -> Result<(Vec<Forward>, Vec<Target>), CompileError> {
     let mut targets = Vec::new();
-    let mut places: HashMap<&[SocketAddr], u32> = HashMap::new();
+    let mut places: HashMap<Vec<Target>, u32> = HashMap::new();
     let mut forwards = Vec::with_capacity(entries.len());
     for entry in entries {
-        let first_target = *places.entry(&entry.targets).or_insert_with(|| {
-            let first = targets.len() as u32;
-            targets
-                .extend(entry.targets.iter().map(|target| masquerades::target(target.ip(), target.port())));
-            first
+        let own: Vec<Target> = entry.targets.iter().map(|place| target(entry.forward, place, ids)).collect();
+        let next = targets.len() as u32;
+        let first_target = *places.entry(own).or_insert_with_key(|own| {
+            targets.extend(own);
+            next
         });
         let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
         let rules = vectors.index(&header::numbers(policy, |rule| accepting(rule.port_forward)))?;
-        forwards.push(Forward { first_target, id: ids[entry.origin], rules, ..describe(entry) });
+        forwards.push(Forward { first_target, id: numbers[entry.origin], rules, ..describe(entry) });
     }
     error::at_most(MAX_TARGETS as usize, targets.len(), "targets of port-forwards", error::FEWER_TARGETS)?;
     Ok((forwards, targets))
@@ -168,4 +182,14 @@ fn source_nat(source_nat: SourceNat) -> u32 {
         SourceNat::Always => SOURCE_NAT_ALWAYS,
         SourceNat::Never => SOURCE_NAT_NEVER,
     }
+}
+
+fn target(forward: &PortForward, (at, target): &Place<'_>, ids: &Ids) -> Target {
+    let endpoint = Endpoint { forward, target, address: at.ip() };
+    let health = match ids.target(&endpoint) {
+        _ if target.drains => DRAINS,
+        Some(number) if endpoint.is_checked() => number,
+        _ => UNCHECKED,
+    };
+    Target { health, ..masquerades::target(at.ip(), at.port()) }
 }

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use netfw_common::counters::MAX_COUNTERS;
+use netfw_common::{counters::MAX_COUNTERS, health::MAX_HEALTH};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Chain, ValidPolicy};
+use crate::policy::{Chain, Endpoint, PortForward, ValidPolicy};
 
 /// Ids of all names that an instance has seen: kept as long as it is up.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ids {
     rules: Names,
     port_forwards: Names,
+    #[serde(default)]
+    targets: Names,
+    /// Words of health of targets that were not checked before the last change.
+    #[serde(skip)]
+    begun: Vec<u16>,
 }
 
 /// Ids that the names of one policy have, in its order.
@@ -31,9 +36,24 @@ impl Ids {
         self.port_forwards.id(name)
     }
 
-    /// Name of the port-forward with an id, also of one that is no longer in the rules.
-    pub fn port_forward_name(&self, id: u16) -> Option<&str> {
-        self.port_forwards.name(id)
+    /// Names of all port-forwards by id, also of those that are no longer in the rules.
+    pub fn port_forward_names(&self) -> impl Iterator<Item = (u16, &str)> {
+        self.port_forwards.known.iter().map(|(name, entry)| (entry.id, name.as_str()))
+    }
+
+    /// Number of the word that holds the health of a target, if it is checked.
+    pub fn target(&self, endpoint: &Endpoint<'_>) -> Option<u16> {
+        self.target_by_label(&endpoint.forward.name, &endpoint.label())
+    }
+
+    /// As [`Ids::target`], by name of the port-forward and label of the target.
+    pub fn target_by_label(&self, forward: &str, label: &str) -> Option<u16> {
+        self.targets.id(&target_key(forward, label)).map(|id| id + 1)
+    }
+
+    /// Words of health of targets whose check began with the last change: nothing is known of them yet.
+    pub fn take_begun_targets(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.begun)
     }
 
     /// Ids that went from a forgotten rule to a new one since the last call: their counters must start from 0.
@@ -47,6 +67,14 @@ impl Ids {
     }
 
     pub(super) fn assign(&mut self, policy: &ValidPolicy) -> Assigned {
+        let endpoints = policy.port_forwards().iter().flat_map(PortForward::endpoints);
+        let targets: Vec<String> =
+            endpoints.filter(Endpoint::is_checked).map(|endpoint| key_of(&endpoint)).collect();
+        let begun: Vec<&String> = targets.iter().filter(|name| !self.targets.is_used(name)).collect();
+        // Word 0 says that nobody checks.
+        let words = self.targets.assign(&targets, MAX_HEALTH as usize - 1);
+        let words = targets.iter().zip(words).filter(|(name, _)| begun.contains(name));
+        self.begun.extend(words.map(|(_, id)| id + 1));
         let rules: Vec<String> = policy.rules().iter().map(|rule| rule_key(rule.chain, &rule.name)).collect();
         let forwards: Vec<String> =
             policy.port_forwards().iter().map(|forward| forward.name.clone()).collect();
@@ -56,6 +84,14 @@ impl Ids {
             port_forwards: self.port_forwards.assign(&forwards, MAX_COUNTERS as usize - 1),
         }
     }
+}
+
+fn key_of(endpoint: &Endpoint<'_>) -> String {
+    target_key(&endpoint.forward.name, &endpoint.label())
+}
+
+fn target_key(forward: &str, label: &str) -> String {
+    format!("{forward}/{label}")
 }
 
 fn rule_key(chain: Chain, name: &str) -> String {
@@ -87,8 +123,9 @@ impl Names {
         self.known.get(name).map(|entry| entry.id)
     }
 
-    fn name(&self, id: u16) -> Option<&str> {
-        self.known.iter().find(|(_, entry)| entry.id == id).map(|(name, _)| name.as_str())
+    /// Whether the last assignment named it.
+    fn is_used(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|entry| entry.last_used == self.round)
     }
 
     /// Ids of `names`, which are fewer than `capacity`.
@@ -133,7 +170,7 @@ mod tests {
         assert_eq!(assign(&mut names, &["a", "b", "c"]), [0, 1, 2]);
         assert_eq!(assign(&mut names, &["d", "c"]), [3, 2]);
         assert_eq!(assign(&mut names, &["a"]), [0]);
-        assert_eq!(names.name(1), Some("b"));
+        assert_eq!(names.id("b"), Some(1));
         assert!(names.recycled.is_empty());
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use netfw_common::{
     family::{addr4, addr6},
+    health::UNCHECKED,
     image::{
         FILTERS_ENDPOINT_INDEPENDENTLY, MAPS_ENDPOINT_INDEPENDENTLY, MAX_MASQUERADES, MAX_TARGETS,
         Masquerade, Target,
@@ -53,5 +54,5 @@ pub(super) fn target(address: IpAddr, port: u16) -> Target {
         IpAddr::V4(address) => [addr4(address), 0, 0, 0],
         IpAddr::V6(address) => addr6(address),
     };
-    Target { address, port, reserved: 0 }
+    Target { address, port, health: UNCHECKED }
 }

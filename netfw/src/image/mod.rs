@@ -84,7 +84,8 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
     header.block_lengths = block::lengths(&blocks);
     let mut fresh = ids.clone();
     let counters = fresh.assign(policy);
-    let (forwards, mut targets) = forwards::lay_out(policy, &entries, &counters.port_forwards, &mut vectors)?;
+    let (forwards, mut targets) =
+        forwards::lay_out(policy, &entries, &counters.port_forwards, &fresh, &mut vectors)?;
     header.masquerades = masquerades::lay_out(policy, &mut targets)?;
     let rules = policy.rules().iter().zip(counters.rules);
     let rules =

@@ -9,6 +9,7 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
+        loaded_programs,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
     },
     util::KernelVersion,
@@ -214,6 +215,23 @@ pub type DebugLog = EbpfLogger<&'static dyn log::Log>;
 pub fn debug_log(pins: &Pins) -> Result<DebugLog> {
     let program = SchedClassifier::from_pin(pins.program(INGRESS))?;
     Ok(EbpfLogger::init_from_id(program.info()?.id())?)
+}
+
+/// Whether the classifiers are on an interface: they go with it when it is deleted, though one that is made anew may get its
+/// index. Kernels without TCX links are taken at the word of what was attached.
+pub fn is_attached(port: Port<'_>) -> bool {
+    let holds = |hook, name| match SchedClassifier::query_tcx(port.name, hook) {
+        Ok((_, programs)) => programs.iter().any(|program| program.name_as_str() == Some(name)),
+        Err(_) => false,
+    };
+    !has_tcx() || (holds(TcAttachType::Ingress, INGRESS) && holds(TcAttachType::Egress, EGRESS))
+}
+
+/// Name of an XDP program by its number, unless it is ours.
+pub fn foreign_xdp(id: u32) -> Option<String> {
+    let program = loaded_programs().flatten().find(|program| program.id() == id)?;
+    let name = program.name_as_str().filter(|name| !name.is_empty()).unwrap_or("without a name");
+    (name != XDP).then(|| name.to_owned())
 }
 
 /// Programs of others on an interface's classifier hooks, by name: they go on, after ours.

@@ -1,10 +1,7 @@
 //! The flow table as user space sees it. Both families have one form here: an IPv4 address stands in the form
 //! that [`netfw_common::family::Address::widen`] gives it.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use netfw_common::{
@@ -41,10 +38,15 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// A flow of which one direction is known.
+    pub(super) fn opening(v6: bool, part: usize, key: Tuple<Addr6>, original: Flow<Addr6>) -> Self {
+        Self { v6, part, key, original, reply: None }
+    }
+
     /// A flow without answers.
     #[cfg(test)]
     pub(crate) fn for_test(v6: bool, key: Tuple<Addr6>, original: Flow<Addr6>) -> Self {
-        Self { v6, part: 0, key, original, reply: None }
+        Self::opening(v6, 0, key, original)
     }
 
     /// Its state.
@@ -110,36 +112,12 @@ pub fn now() -> Tick {
 }
 
 impl Maps {
-    /// All flows.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn flows(&self) -> Result<Vec<Pair>> {
-        let mut pairs = Vec::new();
-        for (part, table) in self.flows4.all().into_iter().enumerate() {
-            pairs.extend(join(false, part, &table.entries()?));
-        }
-        for (part, table) in self.flows6.all().into_iter().enumerate() {
-            pairs.extend(join(true, part, &table.entries()?));
-        }
-        Ok(pairs)
-    }
-
     /// The head of the policy in force.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn policy(&self) -> Result<Option<Policy>> {
         Ok(self.policies.get(&self.active_slot()?)?)
-    }
-
-    /// Removes directions of proven flows that have been without the other one for `age` ticks.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn forget_orphans(&self, now: Tick, age: u32) -> Result<()> {
-        forget_orphans(&self.flows4.proven, now, age)?;
-        forget_orphans(&self.flows6.proven, now, age)
     }
 
     /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward
@@ -194,7 +172,7 @@ where
     Ok(table.get(key)?.is_some_and(|flow| flow.id == id))
 }
 
-fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
+pub(super) fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -217,41 +195,8 @@ where
     Ok(())
 }
 
-fn forget_orphans<A: Address>(table: &Table<Tuple<A>, Flow<A>>, now: Tick, age: u32) -> Result<()>
-where
-    Tuple<A>: Shared,
-    Flow<A>: Shared,
-{
-    let entries = table.entries()?;
-    let mut directions = HashMap::new();
-    for (_, flow) in &entries {
-        *directions.entry(flow.id).or_insert(0) += 1;
-    }
-    for (key, flow) in &entries {
-        if directions.get(&flow.id) == Some(&1) && now.since(Tick(flow.last_seen)) > age {
-            remove(table, key, flow.id)?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts the directions of each flow together. Answers without a question are on their way out and no flow.
-fn join<A: Address>(v6: bool, part: usize, entries: &[(Tuple<A>, Flow<A>)]) -> Vec<Pair> {
-    let (replies, originals): (Vec<_>, Vec<_>) =
-        entries.iter().copied().partition(|(_, flow)| flow.is_reply());
-    let replies: HashMap<u64, &Flow<A>> = replies.iter().map(|(_, flow)| (flow.id, flow)).collect();
-    let pair = |(key, original): (Tuple<A>, Flow<A>)| Pair {
-        v6,
-        part,
-        key: widen_tuple(&key),
-        original: widen(&original),
-        reply: replies.get(&original.id).map(|reply| widen(reply)),
-    };
-    originals.into_iter().map(pair).collect()
-}
-
 /// A tuple in the form of both families.
-fn widen_tuple<A: Address>(tuple: &Tuple<A>) -> Tuple<Addr6> {
+pub(super) fn widen_tuple<A: Address>(tuple: &Tuple<A>) -> Tuple<Addr6> {
     Tuple {
         source: tuple.source.widen(),
         destination: tuple.destination.widen(),
@@ -272,7 +217,7 @@ pub(super) fn narrow_tuple<A: Address>(tuple: &Tuple<Addr6>) -> Tuple<A> {
     }
 }
 
-fn widen<A: Address>(flow: &Flow<A>) -> Flow<Addr6> {
+pub(super) fn widen<A: Address>(flow: &Flow<A>) -> Flow<Addr6> {
     with_leaving(flow, widen_tuple(&flow.leaving))
 }
 
@@ -317,17 +262,6 @@ mod tests {
             destination_port: 4,
             protocol: 6,
         }
-    }
-
-    #[test]
-    fn directions_meet_by_the_id_of_their_flow() {
-        let original = Flow { id: 7, leaving: tuple(), ..Flow::default() };
-        let reply = Flow { flags: REPLY, packets: 5, ..original };
-        let stranger = Flow { id: 8, flags: REPLY, ..original };
-        let entries = [(tuple(), original), (tuple().reversed(), reply), (tuple().reversed(), stranger)];
-        let pairs = join(true, 0, &entries);
-        assert_eq!(pairs.len(), 1);
-        assert_eq!(pairs[0].reply, Some(reply));
     }
 
     #[test]

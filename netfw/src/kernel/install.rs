@@ -105,8 +105,8 @@ pub fn boot_now() -> u64 {
     boot_time(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
-/// A slot is refilled only when no packet that read it as the active one is still on its way.
-fn wait_for_readers() {
+/// Waits until no packet is on its way that has read anything before now: a slot is refilled only then.
+pub fn wait_for_readers() {
     if sys::wait_for_readers().is_err() {
         // Tickless kernels refuse to wait for us. A packet is handled within microseconds.
         std::thread::sleep(Duration::from_millis(50));

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use netfw_common::{
-    family::{addr4, addr6},
+    family::{Address, addr4, addr6},
     interface::{Interface, MAX_INTERFACES},
     shared::Shared,
 };
@@ -56,11 +56,12 @@ impl Maps {
     }
 
     /// Tells the datapath which addresses are the host's own, and where they belong
-    /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]).
+    /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]). Says which ones are no
+    /// longer.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<()> {
+    pub fn set_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<Vec<IpAddr>> {
         let (mut v4, mut v6) = (HashMap::new(), HashMap::new());
         for (&address, &owner) in addresses {
             match address {
@@ -68,21 +69,27 @@ impl Maps {
                 IpAddr::V6(address) => v6.insert(addr6(address), owner).is_some(),
             };
         }
-        replace(&self.locals4, &v4)?;
-        replace(&self.locals6, &v6)
+        let gone4 = replace(&self.locals4, &v4)?;
+        let gone6 = replace(&self.locals6, &v6)?;
+        Ok(gone4
+            .iter()
+            .map(|address| address.to_ip())
+            .chain(gone6.iter().map(|address| address.to_ip()))
+            .collect())
     }
 }
 
-/// Makes the table hold exactly `wanted`; what stays is not touched, so that no packet misses it.
-fn replace<K: Shared + Eq + Hash>(table: &Table<K, u32>, wanted: &HashMap<K, u32>) -> Result<()> {
+/// Makes the table hold exactly `wanted`; what stays is not touched, so that no packet misses it. Returns what was removed.
+fn replace<K: Shared + Eq + Hash>(table: &Table<K, u32>, wanted: &HashMap<K, u32>) -> Result<Vec<K>> {
     let present: HashMap<K, u32> = table.entries()?.into_iter().collect();
     for (key, value) in wanted {
         if present.get(key) != Some(value) {
             table.set(key, *value, ANY)?;
         }
     }
-    for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+    let gone: Vec<K> = present.into_keys().filter(|key| !wanted.contains_key(key)).collect();
+    for key in &gone {
         table.remove(key)?;
     }
-    Ok(())
+    Ok(gone)
 }

@@ -52,6 +52,7 @@ where
 
 /// The maps of an instance.
 pub struct Maps {
+    pub(super) health: Array<u32>,
     pub(super) active: Array<u64>,
     pub(super) policies: Array<Policy>,
     pub(super) services: Array<Service>,
@@ -86,6 +87,7 @@ impl Maps {
     pub fn open(pins: &Pins) -> Result<Self> {
         check_abi(pins)?;
         let maps = Self {
+            health: array(pins, "HEALTH")?,
             active: array(pins, "ACTIVE")?,
             policies: array(pins, "POLICIES")?,
             services: array(pins, "SERVICES")?,

@@ -9,6 +9,7 @@ mod bans;
 mod capacity;
 mod counters;
 mod flows;
+mod health;
 mod install;
 mod interfaces;
 mod maps;
@@ -17,15 +18,17 @@ mod object;
 mod pins;
 mod sys;
 mod table;
+mod walk;
 
 pub use adopt::Conversation;
 pub use attach::{
-    Acceleration, DebugLog, Port, Programs, debug_log, detach, detach_xdp, foreign_classifiers,
+    Acceleration, DebugLog, Port, Programs, debug_log, detach, detach_xdp, foreign_classifiers, foreign_xdp,
+    is_attached,
 };
 pub use bans::boot_seconds;
 pub use counters::Counters;
 pub use flows::{Pair, now};
-pub use install::boot_now;
+pub use install::{boot_now, wait_for_readers};
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
 pub use pins::Pins;

@@ -33,7 +33,8 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 35] = [
+const PINNED: [&str; 36] = [
+    "HEALTH",
     "ACTIVE",
     "POLICIES",
     "SERVICES",

@@ -30,6 +30,14 @@ pub(super) struct Table<K, V> {
     types: PhantomData<fn(K) -> V>,
 }
 
+/// Entries that were read together.
+struct Batch<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+    /// How many may be read at once.
+    room: usize,
+}
+
 impl<K: Shared, V: Shared> Table<K, V> {
     /// The map pinned at `path`.
     ///
@@ -161,43 +169,64 @@ impl<K: Shared, V: Shared> Table<K, V> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
+    pub(super) fn entries(&self) -> Result<Vec<(K, V)>> {
         let mut all = Vec::new();
-        let mut room = BATCH;
+        self.each_batch(|keys, values| {
+            all.extend(keys.iter().copied().zip(values.iter().copied()));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Shows `visit` all entries, some thousands at a time; it may remove them.
+    ///
+    /// # Errors
+    /// What the kernel says, or `visit`.
+    pub(super) fn each_batch(&self, mut visit: impl FnMut(&[K], &[V]) -> Result<()>) -> Result<()> {
+        let mut batch = Batch { keys: Vec::new(), values: Vec::new(), room: BATCH };
         // The kernel's own cursor: 4 bytes for hashes, a key for the others.
         let mut cursor = vec![0_u64; size_of::<K>().div_ceil(8).max(1)];
         let mut started = false;
         loop {
-            let mut keys = Vec::<K>::with_capacity(room);
-            let mut values = Vec::<V>::with_capacity(room);
-            let mut attributes = self.batch(keys.as_ptr(), values.as_ptr(), room);
-            attributes.batch.in_batch = if started { cursor.as_ptr() as u64 } else { 0 };
-            attributes.batch.out_batch = cursor.as_mut_ptr() as u64;
-            // SAFETY: both vectors have room for `room` elements, the cursor for a key.
-            let result = unsafe { sys::bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes) };
-            let last = match result {
+            let last = match self.next_batch(&mut batch, &mut cursor, started) {
                 Ok(()) => false,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => true,
                 // A bucket holds more than there is room for.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    room *= 2;
+                    batch.room *= 2;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             started = true;
-            // SAFETY: the kernel has written `count` keys and values; any bytes are a value of a `Shared`
-            // type.
-            unsafe {
-                let count = attributes.batch.count as usize;
-                keys.set_len(count);
-                values.set_len(count);
-            }
-            all.extend(keys.into_iter().zip(values));
+            visit(&batch.keys, &batch.values)?;
             if last {
-                return Ok(all);
+                return Ok(());
             }
         }
+    }
+
+    /// Fills `batch`; after the last entries the error is that nothing more was found.
+    fn next_batch(&self, batch: &mut Batch<K, V>, cursor: &mut [u64], started: bool) -> io::Result<()> {
+        batch.keys.clear();
+        batch.values.clear();
+        batch.keys.reserve(batch.room);
+        batch.values.reserve(batch.room);
+        let mut attributes = self.batch(batch.keys.as_ptr(), batch.values.as_ptr(), batch.room);
+        attributes.batch.in_batch = if started { cursor.as_ptr() as u64 } else { 0 };
+        attributes.batch.out_batch = cursor.as_mut_ptr() as u64;
+        // SAFETY: both vectors have room for `room` elements, the cursor for a key.
+        let result = unsafe { sys::bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+        if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            return result;
+        }
+        // SAFETY: the kernel has written `count` keys and values; any bytes are a value of a `Shared` type.
+        unsafe {
+            let count = attributes.batch.count as usize;
+            batch.keys.set_len(count);
+            batch.values.set_len(count);
+        }
+        result
     }
 
     fn element(&self, key: &K, value: *mut V, flags: u64) -> bpf_attr {

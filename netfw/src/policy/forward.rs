@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{PortForward, PortRange, Spread, Target, names::Names};
+use super::{PortForward, PortRange, Spread, Target, check, names::Names};
 use crate::config::{
     Diagnostic, Severity,
     model::{self, TargetWord},
@@ -43,10 +43,12 @@ fn build(model: &model::PortForward, names: &Names<'_>, problems: &mut Problems)
         spread,
         source_nat: model.source_nat,
         idle_timeout: model.idle_timeout.as_ref().map(|time| time.value),
+        check: model.check.as_ref().map(|check| check.check.clone()),
     };
     forward.protocols.sort_unstable();
     forward.protocols.dedup();
     check_families(&forward, model, problems);
+    check::judge(&forward, model, problems);
     warn_if_short(&forward, model, problems);
     Some(forward)
 }
@@ -115,7 +117,7 @@ fn targets(
     for (word, addresses) in model.to.iter().zip(hosts) {
         let own = outside.next().filter(|_| one_to_one).map(|port| PortRange { first: port, last: port });
         match target_ports(word.value.ports, own.as_slice(), ports, one_to_one) {
-            Ok(ports) => targets.push(Target { addresses, ports }),
+            Ok(ports) => targets.push(Target { addresses, ports, drains: word.value.drains }),
             Err((message, help)) => problems.error(&word.span, message, help),
         }
     }

@@ -4,6 +4,7 @@
 //! there is nothing left to check, so the compiler (`crate::image`) cannot fail on content, only on size.
 
 mod address;
+mod check;
 pub mod facts;
 mod forward;
 mod icmp;
@@ -18,7 +19,12 @@ mod warnings;
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-pub use self::{address::AddressMatch, facts::HostFacts, ports::PortRange};
+pub use self::{
+    address::AddressMatch,
+    check::{Check, Endpoint, Probe},
+    facts::HostFacts,
+    ports::PortRange,
+};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -102,6 +108,8 @@ pub struct Target {
     pub addresses: Vec<IpAddr>,
     /// Its port, or as many ports as the forward has (then the n-th goes to the n-th).
     pub ports: PortRange,
+    /// Gets no new flows.
+    pub drains: bool,
 }
 
 /// How several targets share the flows of a forward.
@@ -152,6 +160,8 @@ pub struct PortForward {
     pub source_nat: SourceNat,
     /// Overrides `[timeouts]`.
     pub idle_timeout: Option<Duration>,
+    /// How it is found out which targets are up; none: all are taken to be.
+    pub check: Option<Check>,
 }
 
 /// `[failsafe]`: who always reaches the SSH server of the master.

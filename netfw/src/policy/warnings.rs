@@ -1,8 +1,8 @@
 //! What is valid but probably not meant.
 
 use super::{
-    Action, AddressMatch, Chain, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule, SSH, TCP,
-    ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
+    Action, AddressMatch, Chain, Check, Endpoint, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule,
+    SSH, TCP, ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
 };
 use crate::config::{
     model::{self, Model},
@@ -29,6 +29,7 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
         problems.about(&written.title.label, |problems| {
             warn_if_nobody_reaches(forward, written, problems);
             warn_about_listeners(forward, written, facts, problems);
+            warn_if_checks_are_refused(forward, written, policy, problems);
         });
     }
 }
@@ -162,6 +163,48 @@ fn warn_about_listeners(
         );
         problems.warning(span, message, "forward another port, or stop that program");
     }
+}
+
+/// Checks are connections of the host itself: chain output must let them through.
+fn warn_if_checks_are_refused(
+    forward: &PortForward,
+    written: &model::PortForward,
+    policy: &ValidPolicy,
+    problems: &mut Problems,
+) {
+    let Some(check) = &written.check else { return };
+    let endpoints = forward.endpoints();
+    let mut checked = endpoints.iter().filter(|endpoint| endpoint.is_checked());
+    let Some(refused) = checked.find(|endpoint| !admits_check(endpoint, &check.check, policy)) else {
+        return;
+    };
+    let message =
+        format!("chain output keeps this host from asking {}: it will count as down", refused.label());
+    let help = "add a [[rule]] with chain = \"output\", action = \"accept\", protocol = \"tcp\" and to = [the targets]";
+    problems.warning(&check.span, message, help);
+}
+
+/// Whether some rule or the policy may let the host open a connection for a check.
+fn admits_check(endpoint: &Endpoint<'_>, check: &Check, policy: &ValidPolicy) -> bool {
+    let port = check.port.unwrap_or(endpoint.target.ports.first);
+    let concerns = |rule: &&Rule| {
+        let tcp = rule.protocols.is_empty() || rule.protocols.contains(&TCP);
+        let to = rule.ports.is_empty() || rule.ports.iter().any(|range| range.contains(port));
+        rule.chain == Chain::Output
+            && tcp
+            && to
+            && rule.to.matches(endpoint.address)
+            && rule.port_forward.is_none()
+    };
+    let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interface.is_none();
+    for rule in policy.rules.iter().filter(concerns) {
+        match rule.action {
+            Action::Accept => return true,
+            Action::Drop | Action::Reject if surely(rule) => return false,
+            Action::Drop | Action::Reject => {}
+        }
+    }
+    policy.default_action(Chain::Output) == Action::Accept
 }
 
 /// Whether the forward takes packets that would otherwise reach the socket.

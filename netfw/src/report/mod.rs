@@ -7,6 +7,7 @@ pub mod plan;
 pub mod stats;
 pub mod status;
 mod table;
+pub mod targets;
 
 use std::time::SystemTime;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     difference::{Change, Difference},
-    flows::{Flows, port_forward},
+    flows::{List, Teller, port_forward},
     protocol_name,
 };
 use crate::{
@@ -35,7 +35,7 @@ struct Fates {
     left: usize,
     by_name: Vec<Fate>,
     /// Those that end, one by one.
-    list: Flows,
+    list: List,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +76,7 @@ impl Plan {
             redirected: ending.iter().filter(|(_, redirected)| *redirected).count(),
             left: refused.flows.len() - ending.len(),
             by_name: by_name.collect(),
-            list: Flows::new(&pairs, ids, policy, now()),
+            list: Teller::new(ids, policy, now()).list(&pairs),
         };
         Self { changes, flows, warnings }
     }
@@ -106,7 +106,7 @@ impl Plan {
         }
         if self.flows.cut > 0 {
             text += "\n";
-            text += &self.flows.list.render();
+            text += &self.flows.list.text;
         }
         text
     }

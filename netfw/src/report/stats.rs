@@ -7,7 +7,11 @@ use netfw_common::{
 };
 use serde::Serialize;
 
-use super::{status::role, table::table};
+use super::{
+    status::role,
+    table::table,
+    targets::{self, Target},
+};
 use crate::{
     daemon::state::State,
     kernel::Counters,
@@ -53,6 +57,7 @@ struct PortForward {
     flows_opened: u64,
     to_target: Total,
     from_target: Total,
+    targets: Vec<Target>,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,12 +101,17 @@ impl Stats {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn read(state: &State, policy: &ValidPolicy, counters: &Counters<'_>) -> Result<Self> {
+    pub fn read(
+        state: &State,
+        policy: &ValidPolicy,
+        counters: &Counters<'_>,
+        targets: &[Target],
+    ) -> Result<Self> {
         let masquerade = counters.translation(MASQUERADE_COUNTER)?;
         Ok(Self {
             interfaces: interfaces(state, counters)?,
             rules: rules(state, policy, counters)?,
-            port_forwards: port_forwards(state, policy, counters)?,
+            port_forwards: port_forwards(state, policy, counters, targets)?,
             masquerade: Masquerade {
                 flows_opened: masquerade.flows_opened,
                 out: masquerade.forth.into(),
@@ -113,11 +123,14 @@ impl Stats {
 
     /// For the terminal.
     pub fn render(&self) -> String {
-        [self.render_interfaces(), self.render_rules(), self.render_translation(), self.render_drops()]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join("\n")
+        let parts = [
+            self.render_interfaces(),
+            self.render_rules(),
+            self.render_translation(),
+            self.render_targets(),
+            self.render_drops(),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     fn render_interfaces(&self) -> Option<String> {
@@ -170,6 +183,11 @@ impl Stats {
         some(&["port-forward", "flows ", "to target ", "bytes ", "from target ", "bytes "], rows)
     }
 
+    fn render_targets(&self) -> Option<String> {
+        let targets = self.port_forwards.iter().flat_map(|forward| &forward.targets);
+        some(&targets::HEADINGS, targets.map(Target::cells).collect())
+    }
+
     fn render_drops(&self) -> Option<String> {
         let counted = self.drops.iter().filter(|drops| drops.packets > 0);
         let rows = counted.map(|drops| {
@@ -218,7 +236,12 @@ fn rules(state: &State, policy: &ValidPolicy, counters: &Counters<'_>) -> Result
     Ok(rules)
 }
 
-fn port_forwards(state: &State, policy: &ValidPolicy, counters: &Counters<'_>) -> Result<Vec<PortForward>> {
+fn port_forwards(
+    state: &State,
+    policy: &ValidPolicy,
+    counters: &Counters<'_>,
+    targets: &[Target],
+) -> Result<Vec<PortForward>> {
     let mut forwards = Vec::new();
     for forward in policy.port_forwards() {
         let Some(id) = state.ids.port_forward(&forward.name) else { continue };
@@ -228,6 +251,7 @@ fn port_forwards(state: &State, policy: &ValidPolicy, counters: &Counters<'_>) -
             flows_opened: count.flows_opened,
             to_target: count.forth.into(),
             from_target: count.back.into(),
+            targets: targets.iter().filter(|target| target.port_forward == forward.name).cloned().collect(),
         });
     }
     Ok(forwards)

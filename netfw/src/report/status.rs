@@ -2,9 +2,19 @@
 
 use serde::Serialize;
 
-use super::{table::table, timestamp};
+use super::{
+    table::table,
+    targets::{self, Target},
+    timestamp,
+};
 use crate::{
-    daemon::{Instance, standing::calendar, state::State},
+    daemon::{
+        Instance,
+        host::{Host, Link},
+        standing::calendar,
+        state::{Managed, State},
+    },
+    kernel::{self, Port},
     policy::Role,
 };
 
@@ -16,6 +26,7 @@ pub struct Status {
     rules_file: String,
     daemon: Option<i32>,
     interfaces: Vec<Interface>,
+    targets: Vec<Target>,
     last_reload: LastReload,
     confirm: Confirm,
     flows: Flows,
@@ -27,6 +38,8 @@ struct Interface {
     role: &'static str,
     engine: String,
     reason: String,
+    link: &'static str,
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,15 +69,59 @@ pub(super) fn role(role: Role) -> &'static str {
     }
 }
 
+fn interface(name: &str, managed: &Managed, link: Option<&Link>) -> Interface {
+    let foreign = link.and_then(|link| kernel::foreign_xdp(link.xdp?));
+    let mut reason = managed.reason.clone();
+    if let Some(foreign) = foreign {
+        reason += &format!("; another XDP program runs before netfw: {foreign}");
+    }
+    Interface {
+        name: name.to_owned(),
+        role: role(managed.role()),
+        engine: managed.engine.to_string(),
+        reason,
+        link: link.map_or("gone", |link| match (link.up, link.carrier) {
+            (false, _) => "down",
+            (true, false) => "no-carrier",
+            (true, true) => "up",
+        }),
+        problem: problem(name, managed, link),
+    }
+}
+
+/// What keeps an interface from serving.
+fn problem(name: &str, managed: &Managed, link: Option<&Link>) -> Option<String> {
+    let Some(link) = link else {
+        return Some("there is no such interface; its rules wait until it comes back".to_owned());
+    };
+    let port = Port { name, index: link.index };
+    let problem = if link.index != managed.index || !kernel::is_attached(port) {
+        "netfw is not on it: a running daemon attaches it at once, `netfw up` does it otherwise"
+    } else if !link.up {
+        "it is switched off"
+    } else if !link.carrier {
+        "nothing is connected to it"
+    } else if link.addresses.is_empty() {
+        "it has no address"
+    } else {
+        return None;
+    };
+    Some(problem.to_owned())
+}
+
 impl Status {
     /// Of an instance whose table holds `used` flows, at a [`netfw_common::image::boot_time`].
-    pub fn new(instance: &Instance, state: &State, daemon: Option<i32>, used: usize, boot_now: u64) -> Self {
-        let interfaces = state.interfaces.iter().map(|(name, managed)| Interface {
-            name: name.clone(),
-            role: role(managed.role()),
-            engine: managed.engine.to_string(),
-            reason: managed.reason.clone(),
-        });
+    pub fn new(
+        instance: &Instance,
+        state: &State,
+        daemon: Option<i32>,
+        used: usize,
+        boot_now: u64,
+        targets: Vec<Target>,
+        host: &Host,
+    ) -> Self {
+        let interfaces =
+            state.interfaces.iter().map(|(name, managed)| interface(name, managed, host.link(name)));
         let pending = state.standing.pending(boot_now);
         // The datapath needs nobody to fall back; nobody may have noted it yet.
         let expired = state.standing.trial.filter(|_| pending.is_none());
@@ -76,6 +133,7 @@ impl Status {
             rules_file: state.rules_file.display().to_string(),
             daemon,
             interfaces: interfaces.collect(),
+            targets,
             last_reload: LastReload {
                 at: timestamp(state.last_reload.at),
                 result: if error.is_some() { "error" } else { "ok" },
@@ -106,10 +164,19 @@ impl Status {
             vec![
                 interface.name.clone(),
                 interface.role.into(),
+                interface.link.into(),
                 interface.engine.clone(),
                 interface.reason.clone(),
             ]
         });
-        text + &table(&["interface", "role", "engine", "why"], rows.collect())
+        text += &table(&["interface", "role", "link", "engine", "why"], rows.collect());
+        for Interface { name, problem, .. } in &self.interfaces {
+            text += &problem.as_ref().map_or_else(String::new, |problem| format!("\n{name}: {problem}\n"));
+        }
+        if !self.targets.is_empty() {
+            text += "\n";
+            text += &table(&targets::HEADINGS, self.targets.iter().map(Target::cells).collect());
+        }
+        text
     }
 }

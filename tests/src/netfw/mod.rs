@@ -166,6 +166,14 @@ impl<'lab> Netfw<'lab> {
         self.down()
     }
 
+    /// As [`finish`](Self::finish), on a machine whose network the test has changed.
+    pub fn finish_on_changed_machine(self) -> Result<()> {
+        self.check_counters()?;
+        self.command(["down"])?.success()?;
+        ensure!(!Path::new("/sys/fs/bpf/netfw").join(self.instance).exists(), "`down` left pins behind");
+        Ok(())
+    }
+
     /// Takes it down and compares the machine with what it was.
     pub fn down(&self) -> Result<()> {
         self.command(["down"])?.success()?;

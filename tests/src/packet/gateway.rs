@@ -1,6 +1,6 @@
 //! The gateway that stories send packets to, and what must hold for every one of them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netfw_common::counters::Count;
 
@@ -98,6 +98,8 @@ pub trait Hooks {
     fn ban(&mut self, host: IpAddr);
     /// Lifts its ban.
     fn unban(&mut self, host: IpAddr);
+    /// Says how a target of a port-forward is ([`netfw_common::health`]).
+    fn set_health(&mut self, forward: &str, target: SocketAddr, state: u32);
     /// Runs a hook on a frame that came in (or goes out) at `side`.
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
     /// All counters.
@@ -138,6 +140,11 @@ impl Gateway {
     /// The rules from before they were tried out hold again.
     pub fn roll_back(&mut self) {
         self.hooks.roll_back();
+    }
+
+    /// Says how a checked target of a port-forward is ([`netfw_common::health`]).
+    pub fn set_health(&mut self, forward: &str, target: SocketAddr, state: u32) {
+        self.hooks.set_health(forward, target, state);
     }
 
     /// Puts a whole rules file in force.

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     mem::size_of,
+    net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -25,6 +26,7 @@ use netfw_common::{
     counters::MASQUERADE_COUNTER,
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
+    health::UNKNOWN,
     image::Active,
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
     mapping::Mapping,
@@ -116,7 +118,8 @@ impl Loaded {
             locals.insert(world.host("second"), LOCAL_EXTERNAL);
             locals.insert(world.host("gateway"), LOCAL_OTHER);
         }
-        self.maps.set_locals(&locals)
+        self.maps.set_locals(&locals)?;
+        Ok(())
     }
 
     /// Forgets flows, fragments and names.
@@ -323,6 +326,9 @@ impl Hooks for Datapath {
         let loaded = &mut *loaded;
         let compiled = compiled(rules, &loaded.ids);
         (loaded.policy, loaded.ids) = (compiled.policy, compiled.ids);
+        for word in loaded.ids.take_begun_targets() {
+            loaded.maps.set_health(word, UNKNOWN).expect("forgetting the health of a target");
+        }
         loaded.generation += 1;
         loaded.maps.install(&compiled.image, loaded.generation).expect("installing rules");
     }
@@ -358,6 +364,12 @@ impl Hooks for Datapath {
 
     fn unban(&mut self, host: std::net::IpAddr) {
         self.0.borrow().maps.unban(&[host.into()]).expect("a ban lifted");
+    }
+
+    fn set_health(&mut self, forward: &str, target: SocketAddr, state: u32) {
+        let loaded = self.0.borrow();
+        let word = loaded.ids.target_by_label(forward, &target.to_string()).expect("a checked target");
+        loaded.maps.set_health(word, state).expect("setting the health of a target");
     }
 
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {

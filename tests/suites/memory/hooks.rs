@@ -1,6 +1,11 @@
 //! The hooks over buffers: what the entry points do in the kernel, around the same pipeline.
 
-use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use netfw_common::{
     family::{Family, Ipv4, Ipv6},
@@ -157,6 +162,12 @@ impl Hooks for Memory {
         self.machine.borrow_mut().unban(host);
     }
 
+    fn set_health(&mut self, forward: &str, target: SocketAddr, state: u32) {
+        let mut machine = self.machine.borrow_mut();
+        let word = machine.ids.target_by_label(forward, &target.to_string()).expect("a checked target");
+        machine.health.insert(word.into(), state);
+    }
+
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
         self.run_merged(hook, side, frame, 1).1
     }
@@ -174,9 +185,10 @@ impl Hooks for Memory {
             .iter()
             .filter_map(|rule| Some((machine.ids.rule(rule.chain, &rule.name)?.into(), rule.name.clone())))
             .collect();
+        let names: BTreeMap<u16, &str> = machine.ids.port_forward_names().collect();
         let forward = |counter: u32| match counter {
             0 => String::new(),
-            id => machine.ids.port_forward_name(id as u16 - 1).unwrap_or("?").to_owned(),
+            id => names.get(&(id as u16 - 1)).copied().unwrap_or("?").to_owned(),
         };
         let rule = |id: u32| rules.get(&id).cloned().unwrap_or_else(|| format!("rule {id}"));
         Counters {
@@ -238,6 +250,7 @@ fn blank<F: Family>() -> Work<F> {
         chain: 0,
         forward: 0,
         forward_id: 0,
+        refused: 0,
         idle_timeout: 0,
         masquerade: 0,
         mapping: 0,

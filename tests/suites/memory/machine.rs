@@ -71,6 +71,8 @@ pub(crate) struct Machine {
     ban_head: Bans,
     bans: HashSet<Key>,
     turns: RefCell<HashMap<u32, u32>>,
+    /// State of targets, by the numbers of their words.
+    pub(crate) health: HashMap<u32, u32>,
     pub(crate) counts: RefCell<Counts>,
     /// What another core does when the flow table has been used a number of times.
     interruption: RefCell<Option<(u32, Interruption)>>,
@@ -127,6 +129,7 @@ impl Machine {
             ban_head: Bans::default(),
             bans: HashSet::new(),
             turns: RefCell::default(),
+            health: HashMap::new(),
             counts: RefCell::default(),
             interruption: RefCell::new(None),
         }
@@ -160,6 +163,9 @@ impl Machine {
         self.fallback = None;
         let compiled = compiled(rules, &self.ids);
         (self.policy, self.image, self.ids) = (compiled.policy, compiled.image, compiled.ids);
+        for word in self.ids.take_begun_targets() {
+            self.health.remove(&word.into());
+        }
         self.image.policy.generation = generation;
     }
 
@@ -414,6 +420,10 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn take_turn(&self, forward: u32) {
         *self.turns.borrow_mut().entry(forward).or_default() += 1;
+    }
+
+    fn health(&self, number: u32) -> u32 {
+        self.health.get(&number).copied().unwrap_or(0)
     }
 
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {

@@ -1,8 +1,9 @@
 //! `[masquerade]`, `[[port-forward]]` and `[[rule]]`.
 
+use super::check;
 use crate::{
     config::{
-        model::{Failsafe, Masquerade, PortForward, Rule, Selection, Title},
+        model::{Failsafe, Masquerade, PortForward, Rule, Selection, TargetWord, Title},
         problems::Problems,
         reader::{Node, Table},
         schema::{self, Schema},
@@ -118,7 +119,7 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
         sound: true,
         protocols: words(protocol, problems, value::forwarded_protocol),
         ports: words(port, problems, value::ports),
-        to: words(to, problems, value::target),
+        to: targets(to, problems),
         from: table.get("from").map(|node| selection(&node, problems)),
         one_to_one: table.get("spread").and_then(|node| {
             node.choice(problems, &[("one-to-one", ())])?;
@@ -130,6 +131,7 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
         addresses: words(table.get("address"), problems, value::host),
         source_nat: choice.unwrap_or_default(),
         idle_timeout: timeout.and_then(|node| node.word_or_number(problems, value::duration)),
+        check: table.get("check").and_then(|node| check::check(&node, problems)),
     }
 }
 
@@ -184,6 +186,11 @@ fn check_title(table: &Table<'_>, problems: &mut Problems) {
 
 fn selection(node: &Node<'_>, problems: &mut Problems) -> Selection {
     Selection { words: words(Some(node.clone()), problems, value::selector) }
+}
+
+fn targets(node: Option<Node<'_>>, problems: &mut Problems) -> Vec<Spanned<TargetWord>> {
+    let nodes = node.map(|node| node.some_items(problems)).unwrap_or_default();
+    nodes.iter().filter_map(|node| check::target(node, problems)).collect()
 }
 
 /// One word or a list of them; none if the key is not there.

@@ -1,5 +1,6 @@
 //! Text → [`Model`]: every word is understood, or reported with its place.
 
+mod check;
 mod filters;
 mod include;
 mod names;

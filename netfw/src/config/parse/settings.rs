@@ -18,7 +18,7 @@ const DEFAULT_CAPACITY: u32 = 262_144;
 const LEAST_CAPACITY: u32 = 1_024;
 const MOST_CAPACITY: u32 = 16_777_216;
 
-const ON_CHANGES: [(&str, OnChange); 2] = [("cut", OnChange::Cut), ("keep", OnChange::Keep)];
+pub(super) const ON_CHANGES: [(&str, OnChange); 2] = [("cut", OnChange::Cut), ("keep", OnChange::Keep)];
 
 const MODES: [(&str, EngineMode); 4] = [
     ("auto", EngineMode::Auto),

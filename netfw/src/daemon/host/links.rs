@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
-    link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+    link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
 };
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Link {
     /// Kernel name.
     pub name: String,
@@ -22,6 +22,12 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Largest IP packet.
     pub mtu: u32,
+    /// Whether it is switched on.
+    pub up: bool,
+    /// Whether something answers at its other end.
+    pub carrier: bool,
+    /// XDP program on it: the kernel's number.
+    pub xdp: Option<u32>,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
 }
@@ -57,23 +63,29 @@ pub(super) async fn gather() -> Result<Vec<Link>> {
 fn link(message: LinkMessage) -> Option<Link> {
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let mut link = Link {
-        name: String::new(),
         index: message.header.index,
-        kind: None,
-        mac: None,
-        mtu: 0,
-        addresses: Vec::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        ..Link::default()
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(bytes) if ethernet => link.mac = bytes.try_into().ok(),
+            LinkAttribute::Xdp(parts) => link.xdp = parts.iter().find_map(xdp_program),
             LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+fn xdp_program(part: &LinkXdp) -> Option<u32> {
+    match part {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    }
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {

@@ -48,6 +48,12 @@ fn turn(path: String, wanted: impl Fn(&str) -> Option<&'static str>, turned: &mu
     Ok(())
 }
 
+/// The same switches of an interface that was called otherwise when they were turned.
+pub fn renamed(turned: &[Turned], old: &str, new: &str) -> Vec<Turned> {
+    let path = |path: &str| path.replace(&format!("/{old}/"), &format!("/{new}/"));
+    turned.iter().map(|turned| Turned { path: path(&turned.path), ..turned.clone() }).collect()
+}
+
 /// Puts the old values back, last first, where nobody has changed them since.
 pub fn restore(turned: &[Turned]) {
     for Turned { path, before, after } in turned.iter().rev() {

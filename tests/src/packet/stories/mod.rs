@@ -6,6 +6,7 @@ pub mod egress;
 pub mod failsafe;
 pub mod firewall;
 pub mod hairpin;
+pub mod health;
 pub mod icmp;
 pub mod link;
 pub mod malformed;
@@ -128,6 +129,14 @@ macro_rules! for_each_story {
             change::a_datagram_of_a_cut_flow,
             change::nothing_is_lost_without_need,
             change::kept_on_demand,
+            health::a_share_is_taken_over,
+            health::other_clients_stay,
+            health::chance_avoids_who_is_down,
+            health::live_flows_go_on,
+            health::nobody_left,
+            health::strangers_learn_nothing,
+            health::one_to_one_has_no_substitute,
+            health::drained,
             change::a_removed_masquerade_is_cut,
             trial::a_refused_flow_is_revived,
             trial::a_refused_flow_is_cut_at_last,

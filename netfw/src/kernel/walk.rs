@@ -1,0 +1,116 @@
+//! Walks through the flow table in batches: whatever its size, only one batch is in memory, and no bucket of it is
+//! locked for longer than it takes to copy that bucket.
+
+use anyhow::Result;
+use netfw_common::{
+    family::{Addr6, Address},
+    flow::Flow,
+    shared::Shared,
+    tick::Tick,
+    tuple::Tuple,
+};
+
+use super::{
+    flows::{Pair, remove, widen, widen_tuple},
+    maps::{FlowTables, Maps},
+    table::Table,
+};
+
+impl Maps {
+    /// Shows `visit` each flow that `wanted` picks by its opening direction alone: only of those is the other one looked up.
+    /// Flows that come, go or prove themselves meanwhile may be seen once, twice or never; `visit` may end them.
+    ///
+    /// # Errors
+    /// What the kernel says, or `visit`.
+    pub fn each_flow(
+        &self,
+        wanted: impl Fn(&Pair) -> bool,
+        mut visit: impl FnMut(&Pair) -> Result<()>,
+    ) -> Result<()> {
+        each(&self.flows4, false, &wanted, &mut visit)?;
+        each(&self.flows6, true, &wanted, &mut visit)
+    }
+
+    /// How many flows there are.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn count_flows(&self) -> Result<usize> {
+        Ok(count(&self.flows4)? + count(&self.flows6)?)
+    }
+
+    /// Removes directions of proven flows that have been without the other one for `age` ticks.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget_orphans(&self, now: Tick, age: u32) -> Result<()> {
+        forget_orphans(&self.flows4.proven, now, age)?;
+        forget_orphans(&self.flows6.proven, now, age)
+    }
+}
+
+fn each<A: Address>(
+    tables: &FlowTables<A>,
+    v6: bool,
+    wanted: &impl Fn(&Pair) -> bool,
+    visit: &mut impl FnMut(&Pair) -> Result<()>,
+) -> Result<()>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    for (part, table) in tables.all().into_iter().enumerate() {
+        table.each_batch(|keys, flows| {
+            for (key, original) in keys.iter().zip(flows).filter(|(_, flow)| !flow.is_reply()) {
+                let mut pair = Pair::opening(v6, part, widen_tuple(key), widen(original));
+                if wanted(&pair) {
+                    pair.reply = reply(table, original)?;
+                    visit(&pair)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The other direction of a flow, if it is there. Answers without a question are on their way out and no flow.
+fn reply<A: Address>(table: &Table<Tuple<A>, Flow<A>>, flow: &Flow<A>) -> Result<Option<Flow<Addr6>>>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    let found = table.get(&flow.peer_key())?.filter(|peer| peer.id == flow.id);
+    Ok(found.map(|reply| widen(&reply)))
+}
+
+fn count<A: Address>(tables: &FlowTables<A>) -> Result<usize>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    let mut count = 0;
+    for table in tables.all() {
+        table.each_batch(|_, flows| {
+            count += flows.iter().filter(|flow| !flow.is_reply()).count();
+            Ok(())
+        })?;
+    }
+    Ok(count)
+}
+
+fn forget_orphans<A: Address>(table: &Table<Tuple<A>, Flow<A>>, now: Tick, age: u32) -> Result<()>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    table.each_batch(|keys, flows| {
+        let old = keys.iter().zip(flows).filter(|(_, flow)| now.since(Tick(flow.last_seen)) > age);
+        for (key, flow) in old {
+            if reply(table, flow)?.is_none() {
+                remove(table, key, flow.id)?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,200 @@
+//! The flow table, listed, sorted, paged, watched and cut.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read as _},
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use netfw::kernel::{Conversation, Maps, Pins};
+use netfw_tests::{
+    lab::Lab,
+    net::{TcpServer, UdpServer, ask, connect, exchange_line, udp_socket},
+    netfw::Netfw,
+    rules,
+    scenario::two_armed,
+    wait,
+};
+use serde_json::Value;
+
+const ECHO: &str =
+    "[[port-forward]]\nname = \"echo\"\nprotocol = [\"tcp\", \"udp\"]\nport = 7000\nto = \"worker1:7\"\n";
+
+/// What `netfw --json flows WORDS` prints.
+fn flows(netfw: &Netfw<'_>, words: &[&str]) -> Result<Value> {
+    let line = ["--json", "flows"].into_iter().chain(words.iter().copied());
+    Ok(serde_json::from_str(&netfw.command(line)?.success()?)?)
+}
+
+/// The clients' ports in the order of the list.
+fn ports(document: &Value) -> Vec<u16> {
+    let clients = document["flows"].as_array().into_iter().flatten();
+    clients.filter_map(|flow| Some(flow["client"].as_str()?.parse::<SocketAddr>().ok()?.port())).collect()
+}
+
+/// `flows` shows one flow with its addresses, and filters.
+#[test]
+fn flows_are_listed_and_filtered() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        ask(&udp_socket(lab.host("client"), "203.0.113.10:4000")?, "192.0.2.1:7000", b"hello")?;
+        let flows = netfw.flows()?;
+        ensure!(flows.len() == 1, "{flows:?}");
+        let flow = &flows[0];
+        assert_eq!(flow["protocol"], "udp");
+        assert_eq!(flow["client"], "203.0.113.10:4000");
+        assert_eq!(flow["original_destination"], "192.0.2.1:7000");
+        assert_eq!(flow["target"], "192.168.80.3:7");
+        assert_eq!(flow["source_nat"], Value::Null);
+        assert_eq!(flow["port_forward"], "echo");
+        assert_eq!(flow["packets"], 2);
+        assert_eq!(flow["bytes"], 2 * 33);
+        let count = |filter: [&str; 2]| -> Result<usize> {
+            let text = netfw.command(["--json", "flows", filter[0], filter[1]])?.success()?;
+            let document: Value = serde_json::from_str(&text)?;
+            Ok(document["flows"].as_array().map_or(0, Vec::len))
+        };
+        assert_eq!(count(["--port-forward", "echo"])?, 1);
+        assert_eq!(count(["--from", "203.0.113.0/24"])?, 1);
+        assert_eq!(count(["--from", "198.51.100.0/24"])?, 0);
+        assert_eq!(count(["--to", "192.168.80.3/32"])?, 1);
+        Ok(())
+    })
+}
+
+/// Four flows of different sizes: every order, and pages of it; `total` counts all that fit the filter.
+#[test]
+fn flows_are_sorted_and_paged() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        for (port, size) in [(4001, 20), (4002, 400), (4003, 3), (4004, 100)] {
+            let socket = udp_socket(lab.host("client"), &format!("203.0.113.10:{port}"))?;
+            ask(&socket, "192.0.2.1:7000", &vec![7; size])?;
+        }
+        let listed = |words: &[&str]| -> Result<Vec<u16>> {
+            let document = flows(netfw, words)?;
+            ensure!(document["total"] == 4, "{document}");
+            Ok(ports(&document))
+        };
+        assert_eq!(listed(&["--sort", "bytes"])?, [4002, 4004, 4001, 4003]);
+        assert_eq!(listed(&["--sort", "bytes", "--reverse"])?, [4003, 4001, 4004, 4002]);
+        assert_eq!(listed(&["--sort", "client"])?, [4001, 4002, 4003, 4004]);
+        assert_eq!(listed(&["--sort", "client", "--limit", "2", "--offset", "1"])?, [4002, 4003]);
+        assert_eq!(listed(&["--sort", "client", "--offset", "3"])?, [4004]);
+        assert!(listed(&["--limit", "0"])?.is_empty());
+        assert_eq!(listed(&[])?.len(), 4);
+        let none = flows(netfw, &["--port-forward", "another", "--limit", "2"])?;
+        ensure!(none["total"] == 0 && ports(&none).is_empty(), "{none}");
+        let table = netfw.command(["flows", "--limit", "3"])?.success()?;
+        ensure!(table.ends_with("3 of 4 flows: --limit and --offset show others"), "{table}");
+        Ok(())
+    })
+}
+
+/// `--watch` prints the list again and again: a flow that begins later is in a later one.
+#[test]
+fn flows_are_watched() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let watch = lab.host("master").spawn(netfw.line(["--json", "flows", "--watch=0.1"])?)?;
+        wait::until("an empty list", || watch.output().contains("{\"flows\":[],").then_some(()))?;
+        ask(&udp_socket(lab.host("client"), "203.0.113.10:4000")?, "192.0.2.1:7000", b"hello")?;
+        wait::until("a list with the flow", || watch.output().contains("203.0.113.10:4000").then_some(()))
+    })
+}
+
+/// `flows cut` ends what fits the filters, at once and at both ends, and nothing else; also where changes of the rules
+/// cut nothing.
+#[test]
+fn chosen_flows_are_cut() -> Result<()> {
+    let rules = rules::two_armed(&format!("{ECHO}[flows]\non-change = \"keep\"\n"));
+    two_armed(&rules, |lab, netfw| {
+        netfw.expect_drops("flow-cut", 1..);
+        let _tcp = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let mut chosen = connect(lab.host("client"), "192.0.2.1:7000")?;
+        let mut other = connect(lab.host("stranger"), "192.0.2.1:7000")?;
+        exchange_line(&mut chosen, b"hello")?;
+        exchange_line(&mut other, b"hello")?;
+        let cut = netfw.command(["--json", "flows", "cut", "--from", "203.0.113.0/24"])?.success()?;
+        let cut: Value = serde_json::from_str(&cut)?;
+        ensure!(ports(&cut) == [chosen.local_addr()?.port()] && cut["total"] == 1, "{cut}");
+        let end = chosen.read(&mut [0; 16]).map_err(|error| error.kind());
+        ensure!(end == Err(ErrorKind::ConnectionReset), "the chosen one ended with {end:?}");
+        exchange_line(&mut other, b"still there?")
+    })
+}
+
+/// Flows in the big table.
+const MILLION: u32 = 1_000_000;
+/// Address space that a listing may use, bytes: a third of what the flows alone take.
+const MEMORY: u32 = 128 << 20;
+
+/// A million flows are listed, paged and counted in little memory, and traffic goes on without a loss.
+#[test]
+fn a_million_flows_are_listed() -> Result<()> {
+    let rules = rules::two_armed(&format!("{ECHO}[flows]\ncapacity = 1400000\n"));
+    two_armed(&rules, |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let generation = netfw.json("status")?["generation"].as_u64().context("a generation")?;
+        let maps = Maps::open(&Pins::of(lab.name()))?;
+        let entered = maps.adopt(&(0..MILLION).map(conversation).collect::<Vec<_>>(), generation as u32)?;
+        ensure!(entered == MILLION, "only {entered} found room");
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let talking = scope.spawn(|| talk(lab, &over));
+            let listed = list(lab, netfw);
+            over.store(true, Ordering::Relaxed);
+            let exchanges = talking.join().map_err(|_| anyhow!("the talker panicked"))??;
+            ensure!(exchanges > 0, "no traffic meanwhile");
+            listed
+        })
+    })
+}
+
+fn conversation(number: u32) -> Conversation {
+    let remote = SocketAddr::new((0x0a00_0000 + number).to_be_bytes().into(), 40_000);
+    Conversation {
+        protocol: 17,
+        local: "192.0.2.1:9".parse().expect("an address and port"),
+        remote,
+        incoming: true,
+        interface: 1,
+    }
+}
+
+/// Asks the echo server; a lost packet is an error.
+fn talk(lab: &Lab, over: &AtomicBool) -> Result<usize> {
+    let socket = udp_socket(lab.host("client"), "203.0.113.10:4000")?;
+    let mut exchanges = 0;
+    while !over.load(Ordering::Relaxed) {
+        ask(&socket, "192.0.2.1:7000", b"still there?")?;
+        exchanges += 1;
+    }
+    Ok(exchanges)
+}
+
+fn list(lab: &Lab, netfw: &Netfw<'_>) -> Result<()> {
+    let file = lab.dir().join("flows.json");
+    let limited = |words: &[&str]| -> Result<()> {
+        let line = netfw.line(["--json", "flows"].into_iter().chain(words.iter().copied()))?.join(" ");
+        lab.host("master").shell(&format!("prlimit --as={MEMORY} {line} >{}", file.display()))?;
+        Ok(())
+    };
+    limited(&[])?;
+    // As text: a tree of a million flows takes a gigabyte.
+    let all = fs::read_to_string(&file)?;
+    ensure!(all.ends_with(&format!("],\"total\":{}}}\n", MILLION + 1)), "{}", &all[all.len() - 100..]);
+    ensure!(all.matches("\"client\":").count() == MILLION as usize + 1, "the list is not complete");
+    limited(&["--sort", "client", "--offset", "5", "--limit", "2"])?;
+    let page: Value = serde_json::from_reader(File::open(&file)?)?;
+    let clients: Vec<_> =
+        page["flows"].as_array().into_iter().flatten().map(|flow| &flow["client"]).collect();
+    ensure!(clients == ["10.0.0.5:40000", "10.0.0.6:40000"] && page["total"] == MILLION + 1, "{page}");
+    limited(&["--from", "203.0.113.10"])?;
+    let one: Value = serde_json::from_reader(File::open(&file)?)?;
+    ensure!(ports(&one) == [4000] && one["total"] == 1, "{one}");
+    Ok(())
+}
