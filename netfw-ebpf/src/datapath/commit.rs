@@ -154,6 +154,7 @@ pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Insert
         if work.drawn == port::SPENT {
             break;
         }
+        kernel.again();
     }
     Inserted::Exists
 }

@@ -167,7 +167,7 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
 /// The `[[masquerade]]` with this number.
 #[inline(always)]
 pub fn masquerade<F: Family, T: Tables<F>>(tables: &T, number: u32) -> Option<&Masquerade> {
-    if number == NONE { None } else { tables.policy()?.masquerades.get(number as usize) }
+    if number == NONE { None } else { tables.policy()?.masquerades.get(black_box(number) as usize) }
 }
 
 /// Whether an inside address may be reached through its mappings by whoever wants to.

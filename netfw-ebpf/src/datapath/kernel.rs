@@ -170,6 +170,10 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     /// The turn was taken.
     fn take_turn(&self, forward: u32);
 
+    /// Stands at the end of a loop whose body the compiler may lay out before its head.
+    #[inline(always)]
+    fn again(&self) {}
+
     /// [`block::packet`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn blocked(&self, work: &mut Work<F>) -> u32 {

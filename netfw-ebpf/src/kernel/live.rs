@@ -1,6 +1,7 @@
 //! [`Kernel`] over BPF maps and helpers.
 
 use core::{
+    arch::asm,
     ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_xadd},
     ptr,
@@ -436,6 +437,14 @@ impl<F: Maps + Parts> Kernel<F> for Live {
             // SAFETY: see the module's documentation; a lost update sends two flows to the same target.
             unsafe { *turn = (*turn).wrapping_add(1) };
         }
+    }
+
+    /// Linux 6.1 lets only jumps lead backwards in its walk over the program, and takes an instruction that runs on into a loop's
+    /// head for a way back if it came upon the head first: so a jump it is.
+    #[inline(always)]
+    fn again(&self) {
+        // SAFETY: a jump to the next instruction.
+        unsafe { asm!("goto +0", options(nomem, nostack)) };
     }
 
     #[inline(always)]
