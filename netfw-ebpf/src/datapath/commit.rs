@@ -13,7 +13,7 @@ use netfw_common::{
 };
 
 use super::{
-    Step, find,
+    Step, Verdict, find,
     kernel::{Inserted, Kernel, Table},
     mapping, port,
     work::{self, Work},
@@ -22,31 +22,35 @@ use super::{
 /// How many ports of the master's own sockets may come in the way of one flow.
 const SOCKETS: u32 = 4;
 
-/// Enters the flow; [`Work::leaving`] then holds the translation that counts.
+/// Enters the flow with the planned translation; false where another core was quicker with the same flow, whose translation
+/// holds.
 #[inline(always)]
-pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Result<bool, Verdict> {
     work.table = if work.flags & INSIDE != 0 { Table::Inside } else { Table::Outside };
     if work.leaving != work.tuple && !translatable(work) {
-        return work.drop(Reason::Untranslatable);
+        work.drop(Reason::Untranslatable)?;
     }
     entries(kernel, work);
     reserve(kernel, work)?;
     work.original.leaving = work.leaving;
     match kernel.insert(work.table, &work.tuple, &work.original) {
         Inserted::Done => {}
-        Inserted::Exists => adopt(kernel, work)?,
+        Inserted::Exists => {
+            withdraw(kernel, work);
+            return Ok(false);
+        }
         Inserted::Full => {
             kernel.remove(work.table, &work.reply_key);
             if work.mapping == mapping::ENTERED {
                 mapping::forget(kernel, work);
             }
-            return work.drop(Reason::TableFull);
+            work.drop(Reason::TableFull)?;
         }
     }
     if work.forward_id != 0 {
         kernel.take_turn(work.forward_id - 1);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether new addresses leave the packet valid: where a checksum covers them it must be one we know, and no signature may.
@@ -201,19 +205,12 @@ fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bo
     true
 }
 
-/// Another core was quicker with the same flow: its translation holds.
+/// Takes the answering direction out again.
 #[inline(always)]
-fn adopt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
     if let Some(ours) = kernel.flow(work.table, &work.reply_key)
         && ours.id == work.original.id
     {
         kernel.remove(work.table, &work.reply_key);
-    }
-    match kernel.flow(work.table, &work.tuple) {
-        Some(theirs) => {
-            work.leaving = theirs.leaving;
-            Ok(())
-        }
-        None => work.drop(Reason::TableFull),
     }
 }

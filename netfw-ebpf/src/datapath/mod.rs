@@ -35,7 +35,7 @@ pub mod stages;
 pub mod target;
 pub mod work;
 
-use netfw_common::family::Family;
+use netfw_common::{family::Family, reason::Reason};
 
 use self::{stages::Stages, work::Work};
 
@@ -88,5 +88,8 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     }
     stages.carry(work)?;
     stages.block(work)?;
-    stages.open(work)
+    stages.open(work)?;
+    // With the flow that another core has opened meanwhile; if that is gone again, the table is too small.
+    stages.carry(work)?;
+    work.drop(Reason::TableFull)
 }

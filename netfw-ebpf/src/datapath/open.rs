@@ -17,11 +17,11 @@ use super::{
     work::{self, NONE, Work},
 };
 
-/// Opens a flow for the packet, or refuses it.
+/// Opens a flow for the packet, or refuses it; goes on where another core has opened the same flow meanwhile.
 #[inline(always)]
 pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
     if link::needs(work) {
-        return if C::HOOK == Hook::Xdp { Err(Verdict::Punt) } else { Ok(()) };
+        return Err(if C::HOOK == Hook::Xdp { Verdict::Punt } else { Verdict::Accept });
     }
     if is_unasked(work) {
         return if C::HOOK == Hook::Egress { Err(Verdict::Pass) } else { work.drop(Reason::IcmpUnrelated) };
@@ -41,9 +41,14 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         return Err(Verdict::Punt);
     }
     if work.kind == work::OTHER && work.tuple.destination.is_group() {
+        return Err(Verdict::Accept);
+    }
+    if !commit::flow(kernel, work)? {
+        // What was planned and judged for this packet is void.
+        work.resolve = 0;
+        work.rule = NONE;
         return Ok(());
     }
-    commit::flow(kernel, work)?;
     fragment::remember(kernel, work);
     account(kernel, work);
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;

@@ -22,7 +22,7 @@ pub trait Stages<F: Family> {
     }
     /// Carries a packet with its flow; goes on where there is none.
     fn carry(&mut self, work: &mut Work<F>) -> Step;
-    /// Opens a flow, or refuses it.
+    /// Opens a flow, or refuses it; goes on where another core has opened it.
     fn open(&mut self, work: &mut Work<F>) -> Step;
     /// Tells the sender. XDP leaves that to TC.
     #[inline(always)]

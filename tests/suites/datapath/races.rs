@@ -6,7 +6,7 @@ use netfw_common::family::{Ipv4, Ipv6};
 use netfw_ebpf::datapath::kernel::Table;
 use netfw_tests::packet::{
     ACK, Action, FIN, Gateway, Packet, RST, Ran, SYN, Side, read,
-    world::{V4, V6, World},
+    world::{V4, V6, World, next_mac},
 };
 
 use crate::memory::{Machine, Memory};
@@ -31,7 +31,14 @@ fn handle(machine: &Machine, (side, packet): &Arrival) -> Ran {
 #[track_caller]
 fn left(ran: &Ran) -> Packet {
     assert_eq!(ran.action, Action::Transmit);
-    read(&ran.frame).expect("a right packet")
+    let packet = read(&ran.frame).expect("a right packet");
+    assert_eq!(
+        ran.frame[..6],
+        next_mac(packet.destination.ip()),
+        "to {} by another's way",
+        packet.destination
+    );
+    packet
 }
 
 /// Runs `before`, then `first` interrupted by `second` at every point in turn; `check` judges each outcome.
@@ -69,18 +76,23 @@ fn first_packets_of_one_flow() {
     for world in [V4, V6] {
         let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
         let arrival = (Side::Outside, query.clone());
-        race(
-            RULES,
-            world,
-            |_| (arrival.clone(), arrival.clone()),
-            |machine, one, other| {
-                let arrived = left(&one);
-                assert_eq!(arrived, left(&other), "two mappings of one flow");
-                assert_eq!(halves(machine, Table::Outside), 2);
-                let answer = handle(machine, &(Side::Inside, arrived.answer()));
-                assert_eq!(left(&answer), query.answer().hop());
-            },
-        );
+        for rules in [RULES, &format!("{RULES}balance = \"random\"\n")] {
+            race(
+                rules,
+                world,
+                |_| (arrival.clone(), arrival.clone()),
+                |machine, one, other| {
+                    let arrived = left(&one);
+                    assert_eq!(arrived, left(&other), "two mappings of one flow");
+                    assert_eq!(halves(machine, Table::Outside), 2);
+                    let opened: Vec<_> =
+                        machine.counts.borrow().translations.values().map(|it| it.flows_opened).collect();
+                    assert_eq!(opened, [1]);
+                    let answer = handle(machine, &(Side::Inside, arrived.answer()));
+                    assert_eq!(left(&answer), query.answer().hop());
+                },
+            );
+        }
     }
 }
 
