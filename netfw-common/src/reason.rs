@@ -51,7 +51,7 @@ reasons! {
     IcmpUnrelated = 20, "icmp-unrelated", "An ICMP error that quotes no flow of ours, or an echo reply that nobody asked for.";
     NotWritable = 21, "not-writable", "The packet could not be changed (too short, or out of memory).";
     Untranslatable = 22, "untranslatable", "The protocol's checksum or signature covers the addresses, and it is none that can be mended.";
-    Blocked = 23, "blocked", "The remote address is listed in [block].";
+    Blocked = 23, "blocked", "The remote address is one of those that `[block]` lists.";
     Banned = 24, "banned", "The remote address is banned (`netfw bans`).";
     Suspended = 30, "suspended", "The rules that wait for confirmation refuse the flow: it goes on if they are taken back, and is cut if they are confirmed.";
     NoTargetUp = 31, "no-target-up", "Every target of the port-forward is down or drains; the sender was told.";
