@@ -16,7 +16,7 @@ const MISTAKES: [Mistake; 15] = [
     ("an unknown key", "[flows]\ncapactiy = 1000\n", "capactiy", "capacity"),
     ("an unknown key in a rule", "[[rule]]\naction = \"accept\"\nprotocl = \"tcp\"\n", "protocl", "protocol"),
     ("an unknown table", "[colour]\nsky = \"blue\"\n", "[colour]", "colour"),
-    ("not built yet", "[failsafe]\nssh-port = 22\n", "[failsafe]", "not yet supported"),
+    ("not built yet", "[metrics]\nlisten = \"127.0.0.1:9477\"\n", "[metrics]", "not yet supported"),
     ("a wrong type", "[flows]\ncapacity = \"many\"\n", "capacity", "capacity"),
     (
         "a bad address",
