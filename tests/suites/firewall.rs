@@ -347,3 +347,57 @@ fn neighbours_are_found_though_everything_is_shut() -> Result<()> {
         Ok(())
     })
 }
+
+const ECHO: &str = "[[port-forward]]\nname = \"echo\"\nprotocol = \"tcp\"\nport = 7000\nto = \"worker1:7\"\n";
+
+/// A ban holds at once, for live connections too, with the daemon dead and after it came back, until it is lifted.
+#[test]
+fn bans_come_and_go() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _servers = serve(lab, "worker1", 7)?;
+        netfw.expect_drops("banned", 1..);
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        let banned = ["203.0.113.10", "2001:db8:1::10"];
+        let expect = |from: &str, reception| expect_tcp(lab, from, &entry, reception);
+        expect("client", Welcome)?;
+        let mut live = connect(lab.host("client"), &entry[0])?;
+        exchange_line(&mut live, b"before")?;
+        netfw.command(["ban", banned[0], banned[1], "--for", "1h"])?.success()?;
+        anyhow::ensure!(exchange_line(&mut live, b"after").is_err(), "a live connection went on");
+        expect("client", Silence)?;
+        expect("stranger", Welcome)?;
+        netfw.kill()?;
+        expect("client", Silence)?;
+        netfw.start()?;
+        expect("client", Silence)?;
+        let listed = netfw.json("bans")?;
+        let addresses: Vec<_> = listed["bans"].as_array().into_iter().flatten().collect();
+        anyhow::ensure!(addresses.len() == 2 && addresses[0]["address"] == banned[0], "{listed}");
+        anyhow::ensure!(addresses[0]["expires_seconds"].as_u64() > Some(3000), "{listed}");
+        netfw.command(["unban", banned[0], banned[1]])?.success()?;
+        expect("client", Welcome)?;
+        let again = netfw.command(["unban", banned[0]])?;
+        anyhow::ensure!(again.code == 1 && again.stderr.contains("not banned"), "{again:?}");
+        Ok(())
+    })
+}
+
+/// Bans outlive `down` and `up`, as they do a reboot.
+#[test]
+fn bans_outlive_a_reboot() -> Result<()> {
+    for &engine in netfw_tests::lab::Engine::chosen()? {
+        let lab = Lab::two_armed(engine)?;
+        let _servers = serve(&lab, "worker1", 7)?;
+        let netfw = Netfw::up(&lab, &rules::two_armed(ECHO))?;
+        netfw.expect_drops("banned", 1..);
+        netfw.command(["ban", "203.0.113.0/24"])?.success()?;
+        netfw.down()?;
+        netfw.start()?;
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        expect_tcp(&lab, "client", &entry[..1], Silence)?;
+        netfw.command(["unban", "203.0.113.0/24"])?.success()?;
+        expect_tcp(&lab, "client", &entry[..1], Welcome)?;
+        netfw.finish()?;
+    }
+    Ok(())
+}

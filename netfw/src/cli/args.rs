@@ -73,15 +73,23 @@ pub enum Command {
     /// Not yet supported.
     #[command(hide = true)]
     Explain(Words),
-    /// Not yet supported.
-    #[command(hide = true)]
-    Ban(Words),
-    /// Not yet supported.
-    #[command(hide = true)]
-    Unban(Words),
-    /// Not yet supported.
-    #[command(hide = true)]
-    Bans(Words),
+    /// Drop everything from and to addresses, and end their live flows.
+    Ban {
+        /// Whom: addresses or CIDRs.
+        #[arg(required = true, value_name = "ADDR", value_parser = net)]
+        addresses: Vec<IpNet>,
+        /// Only for this time, such as 1h.
+        #[arg(long = "for", value_name = "TIME", value_parser = lifetime)]
+        time: Option<Duration>,
+    },
+    /// Lift bans.
+    Unban {
+        /// Whose: addresses or CIDRs, as they were banned.
+        #[arg(required = true, value_name = "ADDR", value_parser = net)]
+        addresses: Vec<IpNet>,
+    },
+    /// Who is banned, and for how long.
+    Bans,
     /// Not yet supported.
     #[command(hide = true)]
     Watch(Words),
@@ -251,6 +259,11 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a time from \"1s\" to \"1d\", such as \"60s\"".to_owned())
 }
 
+/// How long a ban lasts, as times in the rules file.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    config::lifetime(text).ok_or_else(|| "write a time such as \"30m\", \"1h\" or \"2d\"".to_owned())
+}
+
 /// How often `--watch` shows again.
 pub fn period(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(100))
@@ -309,9 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn bans_take_addresses_and_a_time() -> Result<(), clap::Error> {
+        parse("netfw ban 10.0.0.1 2001:db8::/32 --for 1h")?;
+        parse("netfw unban 10.0.0.1")?;
+        assert!(parse("netfw ban").is_err() && parse("netfw ban nobody").is_err());
+        assert!(parse("netfw ban 10.0.0.1 --for ever").is_err());
+        Ok(())
+    }
+
+    #[test]
     fn what_is_not_built_yet_takes_any_words() -> Result<(), clap::Error> {
         parse("netfw explain tcp 10.0.0.1:5 10.0.0.2:22 --in eth0")?;
-        parse("netfw ban 10.0.0.1 --for 1h")?;
         Ok(())
     }
 }

@@ -16,14 +16,14 @@ use crate::{
     daemon::{
         Failure, Instance,
         background::{self, Began},
-        control,
+        bans, control,
         health::Book,
         host::Host,
         lock, rules, run,
         state::State,
     },
     kernel::{Maps, boot_now},
-    report::{stats::Stats, status::Status, targets::targets},
+    report::{bans::Bans, stats::Stats, status::Status, targets::targets},
 };
 
 /// Does what was typed.
@@ -50,9 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Completions { shell } => packaging::completions(*shell)?,
         Command::Man => packaging::manual()?,
         Command::Explain(_) => return Ok(not_yet("explain")),
-        Command::Ban(_) => return Ok(not_yet("ban")),
-        Command::Unban(_) => return Ok(not_yet("unban")),
-        Command::Bans(_) => return Ok(not_yet("bans")),
+        Command::Ban { addresses, time } => {
+            bans::ban(instance, addresses, *time, &asynchronously(Host::gather())?)?;
+        }
+        Command::Unban { addresses } => bans::unban(instance, addresses)?,
+        Command::Bans => output::print(*json, &Bans::new(&bans::bans(instance)?), Bans::render)?,
         Command::Watch(_) => return Ok(not_yet("watch")),
         Command::Top(_) => return Ok(not_yet("top")),
         Command::Doctor(_) => return Ok(not_yet("doctor")),
@@ -69,6 +71,9 @@ fn needs_root(command: &Command) -> Option<&'static str> {
     match command {
         Command::Up(_) => Some("up"),
         Command::Down => Some("down"),
+        Command::Ban { .. } => Some("ban"),
+        Command::Unban { .. } => Some("unban"),
+        Command::Bans => Some("bans"),
         Command::Status => Some("status"),
         Command::Plan { .. } => Some("plan"),
         Command::Reload(_) => Some("reload"),

@@ -20,6 +20,11 @@ pub use source::Source;
 
 pub use crate::policy::HostFacts;
 
+/// How long something lasts, written as in the rules file.
+pub fn lifetime(text: &str) -> Option<std::time::Duration> {
+    value::duration(text).ok()
+}
+
 /// A time in which a person can confirm a change, written as in the rules file.
 pub fn time_to_confirm(text: &str) -> Option<std::time::Duration> {
     value::time_to_confirm(text).ok()

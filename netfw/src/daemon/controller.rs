@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use netfw_common::{health::UNKNOWN, image::Active};
 
 use super::{
+    bans,
     failure::Failure,
     host::{Host, netns},
     instance::Instance,
@@ -76,6 +77,9 @@ impl Controller {
         pins.create()?;
         let programs = Programs::load(&pins, capacity, debug)?;
         let maps = Maps::open(&pins)?;
+        if fresh {
+            bans::restore(instance, &maps)?;
+        }
         Ok(Self { instance: instance.clone(), state, maps, programs, fresh, _lock: lock })
     }
 

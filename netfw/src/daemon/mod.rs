@@ -3,6 +3,7 @@
 //! changes.
 
 pub mod background;
+pub mod bans;
 pub mod change;
 pub mod control;
 mod controller;

@@ -1,5 +1,6 @@
 //! What the commands print: documents for programs, tables for people.
 
+pub mod bans;
 pub mod difference;
 pub mod flows;
 pub mod generations;
