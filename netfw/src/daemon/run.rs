@@ -100,7 +100,10 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let maps = Arc::new(Maps::open(&instance.pins())?);
-    tokio::spawn(sweep_again_and_again(Arc::clone(&maps)));
+    let mut shortages = Shortages::default();
+    // What was refused before this daemon is not its news; all after that is, also before the first sweep.
+    log_failure(shortages.look(&maps).context("cannot read the drop counters"));
+    tokio::spawn(sweep_again_and_again(Arc::clone(&maps), shortages));
     let mut network = Network::default();
     let mut health = Health::new();
     let mut changed = true;
@@ -145,9 +148,8 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
 }
 
 /// Beside the loop, because a large table takes its time; that is at most a twentieth of all time.
-async fn sweep_again_and_again(maps: Arc<Maps>) {
+async fn sweep_again_and_again(maps: Arc<Maps>, mut shortages: Shortages) {
     let mut pause = SWEEP;
-    let mut shortages = Shortages::default();
     loop {
         sleep(pause).await;
         let (begun, swept) = (Instant::now(), Arc::clone(&maps));
