@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Far beyond what anything in a lab takes, so that only a real failure reaches it.
-pub const GENEROUS: Duration = Duration::from_secs(60);
+/// Far beyond what anything in a lab takes, so that only a real failure reaches it; also on an emulated processor, whose
+/// verifier takes a minute for the programs.
+pub const GENEROUS: Duration = Duration::from_secs(300);
 
 const POLL: Duration = Duration::from_millis(20);
 
