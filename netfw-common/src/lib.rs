@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod counters;
 pub mod family;
 pub mod flow;
+pub mod fragment;
 pub mod image;
 pub mod interface;
 pub mod reason;

@@ -8,6 +8,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
     family::Family,
     flow::{Flow, Hop},
+    fragment::{Held, Ports},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::Interface,
     reason::Reason,
@@ -138,9 +139,15 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn take_place(&self, place: u32, key: &Tuple<F::Addr>);
 
     /// Remembers the ports of a fragmented packet, under its addresses, protocol and identification.
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]);
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports);
     /// Recalls them.
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]>;
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports>;
+    /// Kernel index of the interface behind which the kernel reassembles for us; 0: there is none.
+    fn reassembler(&self) -> u32;
+    /// Fragments that are there, by place.
+    fn held(&self, place: u32) -> Option<Held>;
+    /// Changes them.
+    fn hold(&self, place: u32, held: &Held);
     /// Flows that a port-forward (by its stable id) has opened: whose turn it is.
     fn turn(&self, forward: u32) -> u32;
     /// The turn was taken.

@@ -50,6 +50,8 @@ pub enum Verdict {
     Forward,
     /// Dropped for [`Work::reason`].
     Drop,
+    /// A fragment that comes before its first: left to the kernel's reassembly, uncounted until it comes back.
+    Hold,
     /// Dropped for [`Work::reason`], and the sender is told: the packet has become the [`Work::answer`].
     Answer,
 }

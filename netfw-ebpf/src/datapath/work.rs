@@ -109,6 +109,10 @@ pub struct Work<F: Family> {
     pub fragment: u32,
     /// Identification of the fragmented packet.
     pub identification: u32,
+    /// Place at which the fragment is held, plus 1.
+    pub place: u32,
+    /// The packet came back from the place with this number less 1; 0: it has just come in.
+    pub reassembled: u32,
     /// IPv4: may not be fragmented. IPv6: always.
     pub keep_whole: u32,
     /// The neighbour should be resolved by the kernel for this packet.
@@ -170,6 +174,7 @@ impl<F: Family> Work<F> {
         self.idle_timeout = 0;
         self.rule = NONE;
         self.answer = NOTHING;
+        self.reassembled = 0;
         self.resolve = 0;
         self.too_big = 0;
         self.peer_seen = 0;

@@ -21,6 +21,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
     family::Address,
     flow::{Flow, Hop},
+    fragment::{Held, Ports},
     image::{
         Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, Service,
         Target, Vector,
@@ -343,17 +344,35 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports) {
         let key = FragmentKey { tuple: *key, identification };
         // Without room the later fragments are dropped with their own reason.
         let _ = F::fragments().insert(&key, ports, 0);
     }
 
     #[inline(always)]
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
         let key = FragmentKey { tuple: *key, identification };
-        // SAFETY: the value is one aligned word.
+        // SAFETY: see the module's documentation.
         unsafe { F::fragments().get(&key) }.copied()
+    }
+
+    #[inline(always)]
+    fn reassembler(&self) -> u32 {
+        maps::REASSEMBLER.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn held(&self, place: u32) -> Option<Held> {
+        maps::HELD.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn hold(&self, place: u32, held: &Held) {
+        if let Some(slot) = maps::HELD.get_ptr_mut(place) {
+            // SAFETY: see the module's documentation; what two cores lose for each other is missing in a counter.
+            unsafe { *slot = *held };
+        }
     }
 
     #[inline(always)]

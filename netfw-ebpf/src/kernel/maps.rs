@@ -10,6 +10,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
+    fragment::{HELD_PACKETS, Held, Ports},
     image::{
         AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES as SERVICE_COUNT,
         SLOTS, Service, Target, Vector,
@@ -126,10 +127,16 @@ pub struct FragmentKey<A> {
 }
 /// Ports of packets that come in fragments.
 #[map]
-pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, Ports> = LruHashMap::with_max_entries(LATER, 0);
 /// Ports of packets that come in fragments.
 #[map]
-pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, Ports> = LruHashMap::with_max_entries(LATER, 0);
+/// Fragments that the kernel's reassembly has.
+#[map]
+pub static HELD: Array<Held> = Array::with_max_entries(HELD_PACKETS, 0);
+/// Kernel index of the interface that leads there; 0: there is none.
+#[map]
+pub static REASSEMBLER: Array<u32> = Array::with_max_entries(1, 0);
 /// Flows opened by each port-forward, by its stable id: whose turn it is.
 #[map]
 pub static ROUND_ROBIN: Array<u32> = Array::with_max_entries(MAX_COUNTERS, 0);
@@ -178,7 +185,7 @@ pub trait Maps: Family {
     /// The ring.
     fn places() -> &'static Array<Tuple<Self::Addr>>;
     /// Ports of fragmented packets.
-    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports>;
     /// This core's work space.
     fn scratch() -> &'static PerCpuArray<Work<Self>>;
 }
@@ -215,7 +222,7 @@ macro_rules! maps {
             }
 
             #[inline(always)]
-            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]> {
+            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports> {
                 &$fragments
             }
 

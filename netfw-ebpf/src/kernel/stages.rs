@@ -32,8 +32,15 @@ fn decode(code: u32) -> Step {
 
 #[inline(always)]
 fn verdict(code: u32) -> Verdict {
-    const ALL: [Verdict; 6] =
-        [Verdict::Pass, Verdict::Punt, Verdict::Accept, Verdict::Forward, Verdict::Drop, Verdict::Answer];
+    const ALL: [Verdict; 7] = [
+        Verdict::Pass,
+        Verdict::Punt,
+        Verdict::Accept,
+        Verdict::Forward,
+        Verdict::Drop,
+        Verdict::Hold,
+        Verdict::Answer,
+    ];
     let mut found = Verdict::Drop;
     for candidate in ALL {
         if candidate as u32 == code {

@@ -8,7 +8,7 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data,
         bpf_skb_store_bytes,
     },
     programs::TcContext,
@@ -35,8 +35,8 @@ use crate::datapath::{
 
 /// Headers that must lie in the linear part: Ethernet, IPv6, an extension, a quoted header and its ports.
 const HEADERS: u32 = 128;
-/// Marks an answer to the master's own stack, so that the ingress hook lets it through. `tc_index` survives the way
-/// from egress to ingress of the same interface and can't be set from outside; `mark` belongs to others.
+/// Marks what was judged already and comes in again for the master's own stack, so that the ingress hook lets it through. `tc_index` survives the way
+/// from one interface to another's ingress and can't be set from outside; `mark` belongs to others.
 const ANSWERED: u32 = 0x6e66;
 /// Addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
@@ -138,7 +138,12 @@ pub fn run<const EGRESS: bool>(ctx: &TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (protocol, vlan, kind, index) =
         unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type, (*skb).tc_index) };
-    if vlan != 0 || (!EGRESS && (kind != TO_US || index == ANSWERED)) {
+    if vlan != 0 || (!EGRESS && kind != TO_US) {
+        return action::NEXT;
+    }
+    if !EGRESS && index == ANSWERED {
+        // SAFETY: as above.
+        unsafe { (*skb).tc_index = 0 };
         return action::NEXT;
     }
     match u16::from_be(protocol as u16) {
@@ -159,12 +164,16 @@ where
     let Some(work) = F::scratch().get_ptr_mut(0) else { return action::NEXT };
     // SAFETY: this core's own copy; the context is valid.
     let (work, ifindex, arrived) = unsafe { (&mut *work, (*skb).ifindex, (*skb).ingress_ifindex) };
-    // What arrived on a managed interface was judged there.
-    if EGRESS && arrived != 0 && <Live as Kernel<F>>::slot_of(&live, arrived) != 0 {
+    if EGRESS && arrived != 0 && judged::<F>(&live, arrived) {
         return action::NEXT;
     }
     if work.begin(&live, ifindex, segments(skb)).is_err() {
-        return action::NEXT;
+        if EGRESS || <Live as Kernel<F>>::reassembler(&live) != ifindex {
+            return action::NEXT;
+        }
+        if !resume(&live, work, skb) {
+            return action::SHOT;
+        }
     }
     work.routed = if EGRESS { arrived } else { 0 };
     linearise(ctx);
@@ -176,10 +185,64 @@ where
     };
     debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict as u32, work.reason as u32);
     match verdict {
-        Verdict::Pass | Verdict::Punt | Verdict::Accept => action::NEXT,
+        Verdict::Pass | Verdict::Punt | Verdict::Accept => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
+        Verdict::Forward if work.way.hop.ifindex == 0 => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
         Verdict::Forward => transmit::<F, EGRESS>(&mut Tc::new(skb), work),
         Verdict::Drop => action::SHOT,
+        Verdict::Hold => reassemble::<F>(&live, skb, work),
+        // Who sent it is not the neighbour that the frame names.
+        Verdict::Answer if work.reassembled != 0 => neighbour::<F>(work.ifindex, F::Addr::default()),
         Verdict::Answer => answer::<EGRESS>(skb, ifindex),
+    }
+}
+
+/// What arrived on a managed interface was judged there, also where it took the way through the reassembly.
+#[inline(always)]
+fn judged<F: Parts>(live: &Live, arrived: u32) -> bool {
+    <Live as Kernel<F>>::slot_of(live, arrived) != 0 || <Live as Kernel<F>>::reassembler(live) == arrived
+}
+
+/// Sets up for a packet that the reassembly gives back: as if it had just come in where its fragments did.
+#[inline(always)]
+fn resume<F: Parts>(live: &Live, work: &mut Work<F>, skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid.
+    let place = unsafe { (*skb).tc_index };
+    // SAFETY: as above.
+    unsafe { (*skb).tc_index = 0 };
+    let Some(held) = <Live as Kernel<F>>::held(live, place.wrapping_sub(1)) else { return false };
+    let Some(interface) = <Live as Kernel<F>>::interface(live, held.interface) else { return false };
+    if work.begin(live, interface.ifindex, segments(skb)).is_err() {
+        return false;
+    }
+    work.reassembled = place;
+    true
+}
+
+/// Hands a fragment to the kernel's reassembly, which lies behind the other end of a veth pair.
+#[inline(always)]
+fn reassemble<F: Parts>(live: &Live, skb: *mut __sk_buff, work: &Work<F>) -> i32 {
+    // SAFETY: the context is valid; a helper with plain arguments.
+    unsafe {
+        (*skb).tc_index = work.place;
+        bpf_redirect_peer(<Live as Kernel<F>>::reassembler(live), 0) as i32
+    }
+}
+
+/// Lets the packet go on to the stack; what comes from the reassembly, as if from where its fragments came in.
+#[inline(always)]
+fn to_stack<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, live: &Live, work: &Work<F>) -> i32 {
+    if EGRESS || work.reassembled == 0 {
+        return action::NEXT;
+    }
+    let Some(interface) = <Live as Kernel<F>>::interface(live, work.interface) else { return action::SHOT };
+    let (high, low) = (interface.mac_high, interface.mac_low);
+    if !packet.store(0, &[high as u16, (high >> 16) as u16, low]) {
+        return action::SHOT;
+    }
+    // SAFETY: the context is valid; a helper with plain arguments.
+    unsafe {
+        (*packet.0).tc_index = ANSWERED;
+        bpf_redirect(work.ifindex, u64::from(BPF_F_INGRESS)) as i32
     }
 }
 
@@ -199,9 +262,6 @@ fn linearise(ctx: &TcContext) {
 #[inline(always)]
 fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
     let hop = work.way.hop;
-    if hop.ifindex == 0 {
-        return action::NEXT;
-    }
     if work.resolve != 0 {
         return neighbour::<F>(hop.ifindex, work.way.gateway);
     }

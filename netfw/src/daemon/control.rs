@@ -14,7 +14,7 @@ use super::{
     instance::Instance,
     interfaces,
     lock::{self, Daemon, Lock},
-    rules,
+    reassembly, rules,
     state::{self, LastReload, Rules, State},
 };
 use crate::{
@@ -213,6 +213,9 @@ async fn dismantle(instance: &Instance) -> Result<()> {
     let here = state.filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
     for (name, managed) in here.iter().flat_map(|state| &state.interfaces) {
         interfaces::release(instance, name, managed).await;
+    }
+    if let Some(state) = &here {
+        reassembly::dismantle(instance, state).await;
     }
     instance.pins().remove()?;
     instance.forget()

@@ -12,6 +12,7 @@ pub mod instance;
 mod interfaces;
 pub mod lock;
 mod publish;
+mod reassembly;
 pub mod rules;
 pub mod run;
 pub mod state;

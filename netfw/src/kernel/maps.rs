@@ -6,6 +6,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Addr4, Addr6, Address},
     flow::Flow,
+    fragment::Held,
     image::{Forward, Policy, Rule, Service, Target},
     interface::Interface,
     shared::Shared,
@@ -72,6 +73,8 @@ pub struct Maps {
     pub(super) rule_counts: Array<Count>,
     pub(super) translation_counts: Array<TranslationCount>,
     pub(super) drops: Array<Count>,
+    pub(super) held: Array<Held>,
+    pub(super) reassembler: Array<u32>,
 }
 
 impl Maps {
@@ -103,6 +106,8 @@ impl Maps {
             rule_counts: array(pins, "RULE_COUNTS")?,
             translation_counts: array(pins, "TRANSLATION_COUNTS")?,
             drops: array(pins, "DROPS")?,
+            held: array(pins, "HELD")?,
+            reassembler: array(pins, "REASSEMBLER")?,
         };
         Ok(maps)
     }

@@ -14,6 +14,7 @@ mod maps;
 mod nudge;
 mod object;
 mod pins;
+mod reassembly;
 mod sys;
 mod table;
 
@@ -26,3 +27,4 @@ pub use flows::{Pair, now};
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
 pub use pins::Pins;
+pub use reassembly::reassemble_here;

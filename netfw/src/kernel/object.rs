@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 30] = [
+const PINNED: [&str; 32] = [
     "ACTIVE",
     "POLICIES",
     "SERVICES",
@@ -64,6 +64,8 @@ const PINNED: [&str; 30] = [
     "ROUND_ROBIN",
     "FRAGMENTS4",
     "FRAGMENTS6",
+    "HELD",
+    "REASSEMBLER",
 ];
 
 /// Loads the programs over new maps, or over those that are pinned already.

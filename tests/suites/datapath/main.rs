@@ -2,6 +2,7 @@
 
 mod capacity;
 mod clock;
+mod fragments;
 mod life;
 #[path = "../memory/mod.rs"]
 mod memory;

@@ -125,8 +125,8 @@ impl Loaded {
             self.table::<{ size_of::<Tuple<Addr4>>() }, { size_of::<Flow<Addr4>>() }>(part, '4', visitor)?;
             self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Flow<Addr6>>() }>(part, '6', visitor)?;
         }
-        self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 4>("FRAGMENTS", '4', visitor)?;
-        self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 4>("FRAGMENTS", '6', visitor)
+        self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 8>("FRAGMENTS", '4', visitor)?;
+        self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 8>("FRAGMENTS", '6', visitor)
     }
 
     fn table<const K: usize, const V: usize>(

@@ -11,6 +11,7 @@ use std::{
 use netfw_common::{
     family::{Addr6, Address, Family},
     flow::Flow,
+    fragment::Ports,
     tuple::Tuple,
 };
 use netfw_ebpf::datapath::kernel::{Inserted, Table};
@@ -115,7 +116,7 @@ pub(crate) struct Store<F: Family> {
     parts: [Part<F::Addr>; 3],
     places: RefCell<Vec<Option<Tuple<F::Addr>>>>,
     hand: Cell<u32>,
-    fragments: RefCell<HashMap<(Key, u32), [u16; 2]>>,
+    fragments: RefCell<HashMap<(Key, u32), Ports>>,
 }
 
 impl<F: Family> Store<F> {
@@ -159,11 +160,11 @@ impl<F: Family> Store<F> {
         self.places.borrow_mut()[place as usize] = Some(*tuple);
     }
 
-    pub(crate) fn remember(&self, tuple: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+    pub(crate) fn remember(&self, tuple: &Tuple<F::Addr>, identification: u32, ports: Ports) {
         self.fragments.borrow_mut().insert((key(tuple), identification), ports);
     }
 
-    pub(crate) fn recall(&self, tuple: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+    pub(crate) fn recall(&self, tuple: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
         self.fragments.borrow().get(&(key(tuple), identification)).copied()
     }
 

@@ -2,6 +2,7 @@
 
 pub mod features;
 mod links;
+pub mod reassembly;
 pub mod netns;
 pub mod qdisc;
 mod sockets;
