@@ -5,6 +5,7 @@
 
 #![no_std]
 
+pub mod bucket;
 pub mod checksum;
 pub mod counters;
 pub mod family;

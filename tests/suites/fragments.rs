@@ -229,6 +229,7 @@ fn different_widths() -> Result<()> {
                 ask_until_the_width_is_known(lab, way, size)?;
             }
         }
+        lab.host("master").shell("ip link set eth1 mtu 1500")?;
         Ok(())
     })
 }

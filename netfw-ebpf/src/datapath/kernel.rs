@@ -177,6 +177,8 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         promote::flow(self, work);
     }
 
+    /// Whether this core may send an ICMP error now ([`netfw_common::bucket`]).
+    fn may_tell(&self, now: Tick) -> bool;
     /// Adds to a counter of an interface.
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);
     /// Adds to the drops.

@@ -12,7 +12,7 @@ use netfw_common::{
 
 use super::{
     Step, Verdict,
-    context::ANSWER_HALVES,
+    context::{ANSWER_HALVES, Quote},
     kernel::{Kernel, Table, Way},
 };
 
@@ -146,8 +146,10 @@ pub struct Work<F: Family> {
     pub reason: Reason,
     /// [`RESET`] and so on.
     pub answer: u32,
-    /// The answer, as a frame.
+    /// The answer, as a frame; of an error the headers.
     pub frame: [u16; ANSWER_HALVES],
+    /// What the error quotes.
+    pub quote: Quote,
 }
 
 impl<F: Family> Work<F> {

@@ -415,6 +415,12 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn may_tell(&self, now: Tick) -> bool {
+        // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+        maps::ERRORS.get_ptr_mut(0).is_some_and(|bucket| unsafe { &mut *bucket }.take(now))
+    }
+
+    #[inline(always)]
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {
         if let Some(count) = maps::INTERFACE_COUNTS.get_ptr_mut(slot) {
             // SAFETY: this core's own copy; programs on one core don't interrupt each other here.

@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
 };
 use netfw_common::{
+    bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
@@ -154,6 +155,10 @@ pub static TRANSLATION_COUNTS: PerCpuArray<TranslationCount> = PerCpuArray::with
 /// By [`netfw_common::reason::Reason`].
 #[map]
 pub static DROPS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
+
+/// How many ICMP errors may be sent.
+#[map]
+pub static ERRORS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 
 /// Work space of the packet at hand.
 #[map]

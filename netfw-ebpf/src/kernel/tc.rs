@@ -8,7 +8,7 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
         bpf_skb_store_bytes,
     },
     programs::TcContext,
@@ -17,6 +17,7 @@ use aya_log_ebpf::debug;
 use netfw_common::{
     checksum::Sum,
     family::{Address, Family, Ipv4, Ipv6},
+    wire::ETHERNET,
 };
 
 use super::{
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::datapath::{
     self, Verdict,
-    context::{ANSWER_HALVES, Context, Hook},
+    context::{ANSWER_HALVES, Context, Hook, QUOTE, Quote},
     kernel::Kernel,
     stages::Stages,
     work::Work,
@@ -100,14 +101,25 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
     }
 
     #[inline(always)]
-    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32) -> bool {
-        if length == 0 || length > 2 * ANSWER_HALVES as u32 {
+    fn quote(&self, length: u32, into: &mut Quote) -> bool {
+        if length == 0 || length > QUOTE {
             return false;
         }
         // SAFETY: the buffer is at least as long as announced.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), ETHERNET, into.as_mut_ptr().cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool {
+        if length == 0 || length > 2 * ANSWER_HALVES as u32 || quoted > QUOTE {
+            return false;
+        }
+        // SAFETY: the buffers are at least as long as announced.
         unsafe {
-            bpf_skb_change_tail(self.0, length, 0) == 0
+            bpf_skb_change_tail(self.0, length + quoted, 0) == 0
                 && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
+                && (quoted == 0
+                    || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quoted, 0) == 0)
         }
     }
 }

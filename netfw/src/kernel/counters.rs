@@ -105,6 +105,15 @@ impl Counters<'_> {
         Ok(count)
     }
 
+    /// ICMP errors that were due but not sent, because too many were.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn suppressed_errors(&self) -> Result<u64> {
+        let buckets = self.maps.errors.get_per_cpu(&0, self.cpus)?;
+        Ok(buckets.iter().map(|bucket| bucket.suppressed).sum())
+    }
+
     /// Starts the counter of a rule from 0.
     ///
     /// # Errors

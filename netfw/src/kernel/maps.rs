@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use netfw_common::{
     ABI_VERSION,
+    bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Addr4, Addr6, Address},
     flow::Flow,
@@ -75,6 +76,7 @@ pub struct Maps {
     pub(super) drops: Array<Count>,
     pub(super) held: Array<Held>,
     pub(super) reassembler: Array<u32>,
+    pub(super) errors: Array<Bucket>,
 }
 
 impl Maps {
@@ -108,6 +110,7 @@ impl Maps {
             drops: array(pins, "DROPS")?,
             held: array(pins, "HELD")?,
             reassembler: array(pins, "REASSEMBLER")?,
+            errors: array(pins, "ERRORS")?,
         };
         Ok(maps)
     }

@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 32] = [
+const PINNED: [&str; 33] = [
     "ACTIVE",
     "POLICIES",
     "SERVICES",
@@ -66,6 +66,7 @@ const PINNED: [&str; 32] = [
     "FRAGMENTS6",
     "HELD",
     "REASSEMBLER",
+    "ERRORS",
 ];
 
 /// Loads the programs over new maps, or over those that are pinned already.

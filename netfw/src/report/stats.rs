@@ -22,6 +22,8 @@ pub struct Stats {
     port_forwards: Vec<PortForward>,
     masquerade: Masquerade,
     drops: Vec<Drops>,
+    /// ICMP errors that senders were not told because too many were sent at the time.
+    icmp_errors_suppressed: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -108,16 +110,25 @@ impl Stats {
                 r#in: masquerade.back.into(),
             },
             drops: drops(counters)?,
+            icmp_errors_suppressed: counters.suppressed_errors()?,
         })
     }
 
     /// For the terminal.
     pub fn render(&self) -> String {
-        [self.render_interfaces(), self.render_rules(), self.render_translation(), self.render_drops()]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join("\n")
+        let parts = [
+            self.render_interfaces(),
+            self.render_rules(),
+            self.render_translation(),
+            self.render_drops(),
+            self.render_suppressed(),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn render_suppressed(&self) -> Option<String> {
+        let number = self.icmp_errors_suppressed;
+        (number > 0).then(|| format!("{number} ICMP errors were not sent because too many were due at once\n"))
     }
 
     fn render_interfaces(&self) -> Option<String> {

@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context, Result};
 use aya::{
     Pod,
-    maps::{HashMap as Table, Map, MapData},
+    maps::{HashMap as Table, Map, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    util::nr_cpus,
 };
 use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
@@ -21,6 +22,7 @@ use netfw::{
     policy::ValidPolicy,
 };
 use netfw_common::{
+    bucket::Bucket,
     counters::MASQUERADE_COUNTER,
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
@@ -114,9 +116,13 @@ impl Loaded {
         self.maps.set_locals(&locals)
     }
 
-    /// Forgets flows, fragments and names.
+    /// Forgets flows, fragments, names, and how many errors were sent.
     pub(crate) fn empty(&mut self) -> Result<()> {
         self.ids = Ids::default();
+        let errors = Map::PerCpuArray(MapData::from_pin(self.directory.join("ERRORS"))?);
+        let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
+        let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")?;
+        errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?;
         self.each_table(&mut Empty)
     }
 

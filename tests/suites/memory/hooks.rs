@@ -11,7 +11,7 @@ use netfw_common::{
 };
 use netfw_ebpf::datapath::{
     Verdict,
-    context::ANSWER_HALVES,
+    context::{ANSWER_HALVES, QUOTE},
     kernel::{Table, Way},
     run,
     stages::Direct,
@@ -225,5 +225,6 @@ fn blank<F: Family>() -> Work<F> {
         reason: Reason::Malformed,
         answer: 0,
         frame: [0; ANSWER_HALVES],
+        quote: [0; QUOTE as usize / 4],
     }
 }

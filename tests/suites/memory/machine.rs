@@ -11,6 +11,7 @@ use netfw::{
     policy::ValidPolicy,
 };
 use netfw_common::{
+    bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
@@ -67,6 +68,7 @@ pub(crate) struct Machine {
     v6: Store<Ipv6>,
     turns: RefCell<HashMap<u32, u32>>,
     pub(crate) counts: RefCell<Counts>,
+    pub(crate) errors: RefCell<Bucket>,
     /// Behind which interface fragments are put in order; 0: nowhere.
     pub(crate) reassembler: u32,
     held: RefCell<Vec<Held>>,
@@ -127,6 +129,7 @@ impl Machine {
             v6: Store::new(proven, unproven),
             turns: RefCell::default(),
             counts: RefCell::default(),
+            errors: RefCell::default(),
             reassembler: 0,
             last_held: Cell::new(0),
             comes_back: Cell::new(0),
@@ -360,6 +363,10 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn take_turn(&self, forward: u32) {
         *self.turns.borrow_mut().entry(forward).or_default() += 1;
+    }
+
+    fn may_tell(&self, now: Tick) -> bool {
+        self.errors.borrow_mut().take(now)
     }
 
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {

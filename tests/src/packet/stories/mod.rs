@@ -73,6 +73,7 @@ macro_rules! for_each_story {
             icmp::a_quote_in_the_padding,
             ttl::one_hop_older,
             ttl::the_last_hop,
+            ttl::the_packet_is_quoted,
             ttl::never_about_errors,
             hairpin::through_the_outside_address,
             link::discovery,
