@@ -245,8 +245,10 @@ fn ask_until_the_width_is_known(lab: &Lab, way: &Way, size: usize) -> Result<()>
 }
 
 fn there_and_back(lab: &Lab, way: &Way, size: usize, order: Order) -> Result<()> {
-    let (sender, receiver) =
-        (udp_socket(lab.host(way.from.0), way.from.1)?, udp_socket(lab.host(way.receiver.0), way.receiver.1)?);
+    let (sender, receiver) = (
+        udp_socket(lab.host(way.from.0), way.from.1)?,
+        udp_socket(lab.host(way.receiver.0), way.receiver.1)?,
+    );
     let question = payload(size, 1);
     send(lab, way.from, way.to.parse()?, &question, order)?;
     let peer = receive(&receiver, &question).context("the question")?;
@@ -274,13 +276,7 @@ fn expect(socket: &UdpSocket, from: SocketAddr, payload: &[u8]) -> Result<()> {
 }
 
 /// Puts a datagram on the wire, in fragments, past the sender's own stack.
-fn send(
-    lab: &Lab,
-    from: (&'static str, &str),
-    to: SocketAddr,
-    payload: &[u8],
-    order: Order,
-) -> Result<()> {
+fn send(lab: &Lab, from: (&'static str, &str), to: SocketAddr, payload: &[u8], order: Order) -> Result<()> {
     let port = RawPort::open(lab.host(from.0), "eth0")?;
     order.of(parts(lab, from, to, payload)?).iter().try_for_each(|part| port.send(part))
 }

@@ -49,11 +49,8 @@ pub fn remember<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.reply_key = work.tuple;
     work.reply_key.source_port = 0;
     work.reply_key.destination_port = 0;
-    let ports = Ports {
-        source: work.tuple.source_port,
-        destination: work.tuple.destination_port,
-        since: work.now.0,
-    };
+    let ports =
+        Ports { source: work.tuple.source_port, destination: work.tuple.destination_port, since: work.now.0 };
     kernel.remember_ports(&work.reply_key, work.identification, ports);
 }
 

@@ -21,6 +21,9 @@ use super::{
     work::Work,
 };
 
+/// The IPv6 fragment header (RFC 8200 §4.5): the other headers don't stand before what a flow is found by.
+const FRAGMENT: u32 = 44;
+
 /// What must be known of the quoted packet to change it.
 struct Quote {
     /// Offset of its IP header.
@@ -97,7 +100,16 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
         left.protocol = u32::from(view.byte(6));
         left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
         left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
-        header + 40
+        if left.protocol == FRAGMENT {
+            let view = ctx.view::<8>(header + 40)?;
+            if u16::from_be(view.half(2)) >> 3 != 0 {
+                return None;
+            }
+            left.protocol = u32::from(view.byte(0));
+            header + 48
+        } else {
+            header + 40
+        }
     } else {
         let view = ctx.view::<20>(header)?;
         let length = u32::from(view.byte(0) & 0x0f) * 4;

@@ -8,8 +8,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -118,8 +118,7 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
         unsafe {
             bpf_skb_change_tail(self.0, length + quoted, 0) == 0
                 && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
-                && (quoted == 0
-                    || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quoted, 0) == 0)
+                && (quoted == 0 || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quoted, 0) == 0)
         }
     }
 }

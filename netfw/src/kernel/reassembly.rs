@@ -85,7 +85,8 @@ fn pin(link: &OwnedFd, path: &Path) -> Result<()> {
     attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
     attributes.__bindgen_anon_4.bpf_fd = link.as_raw_fd() as u32;
     // SAFETY: the path lives until the call returns.
-    Ok(unsafe { sys::bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes)? })
+    unsafe { sys::bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes)? };
+    Ok(())
 }
 
 impl Maps {

@@ -128,7 +128,8 @@ impl Stats {
 
     fn render_suppressed(&self) -> Option<String> {
         let number = self.icmp_errors_suppressed;
-        (number > 0).then(|| format!("{number} ICMP errors were not sent because too many were due at once\n"))
+        (number > 0)
+            .then(|| format!("{number} ICMP errors were not sent because too many were due at once\n"))
     }
 
     fn render_interfaces(&self) -> Option<String> {

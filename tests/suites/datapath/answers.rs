@@ -30,7 +30,8 @@ fn not_too_often() {
             "{OPEN}[[rule]]\naction = \"reject\"\nprotocol = \"tcp\"\nchain = \"forward\"\n"
         ));
         let probe = Packet::udp(world.at("client", 4000), world.at("worker1", 33_434)).ttl(1);
-        let mut told = || (0..100).filter(|_| gateway.outside(&probe).fate == Fate::Answered("ttl-exceeded")).count();
+        let mut told =
+            || (0..100).filter(|_| gateway.outside(&probe).fate == Fate::Answered("ttl-exceeded")).count();
         assert_eq!(told(), 64);
         assert_eq!(machine.borrow().errors.borrow().suppressed, 36);
         machine.borrow().wait(2);

@@ -17,8 +17,7 @@ const DNS: &str =
     "[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\nto = [\"worker1:5353\"]\n";
 
 fn question(world: World) -> (Packet, Vec<Vec<u8>>) {
-    let packet =
-        Packet::udp(world.at("client", 4000), world.at("master", 53)).divisible().sized(4000);
+    let packet = Packet::udp(world.at("client", 4000), world.at("master", 53)).divisible().sized(4000);
     let parts = fragments(&Gateway::framed(Side::Outside, &packet), 1400);
     (packet, parts)
 }

@@ -2,9 +2,9 @@
 
 pub mod features;
 mod links;
-pub mod reassembly;
 pub mod netns;
 pub mod qdisc;
+pub mod reassembly;
 mod sockets;
 pub mod sysctl;
 pub mod watch;
