@@ -2,7 +2,7 @@
 //! its data our own. Transport checksums change through a helper, which knows of those that the hardware will complete;
 //! the IPv4 header leaves such sums alone, because its own checksum balances every change.
 
-use core::ptr;
+use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     EbpfContext,
@@ -106,7 +106,9 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
             return false;
         }
         // SAFETY: the buffer is at least as long as announced.
-        unsafe { bpf_skb_load_bytes(self.0.cast(), ETHERNET, into.as_mut_ptr().cast(), length) == 0 }
+        unsafe {
+            bpf_skb_load_bytes(self.0.cast(), ETHERNET, into.as_mut_ptr().cast(), quotable(length)) == 0
+        }
     }
 
     #[inline(always)]
@@ -118,9 +120,21 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
         unsafe {
             bpf_skb_change_tail(self.0, length + quoted, 0) == 0
                 && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
-                && (quoted == 0 || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quoted, 0) == 0)
+                && (quoted == 0
+                    || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quotable(quoted), 0) == 0)
         }
     }
+}
+
+/// `length`, which is from 1 to [`QUOTE`]: said once more where it is used, as Linux 6.1 forgets the bounds of a number of
+/// 32 bits that was put on the stack meanwhile.
+#[inline(always)]
+fn quotable(length: u32) -> u32 {
+    const { assert!(QUOTE == 512) };
+    let mut less = u64::from(length.wrapping_sub(1));
+    // SAFETY: arithmetic on a register, which changes nothing for such a length.
+    unsafe { asm!("{less} &= 511", less = inout(reg) less, options(nomem, nostack)) };
+    less as u32 + 1
 }
 
 /// Where the linear part begins and ends. Volatile: LLVM would hand the two to a function of its own as 32-bit
