@@ -76,6 +76,7 @@ macro_rules! for_each_story {
             ttl::the_packet_is_quoted,
             ttl::never_about_errors,
             hairpin::through_the_outside_address,
+            hairpin::balanced,
             link::discovery,
             link::dhcp,
             link::frames_for_others,
