@@ -6,10 +6,12 @@
 #![no_std]
 
 pub mod block;
+pub mod bucket;
 pub mod checksum;
 pub mod counters;
 pub mod family;
 pub mod flow;
+pub mod fragment;
 pub mod health;
 pub mod image;
 pub mod interface;

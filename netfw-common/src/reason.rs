@@ -34,7 +34,7 @@ reasons! {
     Spoofed = 3, "spoofed", "The route back to the source doesn't use the interface the packet came in on.";
     BadTcpFlags = 4, "bad-tcp-flags", "The TCP flags contradict each other, as only scans do.";
     IpOptions = 5, "ip-options", "IPv4 options that a router would have to process are not forwarded.";
-    FragmentBeforeFirst = 6, "fragment-before-first", "A fragment came before the first one, which holds the ports.";
+    FragmentBeforeFirst = 6, "fragment-before-first", "A fragment came before the first one, which holds the ports, and the packet could not be put together (parts missing or twice there, or Linux before 6.6).";
     TtlExceeded = 7, "ttl-exceeded", "TTL or hop limit ran out; the sender was told.";
     NoRoute = 8, "no-route", "There is no route to the destination.";
     TooBig = 9, "too-big", "The packet doesn't fit the way out and may not be fragmented; the sender was told.";

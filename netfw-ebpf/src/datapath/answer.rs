@@ -8,12 +8,20 @@ use netfw_common::{
 
 use super::{
     Verdict,
-    context::{ANSWER_HALVES, Context, Hook, View},
+    context::{ANSWER_HALVES, Context, Hook, QUOTE, Quote, View},
     kernel::Kernel,
     work::{self, Work},
 };
 
 type Frame = [u16; ANSWER_HALVES];
+
+/// Of an answer, bytes.
+struct Lengths {
+    /// In [`Work::frame`].
+    headers: u32,
+    /// In [`Work::quote`].
+    quoted: u32,
+}
 
 /// Turns the packet into its [`Work::answer`]; where that cannot be, it is dropped in silence.
 #[inline(always)]
@@ -21,9 +29,11 @@ pub fn tell<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     if C::HOOK == Hook::Xdp {
         return Verdict::Punt;
     }
-    let length = if work.answer == work::RESET { reset(ctx, work) } else { error(ctx, kernel, work) };
-    match length {
-        Some(length) if ctx.replace(&work.frame, length) => Verdict::Answer,
+    let built = if work.answer == work::RESET { reset(ctx, work) } else { error(ctx, kernel, work) };
+    match built {
+        Some(Lengths { headers, quoted }) if ctx.replace(&work.frame, headers, &work.quote, quoted) => {
+            Verdict::Answer
+        }
         _ => Verdict::Drop,
     }
 }
@@ -106,7 +116,7 @@ fn headers<F: Family, C: Context>(
 
 /// A reset that the sender must believe (RFC 9293 §3.10.7.1); never in answer to a reset.
 #[inline(always)]
-fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<u32> {
+fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> {
     let flags = work.tcp_flags as u8;
     if work.kind != work::TCP || work.headless() || flags & TCP_RST != 0 {
         return None;
@@ -136,7 +146,7 @@ fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<u32> {
     put(frame, at + 9, 0);
     let checksum = (pseudo + sum(frame, at, 10)).finish();
     put(frame, at + 8, checksum);
-    Some(ETHERNET + F::HEADER + 20)
+    Some(Lengths { headers: ETHERNET + F::HEADER + 20, quoted: 0 })
 }
 
 /// Type, code and the second word of an ICMP error.
@@ -152,49 +162,51 @@ fn message<F: Family>(work: &Work<F>) -> (u16, u32) {
     (if F::V6 { v6 } else { v4 }, mtu)
 }
 
-/// An ICMP error that quotes the packet (RFC 792, RFC 4443 §2.4): never about another error or a later fragment.
+/// An ICMP error that quotes the packet, as long as not too many were sent.
 #[inline(always)]
-fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Option<u32> {
-    if work.kind == work::ICMP_ERROR || work.headless() || work.tuple.destination.is_group() {
-        return None;
-    }
-    let quoted = F::HEADER as usize / 2 + 4;
+fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Option<Lengths> {
     let from = speaker::<F, C, K>(kernel, work);
-    let payload = 8 + 2 * quoted as u16;
-    if !headers(ctx, work, from, F::ICMP, payload) {
+    if !deserves_error(work) || from == F::Addr::default() || !kernel.may_tell(work.now) {
         return None;
     }
+    let quoted = work.length.min(QUOTE);
+    work.quote = [0; QUOTE as usize / 4];
+    if !ctx.quote(quoted, &mut work.quote) || !headers(ctx, work, from, F::ICMP, 8 + quoted as u16) {
+        return None;
+    }
+    let pseudo = from.sum()
+        + work.tuple.source.sum()
+        + Sum::of_value(u16::from(F::ICMP))
+        + Sum::of_value(8 + quoted as u16);
     let at = transport::<F>();
     let (kind, detail) = message(work);
-    let pseudo =
-        from.sum() + work.tuple.source.sum() + Sum::of_value(u16::from(F::ICMP)) + Sum::of_value(payload);
     let frame = &mut work.frame;
     put(frame, at, kind.to_be());
     put(frame, at + 1, 0);
     put_word(frame, at + 2, detail);
-    if F::V6 {
-        quote::<24, 48, C>(ctx, frame, at + 4)?;
-    } else {
-        quote::<14, 28, C>(ctx, frame, at + 4)?;
-    }
-    let body = sum(frame, at, 4 + quoted);
+    let body = sum(frame, at, 4) + sum_of_quote(&work.quote);
     let checksum = if F::V6 { pseudo + body } else { body }.finish();
     put(frame, at + 1, checksum);
-    Some(ETHERNET + F::HEADER + u32::from(payload))
+    Some(Lengths { headers: ETHERNET + F::HEADER + 8, quoted })
 }
 
-/// Copies the packet's first bytes into the error.
 #[inline(always)]
-fn quote<const HALVES: usize, const BYTES: u32, C: Context>(
-    ctx: &C,
-    frame: &mut Frame,
-    at: usize,
-) -> Option<()> {
-    let view = ctx.view::<BYTES>(ETHERNET)?;
-    for n in 0..HALVES {
-        put(frame, at + n, view.half(2 * n as u32));
+fn sum_of_quote(quote: &Quote) -> Sum {
+    let mut sum = Sum::default();
+    for word in quote {
+        sum = sum + Sum::of_word(*word);
     }
-    Some(())
+    sum
+}
+
+/// Never about another error or a redirect, a later fragment, or what went to many (RFC 1812 §4.3.2.7, RFC 4443
+/// §2.4e). Who cannot be a sender, and frames to many, don't get this far.
+#[inline(always)]
+fn deserves_error<F: Family>(work: &Work<F>) -> bool {
+    let redirect = work.tuple.protocol == u32::from(F::ICMP)
+        && work.kind == work::OTHER
+        && work.detail == if F::V6 { 137 } else { 5 };
+    !(redirect || work.kind == work::ICMP_ERROR || work.headless() || work.tuple.destination.is_group())
 }
 
 /// Who reports: the address the packet was sent to if that is the master's, else the master's on this interface. To

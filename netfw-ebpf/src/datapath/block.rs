@@ -74,7 +74,7 @@ fn some_of<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, lengths: u64
             break;
         }
         work.asked_length = first + (black_box(left.trailing_zeros()) & 63);
-        let found = kernel.held(work);
+        let found = kernel.asked(work);
         if found != FREE {
             return found;
         }
@@ -85,7 +85,7 @@ fn some_of<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, lengths: u64
 
 /// Whether the prefix of [`Work::asked_length`] around that address is blocked.
 #[inline(always)]
-pub fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
+pub fn asked<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
     let key = block::key::<F>(work.reply_key.source, work.asked_length);
     if kernel.listed(&key) {
         return LISTED;

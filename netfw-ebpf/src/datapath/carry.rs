@@ -20,7 +20,7 @@ use super::{
 /// Carries the packet on if it has a flow.
 #[inline(always)]
 pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
-    fragment::ports(kernel, work)?;
+    fragment::ports::<F, C, K>(kernel, work)?;
     failsafe::door::<F, C, K>(kernel, work)?;
     let Some(mut entry) = find::flow(kernel, work) else {
         return Ok(());

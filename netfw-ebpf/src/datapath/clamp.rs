@@ -5,7 +5,7 @@ use netfw_common::{checksum::Sum, family::Family, image::MSS_CLAMP, wire::TCP_SY
 
 use super::{
     context::{Context, View},
-    kernel::Kernel,
+    kernel::{Kernel, Query, Route, Way},
     work::{self, Work},
 };
 
@@ -50,14 +50,33 @@ fn swapped(value: u16) -> Sum {
     Sum::of_value(value.swap_bytes())
 }
 
-/// The smaller MTU of both sides; 0: not known.
+/// The smallest MTU of the way out, the way back and both interfaces; 0: not known.
 #[inline(always)]
 fn narrower<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
     let known = |mtu: u32| if mtu == 0 { u32::MAX } else { mtu };
     let of = |slot: u32| kernel.interface(slot).map_or(0, |interface| u32::from(interface.mtu));
     let out = of(kernel.slot_of(work.way.hop.ifindex));
-    let smallest = known(work.way.hop.mtu).min(known(out)).min(known(of(work.interface)));
+    let interfaces = known(out).min(known(of(work.interface)));
+    let smallest = known(work.way.hop.mtu).min(known(way_back(kernel, work))).min(interfaces);
     if smallest == u32::MAX { 0 } else { smallest }
+}
+
+/// MTU of the route to the sender, which may be narrower than the interface; 0: not known.
+#[inline(always)]
+fn way_back<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
+    let query = Query {
+        source: work.tuple.destination,
+        destination: work.tuple.source,
+        ifindex: work.ifindex,
+        // Nothing is as wide: so the kernel tells the MTU even where it doesn't know the neighbour.
+        length: u32::from(u16::MAX),
+        tos: 0,
+    };
+    let mut way = Way::default();
+    match kernel.route(&query, &mut way) {
+        Route::TooBig => way.hop.mtu,
+        _ => 0,
+    }
 }
 
 /// Offset of the announced segment size, if there is one.

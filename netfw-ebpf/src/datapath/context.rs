@@ -51,12 +51,20 @@ pub trait Context {
     /// False when that failed.
     fn fix_checksum(&mut self, offset: u32, pseudo: Sum, plain: Sum, udp: bool) -> bool;
 
-    /// Replaces the whole frame by the first `length` bytes of `frame`; false when that failed (or at XDP, which
-    /// leaves answers to TC).
-    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32) -> bool;
+    /// Copies the first `length` bytes of the IP packet; false when that failed (or at XDP, which leaves answers to TC).
+    fn quote(&self, length: u32, into: &mut Quote) -> bool;
+
+    /// Replaces the whole frame by the first `length` bytes of `frame` and, behind them, the first `quoted` bytes of
+    /// `quote`; false when that failed (or at XDP).
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool;
 }
 
 /// Highest offset at which headers are looked for.
 pub const MAX_OFFSET: u32 = 255;
-/// Size of the buffer for an answer, in 16-bit words.
+/// How much of a packet an ICMP error quotes at most, bytes: within the 576 and 1,280 that RFC 1812 §4.3.2.3 and
+/// RFC 4443 §2.4 allow for the whole error.
+pub const QUOTE: u32 = 512;
+/// The beginning of a packet, with zeros behind it.
+pub type Quote = [u32; QUOTE as usize / 4];
+/// Size of the buffer for the headers of an answer, in 16-bit words.
 pub const ANSWER_HALVES: usize = 64;

@@ -12,7 +12,7 @@ use super::{
 /// Counts a packet. Every packet that arrives for us is counted exactly once, by the hook that finishes it.
 #[inline(always)]
 pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>, verdict: Verdict) {
-    if matches!(verdict, Verdict::Pass | Verdict::Punt) {
+    if matches!(verdict, Verdict::Pass | Verdict::Punt | Verdict::Hold) {
         return;
     }
     let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };

@@ -18,8 +18,8 @@ use super::{
     work::{NONE, Work},
 };
 
-/// What is judged: the fields that rules can ask for.
-#[derive(Clone, Copy, Debug)]
+/// What is judged: the fields that rules can ask for. In the kernel it lies in [`Work`], being too much for the stack.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Subject<A> {
     /// Chain, as in [`netfw_common::image`].
     pub chain: u32,
@@ -40,7 +40,7 @@ pub struct Subject<A> {
 /// Judges the new flow that is planned in `work`; the rule that decides is left in [`Work::rule`].
 #[inline(always)]
 pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 {
-    let subject = Subject {
+    work.subject = Subject {
         chain: work.chain,
         interface: work.interface,
         arriving: work.tuple,
@@ -49,7 +49,7 @@ pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 
         forward: work.forward,
         masqueraded: work.masquerade != NONE || work.flags & UNASKED != 0,
     };
-    decide(tables, &subject, &mut work.rule)
+    decide(tables, &work.subject, &mut work.rule)
 }
 
 /// Judges the live flow in [`Work::original`], found by [`Work::tuple`], again.
@@ -59,7 +59,7 @@ pub fn live_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> boo
     let keep = work.original.generation != 0
         && tables.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
     keep || work.original.was_admitted_by(work.generation)
-        || still_admitted(tables, &work.tuple, &work.original)
+        || still_admitted(tables, &work.tuple, &work.original, &mut work.subject)
 }
 
 /// A decision: the action, and in `rule` the number of the rule that made it or [`NONE`].
@@ -123,45 +123,52 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
     classify::first([service, source, destination])
 }
 
-/// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`.
+/// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`, and
+/// `subject` room for what is judged.
 #[inline(always)]
 pub fn still_admitted<F: Family, T: Tables<F>>(
     tables: &T,
     key: &Tuple<F::Addr>,
     flow: &Flow<F::Addr>,
+    subject: &mut Subject<F::Addr>,
 ) -> bool {
-    let (arriving, leaving) =
-        if flow.is_reply() { (flow.leaving.reversed(), key.reversed()) } else { (*key, flow.leaving) };
-    let mut entry = NONE;
-    if flow.forward != 0 {
-        entry = forward(tables, &arriving);
-        match tables.forward(entry) {
-            Some(found)
-                if entry != NONE
-                    && found.id + 1 == flow.forward
-                    && listed(tables, found, &arriving, &leaving) => {}
-            _ => return false,
-        }
-    }
     let masqueraded = flow.flags & MASQUERADED != 0;
-    if masqueraded && !hides(tables, &arriving, &leaving) {
-        return false;
-    }
     let unasked = flow.flags & UNASKED != 0;
-    if unasked && !lets_in(tables, leaving.destination) {
-        return false;
-    }
-    let subject = Subject {
+    *subject = Subject {
         chain: flow.chain(),
         interface: u32::from(flow.interface),
-        arriving,
-        leaving,
-        detail: detail::<F>(&leaving),
-        forward: entry,
+        arriving: if flow.is_reply() { flow.leaving.reversed() } else { *key },
+        leaving: if flow.is_reply() { key.reversed() } else { flow.leaving },
+        detail: 0,
+        forward: NONE,
         masqueraded: masqueraded || unasked,
     };
+    subject.detail = detail::<F>(&subject.leaving);
+    if flow.forward != 0 && !still_leads(tables, flow, subject) {
+        return false;
+    }
+    if masqueraded && !hides(tables, &subject.arriving, &subject.leaving) {
+        return false;
+    }
+    if unasked && !lets_in(tables, subject.leaving.destination) {
+        return false;
+    }
     let mut rule = NONE;
-    decide(tables, &subject, &mut rule) == ACCEPT
+    decide(tables, subject, &mut rule) == ACCEPT
+}
+
+/// Whether the flow's port-forward is still there and leads where the flow goes; notes its entry.
+#[inline(always)]
+fn still_leads<F: Family, T: Tables<F>>(
+    tables: &T,
+    flow: &Flow<F::Addr>,
+    subject: &mut Subject<F::Addr>,
+) -> bool {
+    subject.forward = forward(tables, &subject.arriving);
+    subject.forward != NONE
+        && tables.forward(subject.forward).is_some_and(|found| {
+            found.id + 1 == flow.forward && listed(tables, found, &subject.arriving, &subject.leaving)
+        })
 }
 
 /// The `[[masquerade]]` with this number.

@@ -9,6 +9,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
     family::Family,
     flow::{Flow, Hop},
+    fragment::{Held, Ports},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::Interface,
     mapping::Mapping,
@@ -162,9 +163,15 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn take_place(&self, place: u32, key: &Tuple<F::Addr>);
 
     /// Remembers the ports of a fragmented packet, under its addresses, protocol and identification.
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]);
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports);
     /// Recalls them.
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]>;
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports>;
+    /// Kernel index of the interface behind which the kernel reassembles for us; 0: there is none.
+    fn reassembler(&self) -> u32;
+    /// Fragments that are there, by place.
+    fn held(&self, place: u32) -> Option<Held>;
+    /// Changes them.
+    fn hold(&self, place: u32, held: &Held);
     /// Flows that a port-forward (by its stable id) has opened: whose turn it is.
     fn turn(&self, forward: u32) -> u32;
     /// The turn was taken.
@@ -186,10 +193,10 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         block::live_flow(self, work)
     }
 
-    /// [`block::held`], which the verifier checks as a function of its own.
+    /// [`block::asked`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn held(&self, work: &mut Work<F>) -> u32 {
-        block::held(self, work)
+    fn asked(&self, work: &mut Work<F>) -> u32 {
+        block::asked(self, work)
     }
 
     /// State of a target by the number of its word ([`netfw_common::health`]).
@@ -285,6 +292,8 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         promote::flow(self, work);
     }
 
+    /// Whether this core may send an ICMP error now ([`netfw_common::bucket`]).
+    fn may_tell(&self, now: Tick) -> bool;
     /// Adds to a counter of an interface.
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);
     /// Adds to the drops.

@@ -55,6 +55,8 @@ pub enum Verdict {
     Forward,
     /// Dropped for [`Work::reason`].
     Drop,
+    /// A fragment that comes before its first: left to the kernel's reassembly, uncounted until it comes back.
+    Hold,
     /// Dropped for [`Work::reason`], and the sender is told: the packet has become the [`Work::answer`].
     Answer,
 }
@@ -84,7 +86,8 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     stages.parse(work)?;
     if work.kind == work::ICMP_ERROR {
         stages.block(work)?;
-        return stages.related(work);
+        stages.related(work)?;
+        return stages.translate(work);
     }
     stages.carry(work)?;
     stages.block(work)?;

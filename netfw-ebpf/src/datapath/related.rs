@@ -15,14 +15,18 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::{Context, Hook, View},
-    failsafe, find,
+    failsafe,
     kernel::{Kernel, Route},
     open, rewrite, route,
     work::Work,
 };
 
+/// The IPv6 fragment header (RFC 8200 §4.5): the other headers don't stand before what a flow is found by.
+const FRAGMENT: u32 = 44;
+
 /// What must be known of the quoted packet to change it.
-struct Quote {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quoted {
     /// Offset of its IP header.
     header: u32,
     /// Offset of its transport header.
@@ -35,19 +39,20 @@ struct Quote {
     echo: bool,
 }
 
-/// Lets an error through that quotes a live flow; drops the others.
+/// Goes on with an error that quotes a live flow; drops the others.
 #[inline(always)]
-pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
+pub fn find<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
     if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
     // No flow is entered here: the entries' room holds the tuples of the error itself and of what it quotes, which are too
     // much for the stack.
     work.original.leaving = work.tuple;
-    let Some(quote) = quoted(ctx, work) else {
+    let Some(quote) = read(ctx, work) else {
         return unrelated::<F, C>(work);
     };
-    let Some(entry) = find::flow(kernel, work) else {
+    work.inner = quote;
+    let Some(entry) = super::find::flow(kernel, work) else {
         let door = C::HOOK != Hook::Egress
             && work.tuple.protocol == u32::from(wire::TCP)
             && work.tuple.destination == work.original.leaving.destination
@@ -63,8 +68,8 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
         work.leaving.source = entry.leaving.source;
     }
     work.leaving.destination = entry.leaving.destination;
-    let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
-    if forwarded {
+    work.flags = entry.flags;
+    if is_forwarded::<F, C>(work) {
         if route::fresh(work, &entry.hop) {
             work.way.hop = entry.hop;
         } else {
@@ -77,9 +82,23 @@ pub fn carry<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work:
     }
     work.reply.leaving = work.tuple.reversed();
     work.tuple = work.original.leaving;
-    if !translate(ctx, work, &quote) {
+    Ok(())
+}
+
+/// Whether the error leaves the master, as the packets of its flow do.
+#[inline(always)]
+fn is_forwarded<F: Family, C: Context>(work: &Work<F>) -> bool {
+    C::HOOK != Hook::Egress && work.flags & LOCAL == 0
+}
+
+/// Makes the error what its receiver understands: outside, and in the packet that it quotes.
+#[inline(always)]
+pub fn translate<F: Family, C: Context>(ctx: &mut C, work: &mut Work<F>) -> Step {
+    let quote = work.inner;
+    if !quoted(ctx, work, &quote) {
         return work.drop(Reason::NotWritable);
     }
+    let forwarded = is_forwarded::<F, C>(work);
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
@@ -92,7 +111,7 @@ fn unrelated<F: Family, C: Context>(work: &mut Work<F>) -> Step {
 
 /// Reads the quoted packet; leaves the key of the flow's other direction in [`Work::tuple`].
 #[inline(always)]
-fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
+fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
     let header = work.transport + 8;
     let mut left = Tuple::default();
     let mut header_checksum = 0;
@@ -101,7 +120,16 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
         left.protocol = u32::from(view.byte(6));
         left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
         left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
-        header + 40
+        if left.protocol == FRAGMENT {
+            let view = ctx.view::<8>(header + 40)?;
+            if u16::from_be(view.half(2)) >> 3 != 0 {
+                return None;
+            }
+            left.protocol = u32::from(view.byte(0));
+            header + 48
+        } else {
+            header + 40
+        }
     } else {
         let view = ctx.view::<20>(header)?;
         let length = u32::from(view.byte(0) & 0x0f) * 4;
@@ -133,13 +161,13 @@ fn quoted<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quote> {
         echo = true;
     }
     work.tuple = left.reversed();
-    Some(Quote { header, transport, header_checksum, udp_checksum, echo })
+    Some(Quoted { header, transport, header_checksum, udp_checksum, echo })
 }
 
 /// Turns the quoted packet (which left as [`Work::reply`] says) into what its sender knows ([`Work::reply_key`]), and mends the
 /// checksum of the error, which covers it.
 #[inline(always)]
-fn translate<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quote) -> bool {
+fn quoted<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quoted) -> bool {
     let (inner, left) = (&work.reply_key, &work.reply.leaving);
     let addresses = inner.address_sum() - left.address_sum();
     let ports = inner.port_sum() - left.port_sum();
@@ -163,7 +191,7 @@ fn translate<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quote) 
 #[inline(always)]
 fn quoted_addresses<F: Family, C: Context>(
     ctx: &mut C,
-    quote: &Quote,
+    quote: &Quoted,
     inner: &Tuple<F::Addr>,
     addresses: Sum,
 ) -> bool {
@@ -183,7 +211,7 @@ fn quoted_addresses<F: Family, C: Context>(
 }
 
 #[inline(always)]
-fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quote, inner: &Tuple<A>) -> bool {
+fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quoted, inner: &Tuple<A>) -> bool {
     let ports = [inner.source_port.to_be(), inner.destination_port.to_be()];
     if quote.echo {
         return ctx.store(quote.transport + 4, &[ports[0] | ports[1]]);

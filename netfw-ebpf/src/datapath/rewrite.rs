@@ -14,14 +14,15 @@ use super::{
 };
 
 /// Makes the packet what [`Work::leaving`] says; `forwarded`: and one hop older (what the stack routes further, it
-/// ages itself).
+/// ages itself, and the reassembly already has).
 #[inline(always)]
 pub fn packet<F: Family, C: Context>(ctx: &mut C, work: &mut Work<F>, forwarded: bool) -> Step {
     let same = work.leaving == work.tuple;
-    if same && !forwarded {
+    let ages = forwarded && work.reassembled == 0;
+    if same && !ages {
         return Ok(());
     }
-    let done = network(ctx, work, forwarded, same) && (same || transport(ctx, work));
+    let done = network(ctx, work, ages, same) && (same || transport(ctx, work));
     if done { Ok(()) } else { work.drop(Reason::NotWritable) }
 }
 
@@ -34,9 +35,9 @@ fn older<F: Family>(half: u16) -> u16 {
 }
 
 #[inline(always)]
-fn network<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, forwarded: bool, same: bool) -> bool {
+fn network<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, ages: bool, same: bool) -> bool {
     let old = work.ttl_half as u16;
-    let ttl = if forwarded { older::<F>(old) } else { old };
+    let ttl = if ages { older::<F>(old) } else { old };
     let (source, destination) = (work.leaving.source, work.leaving.destination);
     if F::V6 {
         if same {

@@ -15,9 +15,14 @@ pub trait Stages<F: Family> {
     fn parse(&mut self, work: &mut Work<F>) -> Step;
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
-    /// Carries an ICMP error with the flow that it quotes. XDP leaves that to TC.
+    /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
     #[inline(always)]
     fn related(&mut self, _work: &mut Work<F>) -> Step {
+        Err(Verdict::Punt)
+    }
+    /// Carries an ICMP error with that flow.
+    #[inline(always)]
+    fn translate(&mut self, _work: &mut Work<F>) -> Step {
         Err(Verdict::Punt)
     }
     /// Carries a packet with its flow; goes on where there is none.
@@ -56,7 +61,12 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
 
     #[inline(always)]
     fn related(&mut self, work: &mut Work<F>) -> Step {
-        related::carry(self.ctx, self.kernel, work)
+        related::find(self.ctx, self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn translate(&mut self, work: &mut Work<F>) -> Step {
+        related::translate(self.ctx, work)
     }
 
     #[inline(always)]

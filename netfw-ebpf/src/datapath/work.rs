@@ -13,9 +13,11 @@ use netfw_common::{
 
 use super::{
     Step, Verdict,
-    context::ANSWER_HALVES,
+    context::{ANSWER_HALVES, Quote},
+    judge::Subject,
     kernel::{Kernel, Table, Way},
     mapping::NOT_WANTED,
+    related::Quoted,
 };
 
 /// Kinds of transport, as far as translation is concerned: [`Work::kind`].
@@ -69,6 +71,10 @@ pub struct Work<F: Family> {
     pub original: Flow<F::Addr>,
     /// A new entry for the answering direction.
     pub reply: Flow<F::Addr>,
+    /// What is judged.
+    pub subject: Subject<F::Addr>,
+    /// Of an ICMP error: the packet that it quotes.
+    pub inner: Quoted,
 
     /// Slot of the policy image that held when the packet came.
     pub slot: u32,
@@ -117,6 +123,10 @@ pub struct Work<F: Family> {
     pub fragment: u32,
     /// Identification of the fragmented packet.
     pub identification: u32,
+    /// Place at which the fragment is held, plus 1.
+    pub place: u32,
+    /// The packet came back from the place with this number less 1; 0: it has just come in.
+    pub reassembled: u32,
     /// IPv4: may not be fragmented. IPv6: always.
     pub keep_whole: u32,
     /// The neighbour should be resolved by the kernel for this packet.
@@ -164,8 +174,10 @@ pub struct Work<F: Family> {
     pub reason: Reason,
     /// [`RESET`] and so on.
     pub answer: u32,
-    /// The answer, as a frame.
+    /// The answer, as a frame; of an error the headers.
     pub frame: [u16; ANSWER_HALVES],
+    /// What the error quotes.
+    pub quote: Quote,
 }
 
 impl<F: Family> Work<F> {
@@ -197,6 +209,7 @@ impl<F: Family> Work<F> {
         self.idle_timeout = 0;
         self.rule = NONE;
         self.answer = NOTHING;
+        self.reassembled = 0;
         self.resolve = 0;
         self.too_big = 0;
         self.peer = Side::default();

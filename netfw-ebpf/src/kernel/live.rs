@@ -23,6 +23,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
     family::Address,
     flow::{Flow, Hop},
+    fragment::{Held, Ports},
     image::{
         Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, SLOTS,
         Service, Target, Vector, boot_time,
@@ -413,17 +414,35 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports) {
         let key = FragmentKey { tuple: *key, identification };
         // Without room the later fragments are dropped with their own reason.
         let _ = F::fragments().insert(&key, ports, 0);
     }
 
     #[inline(always)]
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
         let key = FragmentKey { tuple: *key, identification };
-        // SAFETY: the value is one aligned word.
+        // SAFETY: see the module's documentation.
         unsafe { F::fragments().get(&key) }.copied()
+    }
+
+    #[inline(always)]
+    fn reassembler(&self) -> u32 {
+        maps::REASSEMBLER.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn held(&self, place: u32) -> Option<Held> {
+        maps::HELD.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn hold(&self, place: u32, held: &Held) {
+        if let Some(slot) = maps::HELD.get_ptr_mut(place) {
+            // SAFETY: see the module's documentation; what two cores lose for each other is missing in a counter.
+            unsafe { *slot = *held };
+        }
     }
 
     #[inline(always)]
@@ -453,8 +472,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn held(&self, work: &mut Work<F>) -> u32 {
-        F::held(work)
+    fn asked(&self, work: &mut Work<F>) -> u32 {
+        F::asked(work)
     }
 
     #[inline(always)]
@@ -540,6 +559,12 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn promote(&self, work: &mut Work<F>) {
         F::promote(work);
+    }
+
+    #[inline(always)]
+    fn may_tell(&self, now: Tick) -> bool {
+        // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+        maps::ERRORS.get_ptr_mut(0).is_some_and(|bucket| unsafe { &mut *bucket }.take(now))
     }
 
     #[inline(always)]

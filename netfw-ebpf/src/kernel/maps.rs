@@ -8,9 +8,11 @@ use aya_ebpf::{
 };
 use netfw_common::{
     block::{Bans, Key, MAX_BANS},
+    bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
+    fragment::{HELD_PACKETS, Held, Ports},
     health::MAX_HEALTH,
     image::{
         AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES as SERVICE_COUNT,
@@ -151,10 +153,16 @@ pub struct FragmentKey<A> {
 }
 /// Ports of packets that come in fragments.
 #[map]
-pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+pub static FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, Ports> = LruHashMap::with_max_entries(LATER, 0);
 /// Ports of packets that come in fragments.
 #[map]
-pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, [u16; 2]> = LruHashMap::with_max_entries(LATER, 0);
+pub static FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, Ports> = LruHashMap::with_max_entries(LATER, 0);
+/// Fragments that the kernel's reassembly has.
+#[map]
+pub static HELD: Array<Held> = Array::with_max_entries(HELD_PACKETS, 0);
+/// Kernel index of the interface that leads there; 0: there is none.
+#[map]
+pub static REASSEMBLER: Array<u32> = Array::with_max_entries(1, 0);
 /// Flows opened by each port-forward, by its stable id: whose turn it is.
 #[map]
 pub static ROUND_ROBIN: Array<u32> = Array::with_max_entries(MAX_COUNTERS, 0);
@@ -172,6 +180,10 @@ pub static TRANSLATION_COUNTS: PerCpuArray<TranslationCount> = PerCpuArray::with
 /// By [`netfw_common::reason::Reason`].
 #[map]
 pub static DROPS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
+
+/// How many ICMP errors may be sent.
+#[map]
+pub static ERRORS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 
 /// Work space of the packet at hand.
 #[map]
@@ -205,7 +217,7 @@ pub trait Maps: Family {
     /// The ring.
     fn places() -> &'static Array<Tuple<Self::Addr>>;
     /// Ports of fragmented packets.
-    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports>;
     /// This core's work space.
     fn scratch() -> &'static PerCpuArray<Work<Self>>;
 }
@@ -247,7 +259,7 @@ macro_rules! maps {
             }
 
             #[inline(always)]
-            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, [u16; 2]> {
+            fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports> {
                 &$fragments
             }
 

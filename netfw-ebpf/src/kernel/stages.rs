@@ -33,8 +33,15 @@ fn decode(code: u32) -> Step {
 
 #[inline(always)]
 fn verdict(code: u32) -> Verdict {
-    const ALL: [Verdict; 6] =
-        [Verdict::Pass, Verdict::Punt, Verdict::Accept, Verdict::Forward, Verdict::Drop, Verdict::Answer];
+    const ALL: [Verdict; 7] = [
+        Verdict::Pass,
+        Verdict::Punt,
+        Verdict::Accept,
+        Verdict::Forward,
+        Verdict::Drop,
+        Verdict::Hold,
+        Verdict::Answer,
+    ];
     let mut found = Verdict::Drop;
     for candidate in ALL {
         if candidate as u32 == code {
@@ -112,8 +119,8 @@ pub trait Parts: Maps {
     fn blocked(work: &mut Work<Self>) -> u32;
     /// [`block::live_flow`].
     fn blocked_flow(work: &mut Work<Self>) -> u32;
-    /// [`block::held`].
-    fn held(work: &mut Work<Self>) -> u32;
+    /// [`block::asked`].
+    fn asked(work: &mut Work<Self>) -> u32;
     /// [`target::choose`].
     fn choose(work: &mut Work<Self>) -> u32;
     /// [`judge::new_flow`].
@@ -141,12 +148,12 @@ pub trait Parts: Maps {
 }
 
 macro_rules! parts {
-    ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $held:ident, $judge:ident, $readmit:ident,
+    ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
      $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident,
      $promote:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
-        part!($held, $family, |live, work| block::held(&live, work));
+        part!($asked, $family, |live, work| block::asked(&live, work));
         part!($choose, $family, |live, work| target::choose(&live, work));
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
@@ -184,8 +191,8 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn held(work: &mut Work<Self>) -> u32 {
-                $held(work)
+            fn asked(work: &mut Work<Self>) -> u32 {
+                $asked(work)
             }
 
             #[inline(always)]
@@ -256,7 +263,7 @@ parts!(
     choose4,
     blocked4,
     blocked_flow4,
-    held4,
+    asked4,
     judge4,
     readmit4,
     search4,
@@ -274,7 +281,7 @@ parts!(
     choose6,
     blocked6,
     blocked_flow6,
-    held6,
+    asked6,
     judge6,
     readmit6,
     search6,
@@ -290,7 +297,7 @@ parts!(
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $related:ident, $answer:ident)?) => {
+     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $related:ident, $translate:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
@@ -300,6 +307,7 @@ macro_rules! stages {
         });
         $(
             stage!($related, $raw, $context, $family, |stages, work| encode(stages.related(work)));
+            stage!($translate, $raw, $context, $family, |stages, work| encode(stages.translate(work)));
             stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
         )?
 
@@ -323,6 +331,11 @@ macro_rules! stages {
                 #[inline(always)]
                 fn related(&mut self, work: &mut Work<$family>) -> Step {
                     decode($related(self.0, work))
+                }
+
+                #[inline(always)]
+                fn translate(&mut self, work: &mut Work<$family>) -> Step {
+                    decode($translate(self.0, work))
                 }
 
                 #[inline(always)]
@@ -372,6 +385,7 @@ stages!(
     in_open4,
     in_clamp4,
     in_related4,
+    in_translate4,
     in_answer4
 );
 stages!(
@@ -384,6 +398,7 @@ stages!(
     in_open6,
     in_clamp6,
     in_related6,
+    in_translate6,
     in_answer6
 );
 stages!(
@@ -396,6 +411,7 @@ stages!(
     out_open4,
     out_clamp4,
     out_related4,
+    out_translate4,
     out_answer4
 );
 stages!(
@@ -408,5 +424,6 @@ stages!(
     out_open6,
     out_clamp6,
     out_related6,
+    out_translate6,
     out_answer6
 );

@@ -2,14 +2,14 @@
 //! its data our own. Transport checksums change through a helper, which knows of those that the hardware will complete;
 //! the IPv4 header leaves such sums alone, because its own checksum balances every change.
 
-use core::ptr;
+use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh},
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -17,6 +17,7 @@ use aya_log_ebpf::debug;
 use netfw_common::{
     checksum::Sum,
     family::{Address, Family, Ipv4, Ipv6},
+    wire::ETHERNET,
 };
 
 use super::{
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::datapath::{
     self, Verdict,
-    context::{ANSWER_HALVES, Context, Hook},
+    context::{ANSWER_HALVES, Context, Hook, QUOTE, Quote},
     kernel::Kernel,
     stages::Stages,
     work::Work,
@@ -35,8 +36,8 @@ use crate::datapath::{
 
 /// Headers that must lie in the linear part: Ethernet, IPv6, an extension, a quoted header and its ports.
 const HEADERS: u32 = 128;
-/// Marks an answer to the master's own stack, so that the ingress hook lets it through. `tc_index` survives the way
-/// from egress to ingress of the same interface and can't be set from outside; `mark` belongs to others.
+/// Marks what was judged already and comes in again for the master's own stack, so that the ingress hook lets it through. `tc_index` survives the way
+/// from one interface to another's ingress and can't be set from outside; `mark` belongs to others.
 const ANSWERED: u32 = 0x6e66;
 /// Addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
@@ -100,16 +101,40 @@ impl<const EGRESS: bool> Context for Tc<EGRESS> {
     }
 
     #[inline(always)]
-    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32) -> bool {
-        if length == 0 || length > 2 * ANSWER_HALVES as u32 {
+    fn quote(&self, length: u32, into: &mut Quote) -> bool {
+        if length == 0 || length > QUOTE {
             return false;
         }
         // SAFETY: the buffer is at least as long as announced.
         unsafe {
-            bpf_skb_change_tail(self.0, length, 0) == 0
-                && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
+            bpf_skb_load_bytes(self.0.cast(), ETHERNET, into.as_mut_ptr().cast(), quotable(length)) == 0
         }
     }
+
+    #[inline(always)]
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool {
+        if length == 0 || length > 2 * ANSWER_HALVES as u32 || quoted > QUOTE {
+            return false;
+        }
+        // SAFETY: the buffers are at least as long as announced.
+        unsafe {
+            bpf_skb_change_tail(self.0, length + quoted, 0) == 0
+                && bpf_skb_store_bytes(self.0, 0, frame.as_ptr().cast(), length, 0) == 0
+                && (quoted == 0
+                    || bpf_skb_store_bytes(self.0, length, quote.as_ptr().cast(), quotable(quoted), 0) == 0)
+        }
+    }
+}
+
+/// `length`, which is from 1 to [`QUOTE`]: said once more where it is used, as Linux 6.1 forgets the bounds of a number of
+/// 32 bits that was put on the stack meanwhile.
+#[inline(always)]
+fn quotable(length: u32) -> u32 {
+    const { assert!(QUOTE == 512) };
+    let mut less = u64::from(length.wrapping_sub(1));
+    // SAFETY: arithmetic on a register, which changes nothing for such a length.
+    unsafe { asm!("{less} &= 511", less = inout(reg) less, options(nomem, nostack)) };
+    less as u32 + 1
 }
 
 /// Where the linear part begins and ends. Volatile: LLVM would hand the two to a function of its own as 32-bit
@@ -138,7 +163,12 @@ pub fn run<const EGRESS: bool>(ctx: &TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (protocol, vlan, kind, index) =
         unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type, (*skb).tc_index) };
-    if vlan != 0 || (!EGRESS && (kind != TO_US || index == ANSWERED)) {
+    if vlan != 0 || (!EGRESS && kind != TO_US) {
+        return action::NEXT;
+    }
+    if !EGRESS && index == ANSWERED {
+        // SAFETY: as above.
+        unsafe { (*skb).tc_index = 0 };
         return action::NEXT;
     }
     match u16::from_be(protocol as u16) {
@@ -159,12 +189,16 @@ where
     let Some(work) = F::scratch().get_ptr_mut(0) else { return action::NEXT };
     // SAFETY: this core's own copy; the context is valid.
     let (work, ifindex, arrived) = unsafe { (&mut *work, (*skb).ifindex, (*skb).ingress_ifindex) };
-    // What arrived on a managed interface was judged there.
-    if EGRESS && arrived != 0 && <Live as Kernel<F>>::slot_of(&live, arrived) != 0 {
+    if EGRESS && arrived != 0 && judged::<F>(&live, arrived) {
         return action::NEXT;
     }
     if work.begin(&live, ifindex, segments(skb)).is_err() {
-        return action::NEXT;
+        if EGRESS || <Live as Kernel<F>>::reassembler(&live) != ifindex {
+            return action::NEXT;
+        }
+        if !resume(&live, work, skb) {
+            return action::SHOT;
+        }
     }
     work.routed = if EGRESS { arrived } else { 0 };
     linearise(ctx);
@@ -176,9 +210,13 @@ where
     };
     log(ctx, ifindex, verdict as u32, work.reason as u32);
     match verdict {
-        Verdict::Pass | Verdict::Punt | Verdict::Accept => action::NEXT,
+        Verdict::Pass | Verdict::Punt | Verdict::Accept => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
+        Verdict::Forward if work.way.hop.ifindex == 0 => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
         Verdict::Forward => transmit::<F, EGRESS>(&mut Tc::new(skb), work),
         Verdict::Drop => action::SHOT,
+        Verdict::Hold => reassemble::<F>(&live, skb, work),
+        // Who sent it is not the neighbour that the frame names.
+        Verdict::Answer if work.reassembled != 0 => neighbour::<F>(work.ifindex, F::Addr::default()),
         Verdict::Answer => answer::<EGRESS>(skb, ifindex),
     }
 }
@@ -187,6 +225,56 @@ where
 #[inline(never)]
 fn log(ctx: &TcContext, ifindex: u32, verdict: u32, reason: u32) {
     debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict, reason);
+}
+
+/// What arrived on a managed interface was judged there, also where it took the way through the reassembly.
+#[inline(always)]
+fn judged<F: Parts>(live: &Live, arrived: u32) -> bool {
+    <Live as Kernel<F>>::slot_of(live, arrived) != 0 || <Live as Kernel<F>>::reassembler(live) == arrived
+}
+
+/// Sets up for a packet that the reassembly gives back: as if it had just come in where its fragments did.
+#[inline(always)]
+fn resume<F: Parts>(live: &Live, work: &mut Work<F>, skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid.
+    let place = unsafe { (*skb).tc_index };
+    // SAFETY: as above.
+    unsafe { (*skb).tc_index = 0 };
+    let Some(held) = <Live as Kernel<F>>::held(live, place.wrapping_sub(1)) else { return false };
+    let Some(interface) = <Live as Kernel<F>>::interface(live, held.interface) else { return false };
+    if work.begin(live, interface.ifindex, segments(skb)).is_err() {
+        return false;
+    }
+    work.reassembled = place;
+    true
+}
+
+/// Hands a fragment to the kernel's reassembly, which lies behind the other end of a veth pair.
+#[inline(always)]
+fn reassemble<F: Parts>(live: &Live, skb: *mut __sk_buff, work: &Work<F>) -> i32 {
+    // SAFETY: the context is valid; a helper with plain arguments.
+    unsafe {
+        (*skb).tc_index = work.place;
+        bpf_redirect_peer(<Live as Kernel<F>>::reassembler(live), 0) as i32
+    }
+}
+
+/// Lets the packet go on to the stack; what comes from the reassembly, as if from where its fragments came in.
+#[inline(always)]
+fn to_stack<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, live: &Live, work: &Work<F>) -> i32 {
+    if EGRESS || work.reassembled == 0 {
+        return action::NEXT;
+    }
+    let Some(interface) = <Live as Kernel<F>>::interface(live, work.interface) else { return action::SHOT };
+    let (high, low) = (interface.mac_high, interface.mac_low);
+    if !packet.store(0, &[high as u16, (high >> 16) as u16, low]) {
+        return action::SHOT;
+    }
+    // SAFETY: the context is valid; a helper with plain arguments.
+    unsafe {
+        (*packet.0).tc_index = ANSWERED;
+        bpf_redirect(work.ifindex, u64::from(BPF_F_INGRESS)) as i32
+    }
 }
 
 /// Brings the headers into the part of the packet that can be read directly.
@@ -205,9 +293,6 @@ fn linearise(ctx: &TcContext) {
 #[inline(always)]
 fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
     let hop = work.way.hop;
-    if hop.ifindex == 0 {
-        return action::NEXT;
-    }
     if work.resolve != 0 {
         return neighbour::<F>(hop.ifindex, work.way.gateway);
     }

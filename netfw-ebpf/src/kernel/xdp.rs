@@ -22,7 +22,7 @@ use super::{
 };
 use crate::datapath::{
     self, Verdict,
-    context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, View},
+    context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, Quote, View},
     kernel::Kernel,
     stages::Stages,
     work::Work,
@@ -172,7 +172,12 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn replace(&mut self, _frame: &[u16; ANSWER_HALVES], _length: u32) -> bool {
+    fn quote(&self, _length: u32, _into: &mut Quote) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, _: &[u16; ANSWER_HALVES], _: u32, _: &Quote, _: u32) -> bool {
         false
     }
 }

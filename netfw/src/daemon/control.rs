@@ -11,7 +11,7 @@ use super::{
     instance::Instance,
     interfaces, library,
     lock::{self, Daemon, Lock},
-    rules,
+    reassembly, rules,
     state::{LastReload, Rules, State},
 };
 use crate::{
@@ -169,6 +169,9 @@ async fn dismantle(instance: &Instance) -> Result<()> {
     let here = state.filter(|state| netns::inode().is_ok_and(|inode| inode == state.namespace));
     for (name, managed) in here.iter().flat_map(|state| &state.interfaces) {
         interfaces::release(instance, name, managed).await;
+    }
+    if let Some(state) = &here {
+        reassembly::dismantle(instance, state).await;
     }
     instance.pins().remove()?;
     instance.forget()

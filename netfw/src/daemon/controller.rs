@@ -135,6 +135,7 @@ impl Controller {
         if !self.fresh {
             let planned = self.plan(policy, host)?;
             self.state.interfaces = self.attach(planned, policy, host, true).await?;
+            self.set_up_reassembly().await;
         }
         Ok(())
     }
@@ -152,7 +153,9 @@ impl Controller {
         };
         self.publish(&managed, host)?;
         self.detach_others(&managed).await;
-        if managed != self.state.interfaces {
+        let reassembler = self.state.reassembler;
+        self.repair_reassembly(host).await;
+        if managed != self.state.interfaces || reassembler != self.state.reassembler {
             self.state.interfaces = managed;
             self.save()?;
         }
@@ -168,6 +171,7 @@ impl Controller {
     ) -> Result<BTreeMap<String, Managed>> {
         self.maps.adopt(&self.conversations(host), self.state.generation)?;
         let managed = self.attach(planned, policy, host, true).await?;
+        self.set_up_reassembly().await;
         // What was turned and attached must be known to whoever clears up after a failure.
         self.state.interfaces.clone_from(&managed);
         self.save()?;
@@ -206,6 +210,7 @@ fn new_state(instance: &Instance, file: &Path, capacity: u32) -> Result<State> {
         capacity,
         interfaces: BTreeMap::new(),
         slots: BTreeMap::new(),
+        reassembler: 0,
         ids: Ids::default(),
         last_reload: LastReload::now(None),
     })

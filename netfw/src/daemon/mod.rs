@@ -18,6 +18,7 @@ pub mod lock;
 mod network;
 pub mod plan;
 mod publish;
+mod reassembly;
 pub mod rules;
 pub mod run;
 pub mod sessions;

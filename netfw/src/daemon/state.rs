@@ -32,6 +32,9 @@ pub struct State {
     pub interfaces: BTreeMap<String, Managed>,
     /// Slots of all interfaces that were ever managed: their counters go on when they come back.
     pub slots: BTreeMap<String, u32>,
+    /// Kernel index of the interface behind which the kernel reassembles; 0: it cannot.
+    #[serde(default)]
+    pub reassembler: u32,
     /// Ids of rules and port-forwards.
     pub ids: Ids,
     /// How the last attempt to apply rules ended.

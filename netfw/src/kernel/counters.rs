@@ -5,11 +5,15 @@ use std::ops::AddAssign;
 use anyhow::{Result, anyhow};
 use netfw_common::{
     counters::{Count, InterfaceCount, TranslationCount},
+    fragment::Held,
     reason::Reason,
     shared::Shared,
 };
 
-use super::maps::{Array, Maps};
+use super::{
+    flows::now,
+    maps::{Array, Maps},
+};
 
 /// How a per-CPU value is added to another.
 trait Sum: Shared + Default {
@@ -42,16 +46,20 @@ impl Sum for TranslationCount {
 pub struct Counters<'a> {
     maps: &'a Maps,
     cpus: usize,
+    /// Fragments that the kernel's reassembly has given up; the datapath counts them when it needs their place.
+    lost: Vec<Held>,
 }
 
 impl Maps {
     /// The counters.
     ///
     /// # Errors
-    /// The kernel does not say how many CPUs there may be.
+    /// What the kernel says.
     pub fn counters(&self) -> Result<Counters<'_>> {
         let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
-        Ok(Counters { maps: self, cpus })
+        let (held, now) = (self.held.entries()?, now());
+        let lost = held.into_iter().map(|(_, held)| held).filter(|held| held.is_lost(now)).collect();
+        Ok(Counters { maps: self, cpus, lost })
     }
 }
 
@@ -61,7 +69,11 @@ impl Counters<'_> {
     /// # Errors
     /// What the kernel says.
     pub fn interface(&self, slot: u32) -> Result<InterfaceCount> {
-        self.sum(&self.maps.interface_counts, slot)
+        let mut count = self.sum(&self.maps.interface_counts, slot)?;
+        for held in self.lost.iter().filter(|held| held.interface == slot) {
+            Sum::add(&mut count.dropped, &held.fragments);
+        }
+        Ok(count)
     }
 
     /// Of the rule with this stable id.
@@ -86,7 +98,20 @@ impl Counters<'_> {
     /// # Errors
     /// What the kernel says.
     pub fn drops(&self, reason: Reason) -> Result<Count> {
-        self.sum(&self.maps.drops, reason as u32)
+        let mut count = self.sum(&self.maps.drops, reason as u32)?;
+        for held in self.lost.iter().filter(|_| reason == Reason::FragmentBeforeFirst) {
+            Sum::add(&mut count, &held.fragments);
+        }
+        Ok(count)
+    }
+
+    /// ICMP errors that were due but not sent, because too many were.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn suppressed_errors(&self) -> Result<u64> {
+        let buckets = self.maps.errors.get_per_cpu(&0, self.cpus)?;
+        Ok(buckets.iter().map(|bucket| bucket.suppressed).sum())
     }
 
     /// Starts the counter of a rule from 0.

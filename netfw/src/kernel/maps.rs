@@ -4,9 +4,11 @@ use anyhow::{Result, bail};
 use netfw_common::{
     ABI_VERSION,
     block::{Bans, Key},
+    bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Addr4, Addr6, Address},
     flow::Flow,
+    fragment::Held,
     image::{Forward, Policy, Rule, Service, Target},
     interface::Interface,
     shared::Shared,
@@ -77,6 +79,9 @@ pub struct Maps {
     pub(super) rule_counts: Array<Count>,
     pub(super) translation_counts: Array<TranslationCount>,
     pub(super) drops: Array<Count>,
+    pub(super) held: Array<Held>,
+    pub(super) reassembler: Array<u32>,
+    pub(super) errors: Array<Bucket>,
 }
 
 impl Maps {
@@ -112,6 +117,9 @@ impl Maps {
             rule_counts: array(pins, "RULE_COUNTS")?,
             translation_counts: array(pins, "TRANSLATION_COUNTS")?,
             drops: array(pins, "DROPS")?,
+            held: array(pins, "HELD")?,
+            reassembler: array(pins, "REASSEMBLER")?,
+            errors: array(pins, "ERRORS")?,
         };
         Ok(maps)
     }

@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 36] = [
+const PINNED: [&str; 39] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -70,6 +70,9 @@ const PINNED: [&str; 36] = [
     "ROUND_ROBIN",
     "FRAGMENTS4",
     "FRAGMENTS6",
+    "HELD",
+    "REASSEMBLER",
+    "ERRORS",
 ];
 
 /// Loads the programs over new maps, or over those that are pinned already.

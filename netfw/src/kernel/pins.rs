@@ -61,6 +61,27 @@ impl Pins {
         self.directory.join("links").join(format!("{ifindex}-{hook}"))
     }
 
+    /// Pin of what keeps the reassembly of an IP family.
+    pub(super) fn reassembly(&self, version: u8) -> PathBuf {
+        self.directory.join("links").join(format!("reassembly{version}"))
+    }
+
+    /// Removes the pins of the reassembly, and with them the network namespace in which it works.
+    ///
+    /// # Errors
+    /// What the file system says; nothing there is no error.
+    pub fn remove_reassembly(&self) -> Result<()> {
+        for path in [4, 6].map(|version| self.reassembly(version)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes them all: links go first, so that no packet meets a datapath without its maps' names.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! System calls that no library wraps.
 
-use std::{io, mem};
+use std::{
+    io, mem,
+    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+};
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 
@@ -16,11 +19,25 @@ pub(super) fn attributes() -> bpf_attr {
 /// # Safety
 /// Pointers in `attributes` must be valid for what `command` reads and writes through them.
 pub(super) unsafe fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<()> {
+    // SAFETY: the caller answers for it.
+    unsafe { call(command, attributes) }.map(drop)
+}
+
+/// `bpf(2)` with a command that makes a program, a map or a link.
+///
+/// # Safety
+/// As [`bpf`], and the command must be one of those.
+pub(super) unsafe fn bpf_descriptor(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the caller answers for it; the descriptor is new and nobody else's.
+    unsafe { call(command, attributes).map(|descriptor| OwnedFd::from_raw_fd(descriptor as RawFd)) }
+}
+
+unsafe fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {
     let attributes: *mut bpf_attr = attributes;
     // SAFETY: the attribute is as large as said; the caller answers for the pointers in it.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, attributes, size_of::<bpf_attr>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Waits until every packet that is being handled now has been handled: an RCU grace period.

@@ -26,6 +26,8 @@ pub struct Stats {
     port_forwards: Vec<PortForward>,
     masquerade: Masquerade,
     drops: Vec<Drops>,
+    /// ICMP errors that senders were not told because too many were sent at the time.
+    icmp_errors_suppressed: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -118,6 +120,7 @@ impl Stats {
                 r#in: masquerade.back.into(),
             },
             drops: drops(counters)?,
+            icmp_errors_suppressed: counters.suppressed_errors()?,
         })
     }
 
@@ -129,8 +132,15 @@ impl Stats {
             self.render_translation(),
             self.render_targets(),
             self.render_drops(),
+            self.render_suppressed(),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn render_suppressed(&self) -> Option<String> {
+        let number = self.icmp_errors_suppressed;
+        (number > 0)
+            .then(|| format!("{number} ICMP errors were not sent because too many were due at once\n"))
     }
 
     fn render_interfaces(&self) -> Option<String> {

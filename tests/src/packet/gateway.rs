@@ -71,6 +71,8 @@ pub enum Action {
     Transmit,
     /// Throw it away.
     Shot,
+    /// Have it put together with others.
+    Hold,
 }
 
 /// What a hook did.

@@ -22,6 +22,8 @@ pub enum Fate {
     Forwarded,
     /// Translated, and left to the stack to cut into fragments.
     Routed,
+    /// With the kernel's reassembly, not counted yet.
+    Held,
     /// Dropped for a reason.
     Dropped(&'static str),
     /// Dropped for a reason, and the sender is told.
@@ -51,6 +53,7 @@ impl Outcome {
             (Action::Next, _) => Fate::Accepted,
             (Action::Transmit, Some(reason)) => Fate::Answered(reason),
             (Action::Transmit, None) => Fate::Forwarded,
+            (Action::Hold, _) => Fate::Held,
             (Action::Shot, reason) => Fate::Dropped(reason.unwrap_or("nothing that was counted")),
         };
         Self { fate, moved, side, arrived: arrived.to_vec(), ran }
@@ -71,7 +74,7 @@ impl Outcome {
         if let Fate::Forwarded | Fate::Answered(_) = self.fate {
             self.check_macs();
         }
-        if let Fate::Passed | Fate::Dropped(_) = self.fate {
+        if let Fate::Passed | Fate::Held | Fate::Dropped(_) = self.fate {
             assert_eq!(self.ran.frame, self.arrived, "a frame was changed in vain");
         }
     }
@@ -85,7 +88,7 @@ impl Outcome {
         let one =
             if broken && interface.dropped == announced(&self.arrived) { interface.dropped } else { arrived };
         let (expected, dropped) = match self.fate {
-            Fate::Passed => (InterfaceCount::default(), vec![]),
+            Fate::Passed | Fate::Held => (InterfaceCount::default(), vec![]),
             Fate::Accepted => (InterfaceCount { accepted: one, ..Default::default() }, vec![]),
             Fate::Forwarded | Fate::Routed => {
                 (InterfaceCount { forwarded: one, ..Default::default() }, vec![])

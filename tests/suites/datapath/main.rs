@@ -1,7 +1,9 @@
 //! Ring 1: the datapath on byte buffers, with tables in memory, a clock that is set by hand and chance that repeats.
 
+mod answers;
 mod capacity;
 mod clock;
+mod fragments;
 mod life;
 mod mappings;
 #[path = "../memory/mod.rs"]

@@ -13,8 +13,9 @@ use std::{
 use anyhow::{Context, Result};
 use aya::{
     Pod,
-    maps::{HashMap as Table, Map, MapData},
+    maps::{HashMap as Table, Map, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    util::nr_cpus,
 };
 use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
@@ -23,6 +24,7 @@ use netfw::{
     policy::ValidPolicy,
 };
 use netfw_common::{
+    bucket::Bucket,
     counters::MASQUERADE_COUNTER,
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
@@ -122,9 +124,13 @@ impl Loaded {
         Ok(())
     }
 
-    /// Forgets flows, fragments and names.
+    /// Forgets flows, fragments, names, and how many errors were sent.
     pub(crate) fn empty(&mut self) -> Result<()> {
         self.ids = Ids::default();
+        let errors = Map::PerCpuArray(MapData::from_pin(self.directory.join("ERRORS"))?);
+        let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
+        let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")?;
+        errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?;
         self.each_table(&mut Empty)
     }
 
@@ -139,8 +145,8 @@ impl Loaded {
         self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Mapping<Addr6>>() }>(
             "MAPPINGS", '6', visitor,
         )?;
-        self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 4>("FRAGMENTS", '4', visitor)?;
-        self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 4>("FRAGMENTS", '6', visitor)
+        self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 8>("FRAGMENTS", '4', visitor)?;
+        self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 8>("FRAGMENTS", '6', visitor)
     }
 
     fn table<const K: usize, const V: usize>(

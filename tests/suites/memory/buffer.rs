@@ -1,7 +1,7 @@
 //! A packet in a byte buffer.
 
 use netfw_common::checksum::Sum;
-use netfw_ebpf::datapath::context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, View};
+use netfw_ebpf::datapath::context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, Quote, View};
 
 /// The hooks, as numbers.
 pub(crate) const XDP: u8 = 0;
@@ -81,11 +81,22 @@ impl<const HOOK: u8> Context for Buffer<HOOK> {
         self.store(offset, &[fixed])
     }
 
-    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32) -> bool {
+    fn quote(&self, length: u32, into: &mut Quote) -> bool {
+        let Some(bytes) = self.frame.get(14..14 + length as usize) else { return false };
+        for (word, bytes) in into.iter_mut().zip(bytes.chunks(4)) {
+            let mut padded = [0; 4];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u32::from_ne_bytes(padded);
+        }
+        HOOK != XDP
+    }
+
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool {
         if HOOK == XDP || length as usize > 2 * ANSWER_HALVES {
             return false;
         }
         self.frame = frame.iter().flat_map(|half| half.to_ne_bytes()).take(length as usize).collect();
+        self.frame.extend(quote.iter().flat_map(|word| word.to_ne_bytes()).take(quoted as usize));
         true
     }
 }

@@ -17,8 +17,10 @@ use netfw_common::{
 };
 use netfw_ebpf::datapath::{
     Verdict,
-    context::ANSWER_HALVES,
+    context::{ANSWER_HALVES, QUOTE},
+    judge::Subject,
     kernel::{Table, Way},
+    related::Quoted,
     run,
     stages::Direct,
     work::Work,
@@ -104,14 +106,20 @@ fn pipeline<F: Stored, const HOOK: u8>(
     buffer: &mut Buffer<HOOK>,
     side: Side,
 ) -> (Verdict, Action, Option<Side>) {
+    let place = machine.comes_back.get();
+    if HOOK == XDP && place != 0 {
+        return (Verdict::Pass, Action::Next, None);
+    }
     if let Err(verdict) = work.begin(machine, index(side), buffer.segments) {
         return (verdict, Action::Next, None);
     }
+    work.reassembled = place;
     work.routed = buffer.arrived;
     let verdict = run(&mut Direct { ctx: buffer, kernel: machine }, work);
     let (action, out) = match verdict {
         Verdict::Pass | Verdict::Punt | Verdict::Accept => (Action::Next, None),
         Verdict::Drop => (Action::Shot, None),
+        Verdict::Hold => (Action::Hold, None),
         Verdict::Answer => (Action::Transmit, Some(side)),
         Verdict::Forward => transmit(work, buffer),
     };
@@ -213,6 +221,8 @@ fn blank<F: Family>() -> Work<F> {
         reply_key: Tuple::default(),
         original: Flow::default(),
         reply: Flow::default(),
+        subject: Subject::default(),
+        inner: Quoted::default(),
         slot: 0,
         now: Tick(0),
         ifindex: 0,
@@ -236,6 +246,8 @@ fn blank<F: Family>() -> Work<F> {
         header_checksum: 0,
         fragment: 0,
         identification: 0,
+        place: 0,
+        reassembled: 0,
         keep_whole: 0,
         resolve: 0,
         too_big: 0,
@@ -260,5 +272,6 @@ fn blank<F: Family>() -> Work<F> {
         reason: Reason::Malformed,
         answer: 0,
         frame: [0; ANSWER_HALVES],
+        quote: [0; QUOTE as usize / 4],
     }
 }

@@ -12,9 +12,11 @@ use netfw::{
 };
 use netfw_common::{
     block::{self, Bans, Key},
+    bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
+    fragment::{HELD_PACKETS, Held, Ports},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
     mapping::Mapping,
@@ -74,6 +76,14 @@ pub(crate) struct Machine {
     /// State of targets, by the numbers of their words.
     pub(crate) health: HashMap<u32, u32>,
     pub(crate) counts: RefCell<Counts>,
+    pub(crate) errors: RefCell<Bucket>,
+    /// Behind which interface fragments are put in order; 0: nowhere.
+    pub(crate) reassembler: u32,
+    held: RefCell<Vec<Held>>,
+    /// Where the last fragment was held, plus 1.
+    pub(crate) last_held: Cell<u32>,
+    /// The next frame comes back from there; 0: it comes from the wire.
+    pub(crate) comes_back: Cell<u32>,
     /// What another core does when the flow table has been used a number of times.
     interruption: RefCell<Option<(u32, Interruption)>>,
 }
@@ -131,6 +141,11 @@ impl Machine {
             turns: RefCell::default(),
             health: HashMap::new(),
             counts: RefCell::default(),
+            errors: RefCell::default(),
+            reassembler: 0,
+            last_held: Cell::new(0),
+            comes_back: Cell::new(0),
+            held: RefCell::new(vec![Held::default(); HELD_PACKETS as usize]),
             interruption: RefCell::new(None),
         }
     }
@@ -211,6 +226,11 @@ impl Machine {
     /// Lets time pass.
     pub(crate) fn wait(&self, seconds: u64) {
         self.now.set(self.now.get().wrapping_add(Tick::ticks(seconds)));
+    }
+
+    /// Fragments that are with the reassembly.
+    pub(crate) fn held_fragments(&self) -> u64 {
+        self.held.borrow().iter().map(|held| held.fragments.packets).sum()
     }
 
     /// A family's part.
@@ -406,12 +426,25 @@ impl<F: Stored> Kernel<F> for Machine {
         F::store(self).take_place(place, key);
     }
 
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports) {
         F::store(self).remember(key, identification, ports);
     }
 
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
         F::store(self).recall(key, identification)
+    }
+
+    fn reassembler(&self) -> u32 {
+        self.reassembler
+    }
+
+    fn held(&self, place: u32) -> Option<Held> {
+        self.held.borrow().get(place as usize).copied()
+    }
+
+    fn hold(&self, place: u32, held: &Held) {
+        self.held.borrow_mut()[place as usize] = *held;
+        self.last_held.set(place + 1);
     }
 
     fn turn(&self, forward: u32) -> u32 {
@@ -424,6 +457,10 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn health(&self, number: u32) -> u32 {
         self.health.get(&number).copied().unwrap_or(0)
+    }
+
+    fn may_tell(&self, now: Tick) -> bool {
+        self.errors.borrow_mut().take(now)
     }
 
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {

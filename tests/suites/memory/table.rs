@@ -11,6 +11,7 @@ use std::{
 use netfw_common::{
     family::{Addr6, Address, Family},
     flow::Flow,
+    fragment::Ports,
     mapping::Mapping,
     tuple::Tuple,
 };
@@ -117,7 +118,7 @@ pub(crate) struct Store<F: Family> {
     mappings: Part<Mapping<F::Addr>>,
     places: RefCell<Vec<Option<Tuple<F::Addr>>>>,
     hand: Cell<u32>,
-    fragments: RefCell<HashMap<(Key, u32), [u16; 2]>>,
+    fragments: RefCell<HashMap<(Key, u32), Ports>>,
 }
 
 impl<F: Family> Store<F> {
@@ -174,11 +175,11 @@ impl<F: Family> Store<F> {
         self.places.borrow_mut()[place as usize] = Some(*tuple);
     }
 
-    pub(crate) fn remember(&self, tuple: &Tuple<F::Addr>, identification: u32, ports: [u16; 2]) {
+    pub(crate) fn remember(&self, tuple: &Tuple<F::Addr>, identification: u32, ports: Ports) {
         self.fragments.borrow_mut().insert((key(tuple), identification), ports);
     }
 
-    pub(crate) fn recall(&self, tuple: &Tuple<F::Addr>, identification: u32) -> Option<[u16; 2]> {
+    pub(crate) fn recall(&self, tuple: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
         self.fragments.borrow().get(&(key(tuple), identification)).copied()
     }
 

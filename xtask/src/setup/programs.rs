@@ -28,7 +28,7 @@ const fn program(part: Part, name: &'static str, package: &'static str) -> Progr
     Program { part, name, package }
 }
 
-const PROGRAMS: [Program; 22] = [
+const PROGRAMS: [Program; 24] = [
     program(Part::Build, "cc", "gcc"),
     program(Part::Lab, "ip", "iproute2"),
     program(Part::Lab, "nft", "nftables"),
@@ -40,6 +40,8 @@ const PROGRAMS: [Program; 22] = [
     program(Part::Lab, "curl", "curl"),
     program(Part::Lab, "socat", "socat"),
     program(Part::Lab, "ping", "iputils-ping"),
+    program(Part::Lab, "traceroute", "traceroute"),
+    program(Part::Lab, "tracepath", "iputils-tracepath"),
     program(Part::Lab, "nsenter", "util-linux"),
     program(Part::Lab, "sysctl", "procps"),
     program(Part::Lab, "bpftool", "bpftool"),

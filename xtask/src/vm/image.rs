@@ -15,7 +15,7 @@ use crate::tools;
 
 const INIT: &str = include_str!("init.sh");
 /// Beside busybox, whose commands these come before.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 21] = [
     "bash",
     "timeout",
     "mount",
@@ -24,6 +24,8 @@ const PROGRAMS: [&str; 19] = [
     "nft",
     "ss",
     "ping",
+    "traceroute",
+    "tracepath",
     "nsenter",
     "unshare",
     "sysctl",

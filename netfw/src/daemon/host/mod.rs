@@ -4,6 +4,7 @@ pub mod features;
 mod links;
 pub mod netns;
 pub mod qdisc;
+pub mod reassembly;
 mod sockets;
 pub mod sysctl;
 pub mod watch;

@@ -70,7 +70,11 @@ fn read(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(full(path))?.trim().to_owned())
 }
 
-fn write(path: &str, value: &str) -> io::Result<()> {
+/// Sets a switch below `/proc/sys`.
+///
+/// # Errors
+/// There is no such switch, or it cannot have this value.
+pub fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(full(path), value)
 }
 

@@ -26,3 +26,21 @@ pub fn through_the_outside_address(gateway: &mut Gateway) {
         gateway.inside(&arrived.answer()).forwarded(Side::Inside, &datagram(from).answer().hop());
     }
 }
+
+/// Balanced: each of the targets answers through the master, the caller itself among them.
+pub fn balanced(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(
+        "[[port-forward]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 80\nto = [\"worker1:8080\", \"worker2:8080\"]\n",
+    );
+    let mut targets = std::collections::BTreeSet::new();
+    for port in 4000..4004 {
+        let syn = Packet::tcp(world.at("worker1", port), world.at("master", 80), SYN);
+        let arrived = gateway.inside(&syn).forwarded_somehow();
+        assert_eq!(arrived.source, world.at("gateway", port), "answers must come back through the master");
+        targets.insert(arrived.destination);
+        let answer = arrived.answer().flags(SYN | ACK);
+        gateway.inside(&answer).forwarded(Side::Inside, &syn.answer().flags(SYN | ACK).hop());
+    }
+    assert_eq!(targets, [world.at("worker1", 8080), world.at("worker2", 8080)].into());
+}

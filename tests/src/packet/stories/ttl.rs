@@ -40,6 +40,21 @@ pub fn the_last_hop(gateway: &mut Gateway) {
     gateway.outside(&local).accepted(&local);
 }
 
+/// An error quotes the packet as it came, whole or its first 512 bytes, also where it would have been translated.
+pub fn the_packet_is_quoted(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway
+        .apply("[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\nto = [\"worker1:5353\"]\n");
+    for length in [0, 1, 63, 64, 463, 465, 484, 485, 1400] {
+        let probe = Packet::udp(world.at("client", 4000), world.at("master", 53)).ttl(1).sized(length);
+        let answer = gateway.outside(&probe).answered("ttl-exceeded");
+        let mut expected = probe.datagram();
+        expected.truncate(512);
+        assert_eq!(answer.payload, expected, "{length} bytes");
+        assert_eq!(answer.source.ip(), world.host("master"));
+    }
+}
+
 /// Nobody is told of an error's end, nor of a later fragment's.
 pub fn never_about_errors(gateway: &mut Gateway) {
     let world = gateway.world;
