@@ -30,7 +30,7 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Result<b
     if work.leaving != work.tuple && !translatable(work) {
         work.drop(Reason::Untranslatable)?;
     }
-    entries(kernel, work);
+    kernel.entries(work);
     reserve(kernel, work)?;
     work.original.leaving = work.leaving;
     match kernel.insert(work.table, &work.tuple, &work.original) {
@@ -66,7 +66,7 @@ fn translatable<F: Family>(work: &Work<F>) -> bool {
 
 /// Both entries, but for the source port.
 #[inline(always)]
-fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+pub fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     let side = if work.kind == work::TCP {
         Side::default().record(work.segment(), Side::default())
     } else {

@@ -250,6 +250,12 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         commit::may_claim(self, work)
     }
 
+    /// [`commit::entries`], likewise.
+    #[inline(always)]
+    fn entries(&self, work: &mut Work<F>) {
+        commit::entries(self, work);
+    }
+
     /// [`port::draw`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn draw(&self, work: &mut Work<F>) {

@@ -4,7 +4,6 @@ use core::{
     arch::asm,
     ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_xadd},
-    ptr,
 };
 
 use aya_ebpf::{
@@ -14,15 +13,15 @@ use aya_ebpf::{
     },
     btf_maps::lpm_trie::Key,
     helpers::generated::{
-        bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_sk_lookup_udp,
-        bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp,
     },
 };
 use netfw_common::{
     block::{self, Bans},
     counters::{Count, InterfaceCount, TranslationCount},
     family::Address,
-    flow::{Flow, Hop},
+    flow::Flow,
     fragment::{Held, Ports},
     image::{
         Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, SLOTS,
@@ -37,6 +36,7 @@ use netfw_common::{
 };
 
 use super::{
+    fib,
     maps::{self, FlowMap, FragmentKey, Maps},
     stages::{self, Parts},
 };
@@ -76,12 +76,6 @@ impl Live {
     pub fn resume(ctx: *mut c_void, slot: u32) -> Self {
         // What is pending was noted at first.
         Self { ctx, slot, fallback: SLOTS }
-    }
-
-    #[inline(always)]
-    fn look_up(&self, params: &mut FibParams) -> i64 {
-        // SAFETY: the context is the hook's own, and the parameters are 64 bytes long as announced.
-        unsafe { bpf_fib_lookup(self.ctx, ptr::from_mut(params).cast(), 64, 0) }
     }
 
     /// Slot of the image.
@@ -139,65 +133,6 @@ impl<F: Maps> Tables<F> for Live {
     #[inline(always)]
     fn listed(&self, prefix: &block::Key) -> bool {
         maps::BLOCKS.get(self.slot).is_some_and(|inner| inner.get_ptr(prefix).is_some())
-    }
-}
-
-/// `struct bpf_fib_lookup` of the UAPI, laid out here because aya 0.14's binding names its unions by number.
-#[repr(C)]
-struct FibParams {
-    family: u8,
-    l4_protocol: u8,
-    sport: u16,
-    dport: u16,
-    /// In: length to check; out: MTU of the route.
-    length_or_mtu: u16,
-    ifindex: u32,
-    /// IPv4: TOS; IPv6: flow information; out: metric.
-    tos_or_metric: u32,
-    source: [u32; 4],
-    /// Out: the next hop.
-    destination: [u32; 4],
-    vlan: u32,
-    source_mac: [u16; 3],
-    destination_mac: [u16; 3],
-}
-
-const _: () = assert!(size_of::<FibParams>() == 64);
-
-const FIB_SUCCESS: i64 = 0;
-const FIB_ENCAPSULATED: i64 = 6;
-const FIB_NO_NEIGHBOUR: i64 = 7;
-const FIB_FRAGMENTATION_NEEDED: i64 = 8;
-
-impl FibParams {
-    #[inline(always)]
-    fn new<F: Maps>(query: &Query<F::Addr>) -> Self {
-        Self {
-            family: F::AF,
-            l4_protocol: 0,
-            sport: 0,
-            dport: 0,
-            length_or_mtu: query.length as u16,
-            ifindex: query.ifindex,
-            tos_or_metric: if F::V6 { 0 } else { query.tos },
-            source: query.source.widen(),
-            destination: query.destination.widen(),
-            vlan: 0,
-            source_mac: [0; 3],
-            destination_mac: [0; 3],
-        }
-    }
-
-    #[inline(always)]
-    fn hop(&self) -> Hop {
-        let word = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
-        let (to, from) = (&self.destination_mac, &self.source_mac);
-        Hop {
-            ifindex: self.ifindex,
-            expires: 0,
-            mtu: u32::from(self.length_or_mtu),
-            macs: [word(to[0], to[1]), word(to[2], from[0]), word(from[1], from[2])],
-        }
     }
 }
 
@@ -265,33 +200,7 @@ impl<F: Maps + Parts> Kernel<F> for Live {
 
     #[inline(always)]
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
-        let mut params = FibParams::new::<F>(query);
-        let mut result = self.look_up(&mut params);
-        way.hop = params.hop();
-        if result == FIB_FRAGMENTATION_NEEDED {
-            // The kernel stops before it tells the interface: ask again without a length.
-            params = FibParams::new::<F>(&Query { length: 0, ..*query });
-            if self.look_up(&mut params) == FIB_ENCAPSULATED {
-                result = FIB_ENCAPSULATED;
-            }
-            way.hop = Hop { mtu: way.hop.mtu, ..params.hop() };
-        } else if result == FIB_NO_NEIGHBOUR {
-            // The kernel has not come to the MTU then; the field still holds our length.
-            way.hop.mtu = 0;
-        }
-        // An IPv4 route may lead through an IPv6 neighbour; then the kernel finds the way itself.
-        way.gateway =
-            if params.family == F::AF { F::Addr::narrow(params.destination) } else { F::Addr::default() };
-        if result == FIB_ENCAPSULATED {
-            way.hop = Hop::default();
-        }
-        match result {
-            FIB_ENCAPSULATED => Route::Encapsulated,
-            FIB_SUCCESS if params.vlan == 0 => Route::Found,
-            FIB_SUCCESS | FIB_NO_NEIGHBOUR => Route::NoNeighbour,
-            FIB_FRAGMENTATION_NEEDED => Route::TooBig,
-            _ => Route::None,
-        }
+        fib::route::<F>(self.ctx, query, way)
     }
 
     #[inline(always)]
@@ -524,6 +433,11 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn may_claim(&self, work: &mut Work<F>) -> bool {
         F::may_claim(work) != 0
+    }
+
+    #[inline(always)]
+    fn entries(&self, work: &mut Work<F>) {
+        F::entries(work);
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "helpers, maps and packet pointers; see the module's documentation")]
 
+pub mod fib;
 pub mod live;
 pub mod maps;
 pub mod stages;

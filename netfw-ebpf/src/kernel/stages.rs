@@ -127,6 +127,8 @@ pub trait Parts: Maps {
     fn judge(work: &mut Work<Self>) -> u32;
     /// [`judge::live_flow`].
     fn readmit(work: &mut Work<Self>) -> u32;
+    /// [`commit::entries`].
+    fn entries(work: &mut Work<Self>);
     /// [`commit::search`], as a number.
     fn search(work: &mut Work<Self>) -> u32;
     /// [`commit::may_claim`].
@@ -149,7 +151,7 @@ pub trait Parts: Maps {
 
 macro_rules! parts {
     ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
-     $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident,
+     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident,
      $promote:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
@@ -157,6 +159,10 @@ macro_rules! parts {
         part!($choose, $family, |live, work| target::choose(&live, work));
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));
+        part!($entries, $family, |live, work| {
+            commit::entries(&live, work);
+            0
+        });
         part!($search, $family, |live, work| commit::search(&live, work) as u32);
         part!($may, $family, |live, work| u32::from(commit::may_claim(&live, work)));
         part!($draw, $family, |live, work| {
@@ -208,6 +214,11 @@ macro_rules! parts {
             #[inline(always)]
             fn readmit(work: &mut Work<Self>) -> u32 {
                 $readmit(work)
+            }
+
+            #[inline(always)]
+            fn entries(work: &mut Work<Self>) {
+                $entries(work);
             }
 
             #[inline(always)]
@@ -266,6 +277,7 @@ parts!(
     asked4,
     judge4,
     readmit4,
+    entries4,
     search4,
     may_claim4,
     draw4,
@@ -284,6 +296,7 @@ parts!(
     asked6,
     judge6,
     readmit6,
+    entries6,
     search6,
     may_claim6,
     draw6,

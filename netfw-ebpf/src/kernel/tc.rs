@@ -216,7 +216,10 @@ where
         Verdict::Drop => action::SHOT,
         Verdict::Hold => reassemble::<F>(&live, skb, work),
         // Who sent it is not the neighbour that the frame names.
-        Verdict::Answer if work.reassembled != 0 => neighbour::<F>(work.ifindex, F::Addr::default()),
+        Verdict::Answer if work.reassembled != 0 => {
+            work.way.gateway = F::Addr::default();
+            neighbour::<F>(work.ifindex, &work.way.gateway)
+        }
         Verdict::Answer => answer::<EGRESS>(skb, ifindex),
     }
 }
@@ -294,7 +297,7 @@ fn linearise(ctx: &TcContext) {
 fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
     let hop = work.way.hop;
     if work.resolve != 0 {
-        return neighbour::<F>(hop.ifindex, work.way.gateway);
+        return neighbour::<F>(hop.ifindex, &work.way.gateway);
     }
     if !packet.store(0, &hop.mac_halves()) {
         return action::SHOT;
@@ -303,9 +306,11 @@ fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
 }
 
-#[inline(always)]
-fn neighbour<F: Parts>(ifindex: u32, gateway: F::Addr) -> i32 {
-    if gateway == F::Addr::default() {
+/// Sends the packet to the neighbour with this address; without one, to where the kernel's routes lead. A function of
+/// its own: its stack is not that of the stages.
+#[inline(never)]
+fn neighbour<F: Parts>(ifindex: u32, gateway: &F::Addr) -> i32 {
+    if *gateway == F::Addr::default() {
         // SAFETY: without parameters the kernel asks its routing table.
         return unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) as i32 };
     }
