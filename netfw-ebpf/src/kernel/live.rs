@@ -157,10 +157,9 @@ impl<F: Maps + Parts> Kernel<F> for Live {
         let nanos = maps::JIFFY_NANOS.load();
         // Jiffies follow the monotonic clock but begin five minutes before 32 bits overflow (`INITIAL_JIFFIES`). The
         // verifier replaces this helper by one load; the coarse clock costs 15 ns.
-        let first = (1 << 32) - FIVE_MINUTES.checked_div(nanos).unwrap_or(0);
         // SAFETY: a helper without arguments.
-        let passed = unsafe { bpf_jiffies64() }.wrapping_sub(first);
-        Tick::from_nanos(passed.wrapping_mul(nanos))
+        let after_overflow = unsafe { bpf_jiffies64() }.wrapping_sub(1 << 32);
+        Tick::from_nanos(after_overflow.wrapping_mul(nanos).wrapping_add(FIVE_MINUTES))
     }
 
     #[inline(always)]

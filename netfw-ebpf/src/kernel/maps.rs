@@ -36,6 +36,10 @@ const LATER: u32 = 4096;
 #[unsafe(no_mangle)]
 pub static PLACE_COUNT: Global<u32> = Global::new(1);
 
+/// Whether each packet is told of; 0: no.
+#[unsafe(no_mangle)]
+pub static DEBUG: Global<u8> = Global::new(0);
+
 /// Nanoseconds of a jiffy.
 #[unsafe(no_mangle)]
 pub static JIFFY_NANOS: Global<u64> = Global::new(4_000_000);

@@ -23,6 +23,7 @@ use netfw_common::{
 use super::{
     action,
     live::Live,
+    maps,
     stages::{EgressStages, IngressStages, Parts},
     xdp::{Bytes, bounded},
 };
@@ -208,7 +209,9 @@ where
     } else {
         datapath::run(&mut IngressStages(skb), work)
     };
-    log(ctx, ifindex, verdict as u32, work.reason as u32);
+    if maps::DEBUG.load() != 0 {
+        log(ctx, ifindex, verdict as u32, work.reason as u32);
+    }
     match verdict {
         Verdict::Pass | Verdict::Punt | Verdict::Accept => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
         Verdict::Forward if work.way.hop.ifindex == 0 => to_stack(&mut Tc::<EGRESS>::new(skb), &live, work),
@@ -224,7 +227,7 @@ where
     }
 }
 
-/// A function of its own: its stack is not that of the stages.
+/// A function of its own: its stack is not that of the stages. The verifier removes the call where it says nothing.
 #[inline(never)]
 fn log(ctx: &TcContext, ifindex: u32, verdict: u32, reason: u32) {
     debug!(ctx, "tc: interface {} verdict {} reason {}", ifindex, verdict, reason);

@@ -212,7 +212,9 @@ where
     }
     work.slot = live.slot();
     let verdict = datapath::run(&mut XdpStages(ctx.ctx), work);
-    log(ctx, ifindex, verdict as u32, work.reason as u32);
+    if maps::DEBUG.load() != 0 {
+        log(ctx, ifindex, verdict as u32, work.reason as u32);
+    }
     match verdict {
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
@@ -220,7 +222,7 @@ where
     }
 }
 
-/// A function of its own: its stack is not that of the stages.
+/// A function of its own: its stack is not that of the stages. The verifier removes the call where it says nothing.
 #[inline(never)]
 fn log(ctx: &XdpContext, ifindex: u32, verdict: u32, reason: u32) {
     debug!(ctx, "xdp: interface {} verdict {} reason {}", ifindex, verdict, reason);

@@ -99,6 +99,7 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     let jiffy = jiffy_nanos()?;
     loader.override_global("JIFFY_NANOS", &jiffy, true);
     loader.override_global("AYA_LOG_LEVEL", &level, false);
+    loader.override_global("DEBUG", &level, true);
     pin_abi(pins)?;
     let mut object = loader.load(OBJECT).context("the kernel refuses the maps of the datapath")?;
     load_programs(&mut object)?;
