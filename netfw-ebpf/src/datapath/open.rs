@@ -73,8 +73,8 @@ fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook)
     }
     if work.chain == FORWARD {
         let out = kernel.slot_of(work.way.hop.ifindex);
-        let same = work.way.hop.ifindex == work.ifindex;
-        plan::source(kernel, work, out, same)?;
+        let bypassed = route::bypassed(work);
+        plan::source(kernel, work, out, bypassed)?;
     }
     Ok(())
 }

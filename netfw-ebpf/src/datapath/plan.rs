@@ -56,17 +56,13 @@ pub fn unasked<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.flags |= MAPPED | UNASKED;
 }
 
-/// Plans the source of a forwarded flow; `out` is the slot of the interface by which it leaves.
+/// Plans the source of a forwarded flow; `out` is the slot of the interface by which it leaves, `bypassed` as
+/// [`super::route::bypassed`] has it.
 #[inline(always)]
-pub fn source<F: Family, K: Kernel<F>>(
-    kernel: &K,
-    work: &mut Work<F>,
-    out: u32,
-    same_interface: bool,
-) -> Step {
+pub fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32, bypassed: bool) -> Step {
     let flag = if work.forward != NONE {
         let mode = kernel.forward(work.forward).map_or(SOURCE_NAT_AUTO, |forward| forward.source_nat);
-        let hides = mode == SOURCE_NAT_ALWAYS || (mode == SOURCE_NAT_AUTO && same_interface);
+        let hides = mode == SOURCE_NAT_ALWAYS || (mode == SOURCE_NAT_AUTO && bypassed);
         if hides { SOURCE_NAT } else { 0 }
     } else {
         masquerade(kernel, work, out)

@@ -19,12 +19,12 @@ use super::{
 /// How long a way out is believed: about a second.
 const FRESH: u32 = Tick::ticks(1);
 
-/// Drops packets whose source should have come in elsewhere (RFC 3704).
+/// Drops packets whose source should have come in elsewhere (RFC 3704); sets [`Work::beside`].
 #[inline(always)]
 pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let mode = kernel.policy().map_or(SPOOF_OFF, |policy| policy.anti_spoof);
     // Link-local addresses exist on every link; no route can tell them apart.
-    if mode == SPOOF_OFF || work.tuple.source.is_link_local() {
+    if work.tuple.source.is_link_local() {
         return Ok(());
     }
     let back = Query {
@@ -34,7 +34,14 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
         length: 0,
         tos: 0,
     };
-    if kernel.route(&back, &mut work.way) == Route::None {
+    let route = kernel.route(&back, &mut work.way);
+    if route != Route::None && work.way.gateway == work.tuple.source {
+        work.beside = work.way.hop.ifindex;
+    }
+    if mode == SPOOF_OFF {
+        return Ok(());
+    }
+    if route == Route::None {
         return work.drop(Reason::Spoofed);
     }
     let slot = kernel.slot_of(work.way.hop.ifindex);
@@ -81,6 +88,15 @@ pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     work.way.hop.expires = if route == Route::Found { work.now.0.wrapping_add(FRESH) } else { work.now.0 };
     work.too_big = u32::from(route == Route::TooBig);
     route
+}
+
+/// Whether the target would answer past the master: the packet goes back where it came from, or its sender is the target's
+/// neighbour (whatever interface it came in on).
+#[inline(always)]
+pub fn bypassed<F: Family>(work: &Work<F>) -> bool {
+    let out = work.way.hop.ifindex;
+    let on_link = work.way.gateway == work.leaving.destination;
+    out == work.ifindex || (out != 0 && out == work.beside && on_link)
 }
 
 /// Whether a cached way out still serves this packet.

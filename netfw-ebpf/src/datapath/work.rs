@@ -86,6 +86,8 @@ pub struct Work<F: Family> {
     pub interface: u32,
     /// [`EXTERNAL`] and so on, of that interface.
     pub interface_flags: u32,
+    /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
+    pub beside: u32,
     /// Egress: the interface that the packet arrived on was not ours, but it did arrive (it is routed).
     pub routed: u32,
 
@@ -200,6 +202,7 @@ impl<F: Family> Work<F> {
         self.blocks = kernel.bans().map_or(0, |bans| bans.version);
         self.now = kernel.now();
         self.segments = segments;
+        self.beside = 0;
         self.routed = 0;
         self.forward = NONE;
         self.forward_id = 0;

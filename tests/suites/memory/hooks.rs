@@ -228,6 +228,7 @@ fn blank<F: Family>() -> Work<F> {
         ifindex: 0,
         interface: 0,
         interface_flags: 0,
+        beside: 0,
         routed: 0,
         transport: 0,
         length: 0,

@@ -301,6 +301,14 @@ impl<F: Stored> Tables<F> for Machine {
     }
 }
 
+/// The next hop of what lies outside.
+fn router<F: Family>() -> F::Addr {
+    F::Addr::narrow(match if F::V6 { V6 } else { V4 }.host("router") {
+        IpAddr::V4(v4) => addr4(v4).widen(),
+        IpAddr::V6(v6) => addr6(v6),
+    })
+}
+
 /// Destination and source MAC as they stand in a frame.
 fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
     let bytes: Vec<u8> = to.into_iter().chain(from).collect();
@@ -362,6 +370,9 @@ impl<F: Stored> Kernel<F> for Machine {
             return Route::Encapsulated;
         }
         let out = side_of(destination);
+        if out == Side::Outside {
+            way.gateway = router::<F>();
+        }
         let mtu = self.mtu[out as usize];
         way.hop.mtu = mtu;
         way.hop.ifindex = index(out);

@@ -111,6 +111,8 @@ macro_rules! for_each_story {
             ttl::never_about_errors,
             hairpin::through_the_outside_address,
             hairpin::balanced,
+            hairpin::as_source_nat_says,
+            hairpin::a_client_beside_the_target,
             link::discovery,
             link::dhcp,
             link::frames_for_others,
