@@ -27,8 +27,9 @@ pub struct Flow<A> {
     pub generation: u32,
     /// [`crate::block::Bans::version`] under which it was last let through.
     pub blocks: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Where packets of this direction come in ([`crate::interface::origin`]); 0: not known yet. Says nothing where they
+    /// come from the master.
+    pub origin: u32,
     /// When this direction last carried a packet ([`crate::tick::Tick`]).
     pub last_seen: u32,
     /// When the flow began.
@@ -88,11 +89,11 @@ pub struct Hop {
 shared! {
     Hop { ifindex, expires, mtu, macs }
     Flow<Addr4> {
-        id, packets, bytes, leaving, generation, blocks, reserved, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
+        id, packets, bytes, leaving, generation, blocks, origin, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
         end, acknowledged
     }
     Flow<Addr6> {
-        id, packets, bytes, leaving, generation, blocks, reserved, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
+        id, packets, bytes, leaving, generation, blocks, origin, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
         end, acknowledged
     }
 }

@@ -14,6 +14,15 @@ pub const INTERNAL: u32 = 2;
 /// Its driver transmits XDP frames (and it is in the device map).
 pub const XDP_TRANSMIT: u32 = 4;
 
+/// Where packets come in, as far as anti-spoofing tells interfaces apart: all external ones are one.
+pub const OUTSIDE: u32 = MAX_INTERFACES as u32;
+
+/// [`OUTSIDE`], or the slot of an internal interface; 0 for one that isn't managed.
+#[inline(always)]
+pub const fn origin(slot: u32, flags: u32) -> u32 {
+    if flags & EXTERNAL != 0 { OUTSIDE } else { slot }
+}
+
 /// A managed interface.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::Lab,
-    net::{RawPort, frame},
+    net::{RawPort, UdpServer, ask, frame, udp_socket},
     netfw::Netfw,
     rules,
     scenario::two_armed,
@@ -77,6 +77,34 @@ fn impossible_senders_are_dropped() -> Result<()> {
     })
 }
 
+/// Who knows the addresses and ports of a conversation but stands on the other side of the master does not get into it; the
+/// conversation goes on.
+#[test]
+fn nobody_joins_a_conversation_from_the_other_side() -> Result<()> {
+    let forward =
+        "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
+    two_armed(&rules::two_armed(forward), |lab, netfw| {
+        for (client, master, worker) in
+            [("203.0.113.10", "192.0.2.1", "192.168.80.3"), ("2001:db8:1::10", "2001:db8::1", "fd00:80::3")]
+        {
+            let at = |address: &str, port: u16| {
+                if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+            };
+            let _server = UdpServer::echo(lab.host("worker1"), &at(worker, 7))?;
+            let socket = udp_socket(lab.host("client"), &at(client, 4000))?;
+            ask(&socket, &at(master, 7000), b"hello")?;
+            let (from, to) = ((client.parse()?, 4000), (master.parse()?, 7000));
+            let frame = between((lab.host("worker2").mac("eth0")?, lab.host("master").mac("eth1")?), from, to)?;
+            expect_drop_from(lab, netfw, "worker2", &frame, "spoofed").context("the client's part")?;
+            ask(&socket, &at(master, 7000), b"hello")?;
+            let frame = between(macs(lab)?, (worker.parse()?, 7), from)?;
+            expect_drop(lab, netfw, &frame, "spoofed").context("the worker's part")?;
+            ask(&socket, &at(master, 7000), b"hello")?;
+        }
+        Ok(())
+    })
+}
+
 /// The same datagram, unharmed, gets through: what stops the others is what was done to them.
 #[test]
 fn an_honest_datagram_gets_through() -> Result<()> {
@@ -139,11 +167,20 @@ fn datagram(lab: &Lab, from: &str, to: &str) -> Result<Vec<u8>> {
     frame::udp(macs(lab)?, (from.parse()?, to.parse()?), (4000, 7), PAYLOAD)
 }
 
+fn between(macs: frame::Macs, from: (IpAddr, u16), to: (IpAddr, u16)) -> Result<Vec<u8>> {
+    frame::udp(macs, (from.0, to.0), (from.1, to.1), PAYLOAD)
+}
+
 /// Sends a frame to the master from outside, and expects one drop more for `reason`, and nothing at the worker.
 fn expect_drop(lab: &Lab, netfw: &Netfw<'_>, frame: &[u8], reason: &str) -> Result<()> {
+    expect_drop_from(lab, netfw, "internet", frame, reason)
+}
+
+/// The same, sent by any host.
+fn expect_drop_from(lab: &Lab, netfw: &Netfw<'_>, sender: &str, frame: &[u8], reason: &str) -> Result<()> {
     let arrival = RawPort::open(lab.host("worker1"), "eth0")?;
     let before = netfw.counters()?;
-    RawPort::open(lab.host("internet"), "eth0")?.send(frame)?;
+    RawPort::open(lab.host(sender), "eth0")?.send(frame)?;
     netfw.expect_drops(reason, 1..);
     wait::within(netfw_tests::net::ANSWER, "the drop to be counted", || {
         let moved = netfw.counters().ok()?.since(&before);

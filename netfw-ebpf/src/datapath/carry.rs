@@ -25,6 +25,11 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     let Some(mut entry) = find::flow(kernel, work) else {
         return Ok(());
     };
+    // Its source may be false; only the routing table can tell.
+    if C::HOOK != Hook::Egress && entry.origin != work.origin && work.astray == 0 {
+        work.astray = 1;
+        return if C::HOOK == Hook::Xdp { Err(Verdict::Punt) } else { Ok(()) };
+    }
     work.leaving = entry.leaving;
     if entry.generation != work.generation || entry.blocks != work.blocks {
         readmit::<F, C, K>(kernel, work, &entry)?;
@@ -127,6 +132,9 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     }
     if entry.generation != work.generation {
         stamp(work, entry);
+    }
+    if work.astray != 0 {
+        entry.origin = work.origin;
     }
     entry.blocks = work.blocks;
     entry.last_seen = work.now.0;

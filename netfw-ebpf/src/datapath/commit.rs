@@ -80,7 +80,7 @@ pub fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         leaving: work.leaving,
         generation: work.generation,
         blocks: work.blocks,
-        reserved: 0,
+        origin: work.origin,
         last_seen: work.now.0,
         created: work.now.0,
         idle_timeout: work.idle_timeout,
@@ -101,6 +101,7 @@ pub fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.reply.set_side(Side::default());
     work.reply.hop = Hop::default();
     work.reply.leaving = work.tuple.reversed();
+    work.reply.origin = work.answers;
     // Answers to what the master sent end on the master.
     let ends_here = if work.chain == image::OUTPUT { LOCAL } else { 0 };
     work.reply.flags = shared | REPLY | ends_here;

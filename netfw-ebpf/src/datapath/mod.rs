@@ -92,7 +92,8 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     stages.carry(work)?;
     stages.block(work)?;
     stages.open(work)?;
-    // With the flow that another core has opened meanwhile; if that is gone again, the table is too small.
+    // With the flow that another core has opened meanwhile, or whose packet came in elsewhere; if that is gone again, the
+    // table is too small.
     stages.carry(work)?;
     work.drop(Reason::TableFull)
 }

@@ -17,18 +17,23 @@ use super::{
     work::{self, NONE, Work},
 };
 
-/// Opens a flow for the packet, or refuses it; goes on where another core has opened the same flow meanwhile.
+/// Opens a flow for the packet, or refuses it; goes on where another core has opened the same flow meanwhile. Of a packet that has
+/// one, and came in elsewhere, only the source is checked.
 #[inline(always)]
 pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
-    if link::needs(work) {
+    if work.astray == 0 && link::needs(work) {
         return Err(if C::HOOK == Hook::Xdp { Verdict::Punt } else { Verdict::Accept });
     }
-    if is_unasked(work) {
+    if work.astray == 0 && is_unasked(work) {
         return if C::HOOK == Hook::Egress { Err(Verdict::Pass) } else { work.drop(Reason::IcmpUnrelated) };
     }
     if C::HOOK == Hook::Egress {
         outgoing(kernel, work)?;
     } else {
+        route::not_spoofed(kernel, work)?;
+        if work.astray != 0 {
+            return Ok(());
+        }
         incoming(kernel, work, C::HOOK)?;
     }
     admitted(kernel, work)?;
@@ -64,7 +69,6 @@ fn is_unasked<F: Family>(work: &Work<F>) -> bool {
 /// Plans for what arrives.
 #[inline(always)]
 fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook) -> Step {
-    route::not_spoofed(kernel, work)?;
     plan::destination(kernel, work)?;
     plan::unasked(kernel, work);
     route::decide(kernel, work, hook)?;
@@ -73,6 +77,7 @@ fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook)
     }
     if work.chain == FORWARD {
         let out = kernel.slot_of(work.way.hop.ifindex);
+        work.answers = route::origin(kernel, out);
         let bypassed = route::bypassed(work);
         plan::source(kernel, work, out, bypassed)?;
     }
@@ -83,6 +88,7 @@ fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook)
 #[inline(always)]
 fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.leaving = work.tuple;
+    work.answers = work.origin;
     work.flags |= INSIDE;
     work.chain = OUTPUT;
     // What others have translated to an address of the master (Docker's masquerade) speaks for the master.

@@ -4,7 +4,7 @@ use netfw_common::{
     family::{Address, Family},
     flow::LOCAL,
     image::{FORWARD, INPUT, SPOOF_LOOSE, SPOOF_OFF},
-    interface::EXTERNAL,
+    interface::{self, EXTERNAL},
     reason::Reason,
     tick::Tick,
 };
@@ -49,6 +49,12 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     let agrees =
         work.way.hop.ifindex == work.ifindex || (slot != 0 && flags & work.interface_flags & EXTERNAL != 0);
     if agrees || mode == SPOOF_LOOSE { Ok(()) } else { work.drop(Reason::Spoofed) }
+}
+
+/// Where packets come in that come by an interface, by its slot.
+#[inline(always)]
+pub fn origin<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> u32 {
+    kernel.interface(slot).map_or(0, |interface| interface::origin(slot, interface.flags))
 }
 
 /// Decides between the master and a way out for a new flow; sets the chain.

@@ -4,7 +4,7 @@ use netfw_common::{
     family::Family,
     flow::{Flow, Hop},
     image::Policy,
-    interface::EXTERNAL,
+    interface::{EXTERNAL, origin},
     reason::Reason,
     tcp::{Segment, Side},
     tick::Tick,
@@ -86,6 +86,12 @@ pub struct Work<F: Family> {
     pub interface: u32,
     /// [`EXTERNAL`] and so on, of that interface.
     pub interface_flags: u32,
+    /// [`netfw_common::interface::origin`] of that interface.
+    pub origin: u32,
+    /// The same of the interface by which the answers to a new flow will come in; 0: not known.
+    pub answers: u32,
+    /// Came in elsewhere than its flow, so its source has to be checked.
+    pub astray: u32,
     /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
     pub beside: u32,
     /// Egress: the interface that the packet arrived on was not ours, but it did arrive (it is routed).
@@ -190,18 +196,21 @@ impl<F: Family> Work<F> {
         let Some(interface) = kernel.interface(slot).filter(|_| slot != 0) else {
             return Err(Verdict::Pass);
         };
+        self.interface_flags = interface.flags;
+        self.origin = origin(slot, interface.flags);
         let Some(policy) = kernel.policy().filter(|policy| policy.manages(slot)) else {
             return Err(Verdict::Pass);
         };
         self.ifindex = ifindex;
         self.interface = slot;
-        self.interface_flags = interface.flags;
         self.generation = policy.generation;
         self.door = policy.failsafe_port;
         self.fallback = kernel.fallback();
         self.blocks = kernel.bans().map_or(0, |bans| bans.version);
         self.now = kernel.now();
         self.segments = segments;
+        self.answers = 0;
+        self.astray = 0;
         self.beside = 0;
         self.routed = 0;
         self.forward = NONE;

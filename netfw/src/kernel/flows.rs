@@ -234,7 +234,7 @@ fn with_leaving<A, B>(flow: &Flow<A>, leaving: Tuple<B>) -> Flow<B> {
         leaving,
         generation: flow.generation,
         blocks: flow.blocks,
-        reserved: flow.reserved,
+        origin: flow.origin,
         last_seen: flow.last_seen,
         created: flow.created,
         idle_timeout: flow.idle_timeout,

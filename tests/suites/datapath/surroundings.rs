@@ -125,3 +125,28 @@ fn ports_of_local_programs() {
         gateway.inside(&query).forwarded(Side::Outside, &query.from(world.at("master", 22)).hop());
     });
 }
+
+/// A peer that is reached by another interface from now on: its flows go with it, and nobody goes on in its old place.
+#[test]
+fn a_peer_that_moves() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(&format!("{RULES}\n[[rule]]\naction = \"accept\"\n"));
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53));
+        let to_the_master = query.to(world.at("master", 22));
+        let arrived = query.to(world.at("worker1", 5353)).hop();
+        gateway.outside(&query).forwarded(Side::Inside, &arrived);
+        gateway.outside(&to_the_master).accepted(&to_the_master);
+        let own = Packet::udp(world.at("master", 6000), world.at("client", 53));
+        gateway.send(&own).accepted(&own);
+        machine.borrow_mut().moved.insert(world.host("client"));
+        for _ in 0..2 {
+            gateway.inside(&query).forwarded(Side::Inside, &arrived);
+            gateway.outside(&query).dropped("spoofed");
+            gateway.inside(&to_the_master).accepted(&to_the_master);
+            gateway.outside(&to_the_master).dropped("spoofed");
+            gateway.inside(&own.answer()).accepted(&own.answer());
+            gateway.outside(&own.answer()).dropped("spoofed");
+        }
+    });
+}

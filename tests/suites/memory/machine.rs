@@ -66,6 +66,8 @@ pub(crate) struct Machine {
     pub(crate) unresolved: HashSet<[u8; 6]>,
     /// Where no route leads.
     pub(crate) unreachable: HashSet<IpAddr>,
+    /// Hosts that are reached by the other interface.
+    pub(crate) moved: HashSet<IpAddr>,
     /// Local ports on which the master listens: protocol and port.
     pub(crate) sockets: HashSet<(u32, u16)>,
     v4: Store<Ipv4>,
@@ -133,6 +135,7 @@ impl Machine {
             mtu: [1500; 2],
             unresolved: HashSet::new(),
             unreachable: HashSet::new(),
+            moved: HashSet::new(),
             sockets: HashSet::new(),
             v4: Store::new(proven, unproven),
             v6: Store::new(proven, unproven),
@@ -369,7 +372,10 @@ impl<F: Stored> Kernel<F> for Machine {
         if [V4, V6].map(|world| world.host("tunnelled")).contains(&destination) {
             return Route::Encapsulated;
         }
-        let out = side_of(destination);
+        let mut out = side_of(destination);
+        if self.moved.contains(&destination) {
+            out = if out == Side::Outside { Side::Inside } else { Side::Outside };
+        }
         if out == Side::Outside {
             way.gateway = router::<F>();
         }

@@ -150,6 +150,65 @@ pub fn spoofed(gateway: &mut Gateway) {
     gateway.inside(&packet).dropped("spoofed");
 }
 
+const FLOWS: &str = "[masquerade]\nfrom = [\"lan\"]\n[[rule]]\naction = \"accept\"\n[[port-forward]]\nname = \"web\"\n\
+                     protocol = \"udp\"\nport = 80\nto = [\"worker1:8080\"]\n";
+
+/// Who knows a flow's addresses and ports but stands on the other side does not get into it, in either direction, whoever has
+/// opened it; those whose it is go on.
+pub fn spoofed_into_a_live_flow(gateway: &mut Gateway) {
+    gateway.apply(FLOWS);
+    let world = gateway.world;
+    let [client, master, worker] =
+        [("client", 4000), ("master", 80), ("worker1", 8080)].map(|(host, port)| world.at(host, port));
+    let question = Packet::udp(client, master);
+    let hidden = Packet::udp(world.at("worker2", 5000), world.at("client", 53));
+    let left = hidden.from(world.at("master", 5000));
+    let own = Packet::udp(world.at("master", 6000), world.at("client", 53));
+    let asked = Packet::udp(world.at("client", 4000), world.at("master", 22));
+    for _ in 0..2 {
+        gateway.outside(&question).forwarded(Side::Inside, &question.to(worker).hop());
+        gateway.inside(&question).dropped("spoofed");
+        let answer = question.to(worker).answer();
+        gateway.inside(&answer).forwarded(Side::Outside, &question.answer().hop());
+        gateway.outside(&answer).dropped("spoofed");
+
+        gateway.inside(&hidden).forwarded(Side::Outside, &left.hop());
+        gateway.outside(&hidden).dropped("spoofed");
+        gateway.outside(&left.answer()).forwarded(Side::Inside, &hidden.answer().hop());
+        gateway.inside(&left.answer()).dropped("spoofed");
+
+        gateway.send(&own).accepted(&own);
+        gateway.outside(&own.answer()).accepted(&own.answer());
+        gateway.inside(&own.answer()).dropped("spoofed");
+
+        gateway.outside(&asked).accepted(&asked);
+        gateway.inside(&asked).dropped("spoofed");
+        gateway.send(&asked.answer()).accepted(&asked.answer());
+    }
+}
+
+/// Where `anti-spoof` does not mind, a flow may come in on both sides in turn; where it minds again, only where its source is.
+pub fn a_flow_that_changes_sides(gateway: &mut Gateway) {
+    let world = gateway.world;
+    let rules = |mode: &str| {
+        let hosts = crate::rules::two_armed(FLOWS);
+        hosts.replacen("[interfaces]", &format!("[interfaces]\nanti-spoof = \"{mode}\""), 1)
+    };
+    let question = Packet::udp(world.at("client", 4000), world.at("master", 80));
+    let arrived = question.to(world.at("worker1", 8080)).hop();
+    for mode in ["off", "loose", "strict"] {
+        gateway.apply_whole(&rules(mode));
+        for _ in 0..2 {
+            gateway.outside(&question).forwarded(Side::Inside, &arrived);
+            let elsewhere = gateway.inside(&question);
+            match mode {
+                "strict" => elsewhere.dropped("spoofed"),
+                _ => elsewhere.forwarded(Side::Inside, &arrived),
+            };
+        }
+    }
+}
+
 /// `anti-spoof`: loose asks for any route back, off for none.
 pub fn spoofing_allowed(gateway: &mut Gateway) {
     let world = gateway.world;

@@ -122,6 +122,8 @@ macro_rules! for_each_story {
             malformed::broken_transport_headers,
             malformed::martians,
             malformed::spoofed,
+            malformed::spoofed_into_a_live_flow,
+            malformed::a_flow_that_changes_sides,
             malformed::spoofing_allowed,
             malformed::link_local,
             malformed::ip_options,
