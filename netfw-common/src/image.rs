@@ -23,6 +23,7 @@ use crate::{
     block::Lengths,
     family::Addr6,
     interface::MAX_INTERFACES,
+    limit::Limit,
     shared::shared,
     timeout::TIMEOUTS,
     wire::{ICMP, ICMPV6, SCTP, TCP, UDP},
@@ -251,9 +252,20 @@ impl Default for Policy {
 pub struct Rule {
     /// [`DROP`], [`ACCEPT`] or [`REJECT`].
     pub action: u32,
-    /// Stable id of the rule: index of its counter.
+    /// Stable id of the rule: index of its counter and of its bucket.
     pub counter: u32,
+    /// [`LIMIT_PER_SOURCE`], [`LOG`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// How many flows it decides about as its action says; those above it are dropped.
+    pub limit: Limit,
 }
+
+/// Each source address has a bucket of its own.
+pub const LIMIT_PER_SOURCE: u32 = 1;
+/// The log is told of every new flow that the rule decides about.
+pub const LOG: u32 = 2;
 
 /// A contiguous port range of a `[[port-forward]]` in one family. Entry `slot * MAX_FORWARDS + number` of `FORWARDS`.
 #[repr(C)]
@@ -320,7 +332,7 @@ shared! {
         generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, timeouts, masquerades,
         untranslated_rules, interface_rules, managed
     }
-    Rule { action, counter }
+    Rule { action, counter, flags, reserved, limit }
     Forward {
         first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, reserved
     }

@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use netfw::{
     config::{CheckReport, HostFacts, LoadError, Loaded, load, load_text},
     policy::{
-        Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Probe, Role, SourceNat,
-        Spread,
+        Action, AntiSpoof, Chain, Dependence, EngineMode, Limit, LimitScope, OnChange, PortRange, Probe,
+        Role, SourceNat, Spread,
         facts::{HostInterface, ListeningPort},
     },
 };
@@ -252,7 +252,11 @@ fn rules_mean_what_they_say() {
     assert!(!forwarded.from.matches(address("198.51.101.1")));
     assert_eq!((ping.icmp_types.as_slice(), ping.protocols.as_slice()), ([8, 13].as_slice(), [1].as_slice()));
     assert_eq!(echo.icmp_types, [128]);
-    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#103", [6, 47, 132].as_slice()));
+    let minute = Duration::from_secs(60);
+    let limit = Limit { flows: 10, period: minute, burst: 20, scope: LimitScope::Source };
+    assert_eq!((ping.limit, echo.limit), (Some(limit), None));
+    assert_eq!((ping.log, echo.log), (true, false));
+    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#105", [6, 47, 132].as_slice()));
     assert!(other.to.restricted && other.to.include.is_empty(), "an empty set is nobody");
 }
 

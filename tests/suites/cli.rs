@@ -45,7 +45,7 @@ fn up_in_the_background_and_status() -> Result<()> {
 fn nothing_is_up() -> Result<()> {
     let lab = Lab::two_armed(Engine::Tc)?;
     let netfw = Netfw::prepare(&lab, &rules::two_armed(ECHO))?;
-    for command in ["status", "stats", "flows", "reload"] {
+    for command in ["status", "stats", "flows", "reload", "watch"] {
         let tried = netfw.command([command])?;
         tried.expect_code(4)?;
         ensure!(tried.stderr.contains(lab.name()), "{command} names no instance: {}", tried.stderr);

@@ -34,7 +34,13 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Result<b
     reserve(kernel, work)?;
     work.original.leaving = work.leaving;
     match kernel.insert(work.table, &work.tuple, &work.original) {
-        Inserted::Done => {}
+        Inserted::Done if kernel.spend(work) => {}
+        Inserted::Done => {
+            // Another core took the last token since the packet was judged.
+            find::forget(kernel, work.table, &work.tuple, &work.original);
+            work.drop(Reason::RateLimited)?;
+        }
+        // The flow has paid for itself already.
         Inserted::Exists => {
             withdraw(kernel, work);
             return Ok(false);

@@ -5,13 +5,14 @@ use netfw_common::{counters::Count, family::Family};
 use super::{
     Verdict,
     context::{Context, Hook},
+    event,
     kernel::Kernel,
     work::{self, Work},
 };
 
 /// Counts a packet. Every packet that arrives for us is counted exactly once, by the hook that finishes it.
 #[inline(always)]
-pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>, verdict: Verdict) {
+pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, verdict: Verdict) {
     if matches!(verdict, Verdict::Pass | Verdict::Punt | Verdict::Hold) {
         return;
     }
@@ -21,6 +22,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &Work<F>, v
     }
     if matches!(verdict, Verdict::Drop | Verdict::Answer) {
         kernel.count_drop(work.reason, size);
+        event::dropped::<F, C, K>(kernel, work);
     }
     if C::HOOK == Hook::Egress {
         return;

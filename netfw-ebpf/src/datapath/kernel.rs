@@ -7,6 +7,7 @@ use core::ops::DerefMut;
 use netfw_common::{
     block::{Bans, Key},
     counters::{Count, InterfaceCount, TranslationCount},
+    event::{Event, Watch},
     family::Family,
     flow::{Flow, Hop},
     fragment::{Held, Ports},
@@ -18,7 +19,7 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{block, commit, judge, mapping, port, promote, target, work::Work};
+use super::{block, commit, event, judge, limit, mapping, port, promote, target, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -103,6 +104,27 @@ pub enum Route {
     None,
 }
 
+/// Whose tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct BucketKey<A> {
+    /// One for each source, or one for the rule.
+    pub per_source: bool,
+    /// Stable id of the rule.
+    pub rule: u32,
+    /// The source.
+    pub source: A,
+}
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// To `netfw watch`.
+    Watched,
+    /// To the log.
+    Logged,
+}
+
 /// A way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -122,6 +144,8 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
 
     /// Now.
     fn now(&self) -> Tick;
+    /// Now, in nanoseconds: costs more.
+    fn nanos(&self) -> u64;
     /// 32 random bits.
     fn random(&self) -> u32;
     /// A managed interface by its slot.
@@ -177,6 +201,10 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     /// The turn was taken.
     fn take_turn(&self, forward: u32);
 
+    /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).
+    fn bucket(&self, key: &BucketKey<F::Addr>) -> u64;
+    /// Changes it from `old` to `new`, unless another core was quicker.
+    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool;
     /// Stands at the end of a loop whose body the compiler may lay out before its head.
     #[inline(always)]
     fn again(&self) {}
@@ -230,6 +258,18 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     #[inline(always)]
     fn judge(&self, work: &mut Work<F>) -> u32 {
         judge::new_flow(self, work)
+    }
+
+    /// [`limit::has_token`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn has_token(&self, work: &mut Work<F>) -> bool {
+        limit::has_token(self, work)
+    }
+
+    /// [`limit::spend`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn spend(&self, work: &mut Work<F>) -> bool {
+        limit::spend(self, work)
     }
 
     /// [`judge::live_flow`], which the verifier checks as a function of its own.
@@ -300,6 +340,26 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
 
     /// Whether this core may send an ICMP error now ([`netfw_common::bucket`]).
     fn may_tell(&self, now: Tick) -> bool;
+
+    /// What the watcher wants, if there ever was one.
+    fn watch(&self) -> Option<&Watch>;
+    /// The watcher is gone.
+    fn end_watch(&self);
+    /// The bucket of a channel of events ([`netfw_common::event`]).
+    fn channel(&self, number: u32) -> u64;
+    /// Changes it from `old` to `new`, unless another core was quicker.
+    fn exchange_channel(&self, number: u32, old: u64, new: u64) -> bool;
+    /// Puts an event into a ring; says whether there was room.
+    fn emit(&self, ring: Ring, event: &Event) -> bool;
+
+    /// [`event::tell`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn tell(&self, work: &mut Work<F>) {
+        event::tell(self, work);
+    }
+
+    /// Counts an event that was left out.
+    fn count_left_out(&self, channel: u32);
     /// Adds to a counter of an interface.
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);
     /// Adds to the drops.

@@ -11,7 +11,7 @@ use netfw_common::{
 use super::{
     Step, Verdict, commit,
     context::{Context, Hook},
-    fragment,
+    event, fragment,
     kernel::Kernel,
     link, plan, rewrite, route,
     work::{self, NONE, Work},
@@ -36,7 +36,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         }
         incoming(kernel, work, C::HOOK)?;
     }
-    admitted(kernel, work)?;
+    admitted::<F, C, K>(kernel, work)?;
     let forwarded = C::HOOK != Hook::Egress && work.flags & LOCAL == 0;
     if forwarded {
         forwardable(work)?;
@@ -46,6 +46,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         return Err(Verdict::Punt);
     }
     if work.kind == work::OTHER && work.tuple.destination.is_group() {
+        paid(kernel, work)?;
         return Err(Verdict::Accept);
     }
     if !commit::flow(kernel, work)? {
@@ -56,6 +57,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     }
     fragment::remember(kernel, work);
     account(kernel, work);
+    event::opened::<F, C, K>(kernel, work);
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
@@ -100,14 +102,22 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 }
 
 #[inline(always)]
-fn admitted<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+fn admitted<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let action = kernel.judge(work);
+    if !kernel.has_token(work) {
+        return work.drop(Reason::RateLimited);
+    }
     let answer = if work.kind == work::TCP { work::RESET } else { work::PROHIBITED };
     if action == ACCEPT {
         // Only who would be let in learns how the targets are.
         return if work.refused == 0 { Ok(()) } else { work.answer(Reason::NoTargetUp, answer) };
     }
     if action == REJECT {
+        // The answer is what the token pays for, and only TC can give it.
+        if C::HOOK == Hook::Xdp {
+            return Err(Verdict::Punt);
+        }
+        paid(kernel, work)?;
         return work.answer(Reason::Rejected, answer);
     }
     let reason = match work.chain {
@@ -117,6 +127,12 @@ fn admitted<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
         _ => Reason::Output,
     };
     work.drop(reason)
+}
+
+/// Spends a token where no flow is entered.
+#[inline(always)]
+fn paid<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    if kernel.spend(work) { Ok(()) } else { work.drop(Reason::RateLimited) }
 }
 
 /// What only a router must look at.

@@ -5,6 +5,7 @@ use netfw_common::{
     family::{Address, Family},
     reason::Reason,
     tcp,
+    tuple::Tuple,
     wire::{self, ETHERNET},
 };
 
@@ -87,6 +88,7 @@ fn address<F: Family>(view: &impl View, at: u32) -> F::Addr {
 #[inline(always)]
 fn ipv4<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     let Some(view) = ctx.view::<20>(ETHERNET) else {
+        work.tuple = Tuple::default();
         return work.drop(Reason::Malformed);
     };
     let first = u32::from(view.byte(0));
@@ -132,6 +134,7 @@ fn ipv4<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
 #[inline(always)]
 fn ipv6<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     let Some(view) = ctx.view::<40>(ETHERNET) else {
+        work.tuple = Tuple::default();
         return work.drop(Reason::Malformed);
     };
     let first = u32::from_be(view.word(0));

@@ -1,6 +1,7 @@
 //! Everything the stages know and plan about one packet. Lies in a per-CPU map: it doesn't fit the 512-byte stack.
 
 use netfw_common::{
+    event::Event,
     family::Family,
     flow::{Flow, Hop},
     image::Policy,
@@ -182,6 +183,8 @@ pub struct Work<F: Family> {
     pub reason: Reason,
     /// [`RESET`] and so on.
     pub answer: u32,
+    /// What is told about it.
+    pub event: Event,
     /// The answer, as a frame; of an error the headers.
     pub frame: [u16; ANSWER_HALVES],
     /// What the error quotes.

@@ -3,7 +3,8 @@
 use core::{
     arch::asm,
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_xadd},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
+    ptr,
 };
 
 use aya_ebpf::{
@@ -13,13 +14,14 @@ use aya_ebpf::{
     },
     btf_maps::lpm_trie::Key,
     helpers::generated::{
-        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_sk_lookup_udp, bpf_sk_release,
-        bpf_skc_lookup_tcp,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_sk_lookup_udp,
+        bpf_sk_release, bpf_skc_lookup_tcp,
     },
 };
 use netfw_common::{
     block::{self, Bans},
     counters::{Count, InterfaceCount, TranslationCount},
+    event::{Event, Watch},
     family::Address,
     flow::Flow,
     fragment::{Held, Ports},
@@ -37,12 +39,12 @@ use netfw_common::{
 
 use super::{
     fib,
-    maps::{self, FlowMap, FragmentKey, Maps},
+    maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
     stages::{self, Parts},
 };
 use crate::datapath::{
-    kernel::{Inserted, Kernel, Query, Route, Table, Tables, Way},
-    work::Work,
+    kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way},
+    work::{NONE, Work},
 };
 
 const FIVE_MINUTES: u64 = 300_000_000_000;
@@ -148,6 +150,23 @@ fn inserted(code: u32) -> Inserted {
     }
 }
 
+/// Changes an aligned word of a map from `old` to `new`, unless another core was quicker.
+#[inline(always)]
+fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    const SEQUENTIAL: AtomicOrdering = AtomicOrdering::SeqCst;
+    // SAFETY: the word is in a map, which is never freed while a program uses it.
+    unsafe { atomic_cxchg::<u64, SEQUENTIAL, SEQUENTIAL>(word, old, new).1 }
+}
+
+/// Where a bucket lies; a source that was not seen yet has none.
+#[inline(always)]
+fn bucket_word<F: Maps>(key: &BucketKey<F::Addr>) -> Option<*mut u64> {
+    if !key.per_source {
+        return maps::RULE_BUCKETS.get_ptr_mut(key.rule);
+    }
+    F::source_buckets().get_ptr_mut(SourceKey { rule: key.rule, source: key.source })
+}
+
 impl<F: Maps + Parts> Kernel<F> for Live {
     type Entry = &'static mut Flow<F::Addr>;
     type Half = &'static mut Mapping<F::Addr>;
@@ -160,6 +179,12 @@ impl<F: Maps + Parts> Kernel<F> for Live {
         // SAFETY: a helper without arguments.
         let after_overflow = unsafe { bpf_jiffies64() }.wrapping_sub(1 << 32);
         Tick::from_nanos(after_overflow.wrapping_mul(nanos).wrapping_add(FIVE_MINUTES))
+    }
+
+    #[inline(always)]
+    fn nanos(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -410,6 +435,33 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
+        // SAFETY: an aligned word of a map. Volatile: it must be read before the clock.
+        bucket_word::<F>(key).map_or(0, |word| unsafe { ptr::read_volatile(word) })
+    }
+
+    #[inline(always)]
+    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {
+        match bucket_word::<F>(key) {
+            Some(word) => exchange(word, old, new),
+            None => {
+                let key = SourceKey { rule: key.rule, source: key.source };
+                F::source_buckets().insert(key, new, BPF_NOEXIST).is_ok()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn has_token(&self, work: &mut Work<F>) -> bool {
+        work.rule == NONE || F::has_token(work) != 0
+    }
+
+    #[inline(always)]
+    fn spend(&self, work: &mut Work<F>) -> bool {
+        work.rule == NONE || F::spend(work) != 0
+    }
+
+    #[inline(always)]
     fn judge(&self, work: &mut Work<F>) -> u32 {
         F::judge(work)
     }
@@ -478,6 +530,52 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     fn may_tell(&self, now: Tick) -> bool {
         // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
         maps::ERRORS.get_ptr_mut(0).is_some_and(|bucket| unsafe { &mut *bucket }.take(now))
+    }
+
+    #[inline(always)]
+    fn watch(&self) -> Option<&Watch> {
+        maps::WATCH.get(0)
+    }
+
+    #[inline(always)]
+    fn end_watch(&self) {
+        if let Some(watch) = maps::WATCH.get_ptr_mut(0) {
+            // SAFETY: see the module's documentation; a watcher that comes right now asks again within a second.
+            unsafe { (*watch).until = 0 };
+        }
+    }
+
+    #[inline(always)]
+    fn channel(&self, number: u32) -> u64 {
+        // SAFETY: an aligned word of a map. Volatile: it must be read before the clock.
+        maps::EVENT_BUCKETS.get_ptr(number).map_or(0, |word| unsafe { ptr::read_volatile(word) })
+    }
+
+    #[inline(always)]
+    fn exchange_channel(&self, number: u32, old: u64, new: u64) -> bool {
+        maps::EVENT_BUCKETS.get_ptr_mut(number).is_some_and(|word| exchange(word, old, new))
+    }
+
+    #[inline(always)]
+    fn emit(&self, ring: Ring, event: &Event) -> bool {
+        match ring {
+            Ring::Watched => maps::WATCHED.output::<Event>(event, 0),
+            Ring::Logged => maps::LOGGED.output::<Event>(event, 0),
+        }
+        .is_ok()
+    }
+
+    #[inline(always)]
+    fn tell(&self, work: &mut Work<F>) {
+        F::tell(work);
+    }
+
+    #[inline(always)]
+    fn count_left_out(&self, channel: u32) {
+        if let Some(count) = maps::LEFT_OUT.get_ptr_mut(channel) {
+            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+            unsafe { *count += 1 };
+        }
     }
 
     #[inline(always)]

@@ -4,12 +4,13 @@ use aya_ebpf::{
     Global,
     btf_maps::{Array as InnerArray, ArrayOfMaps, HashMap as InnerHash, LpmTrie},
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use netfw_common::{
     block::{Bans, Key, MAX_BANS},
     bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
+    event::{CHANNELS, Watch},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
     fragment::{HELD_PACKETS, Held, Ports},
@@ -171,6 +172,46 @@ pub static REASSEMBLER: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static ROUND_ROBIN: Array<u32> = Array::with_max_entries(MAX_COUNTERS, 0);
 
+/// Buckets of rules ([`netfw_common::limit`]), by stable id.
+#[map]
+pub static RULE_BUCKETS: Array<u64> = Array::with_max_entries(MAX_COUNTERS, 0);
+/// Key of `SOURCE_BUCKETS4` and `SOURCE_BUCKETS6`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SourceKey<A> {
+    /// Stable id of the rule.
+    pub rule: u32,
+    /// The source.
+    pub source: A,
+}
+/// Sources in each family whose tokens are remembered, over all rules: 100,000, and what the LRU's per-CPU lists of free
+/// entries may hold back.
+const SOURCES: u32 = 131_072;
+/// Buckets of sources under rules; those that were seen longest ago make room.
+#[map]
+pub static SOURCE_BUCKETS4: LruHashMap<SourceKey<Addr4>, u64> = LruHashMap::with_max_entries(SOURCES, 0);
+/// Buckets of sources under rules; those that were seen longest ago make room.
+#[map]
+pub static SOURCE_BUCKETS6: LruHashMap<SourceKey<Addr6>, u64> = LruHashMap::with_max_entries(SOURCES, 0);
+
+/// What the watcher wants.
+#[map]
+pub static WATCH: Array<Watch> = Array::with_max_entries(1, 0);
+/// Events for the watcher.
+#[map]
+pub static WATCHED: RingBuf = RingBuf::with_byte_size(RING, 0);
+/// Events for the log.
+#[map]
+pub static LOGGED: RingBuf = RingBuf::with_byte_size(RING, 0);
+/// Bytes of a ring of events: about 1,700 of them.
+const RING: u32 = 256 * 1024;
+/// Buckets of the channels of events.
+#[map]
+pub static EVENT_BUCKETS: Array<u64> = Array::with_max_entries(CHANNELS, 0);
+/// Events that were left out, by channel.
+#[map]
+pub static LEFT_OUT: PerCpuArray<u64> = PerCpuArray::with_max_entries(CHANNELS, 0);
+
 /// By interface slot.
 #[map]
 pub static INTERFACE_COUNTS: PerCpuArray<InterfaceCount> =
@@ -222,13 +263,15 @@ pub trait Maps: Family {
     fn places() -> &'static Array<Tuple<Self::Addr>>;
     /// Ports of fragmented packets.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports>;
+    /// Buckets of sources.
+    fn source_buckets() -> &'static LruHashMap<SourceKey<Self::Addr>, u64>;
     /// This core's work space.
     fn scratch() -> &'static PerCpuArray<Work<Self>>;
 }
 
 macro_rules! maps {
     ($family:ident, $hand:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
-     $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $scratch:ident) => {
+     $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $source_buckets:ident, $scratch:ident) => {
         impl Maps for $family {
             const HAND: u32 = $hand;
             const AF: u8 = $af;
@@ -268,6 +311,11 @@ macro_rules! maps {
             }
 
             #[inline(always)]
+            fn source_buckets() -> &'static LruHashMap<SourceKey<Self::Addr>, u64> {
+                &$source_buckets
+            }
+
+            #[inline(always)]
             fn scratch() -> &'static PerCpuArray<Work<Self>> {
                 &$scratch
             }
@@ -275,5 +323,33 @@ macro_rules! maps {
     };
 }
 
-maps!(Ipv4, 0, 2, ADDRESSES4, LOCALS4, PROVEN4, OUTSIDE4, INSIDE4, MAPPINGS4, PLACES4, FRAGMENTS4, SCRATCH4);
-maps!(Ipv6, 1, 10, ADDRESSES6, LOCALS6, PROVEN6, OUTSIDE6, INSIDE6, MAPPINGS6, PLACES6, FRAGMENTS6, SCRATCH6);
+maps!(
+    Ipv4,
+    0,
+    2,
+    ADDRESSES4,
+    LOCALS4,
+    PROVEN4,
+    OUTSIDE4,
+    INSIDE4,
+    MAPPINGS4,
+    PLACES4,
+    FRAGMENTS4,
+    SOURCE_BUCKETS4,
+    SCRATCH4
+);
+maps!(
+    Ipv6,
+    1,
+    10,
+    ADDRESSES6,
+    LOCALS6,
+    PROVEN6,
+    OUTSIDE6,
+    INSIDE6,
+    MAPPINGS6,
+    PLACES6,
+    FRAGMENTS6,
+    SOURCE_BUCKETS6,
+    SCRATCH6
+);

@@ -10,7 +10,7 @@ use netfw_common::family::{Ipv4, Ipv6};
 
 use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
-    Step, Verdict, block, commit, judge, mapping, port, promote,
+    Step, Verdict, block, commit, event, judge, limit, mapping, port, promote,
     stages::{Direct, Stages},
     target,
     work::Work,
@@ -145,14 +145,20 @@ pub trait Parts: Maps {
     fn refresh_mapping(work: &mut Work<Self>);
     /// [`mapping::reach`].
     fn reach(work: &mut Work<Self>) -> u32;
+    /// [`limit::has_token`].
+    fn has_token(work: &mut Work<Self>) -> u32;
+    /// [`limit::spend`].
+    fn spend(work: &mut Work<Self>) -> u32;
     /// [`promote::flow`].
     fn promote(work: &mut Work<Self>);
+    /// [`event::tell`].
+    fn tell(work: &mut Work<Self>);
 }
 
 macro_rules! parts {
     ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
-     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident, $reach:ident,
-     $promote:ident) => {
+     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident,
+     $reach:ident, $has_token:ident, $spend:ident, $promote:ident, $tell:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
         part!($asked, $family, |live, work| block::asked(&live, work));
@@ -180,8 +186,14 @@ macro_rules! parts {
             0
         });
         part!($reach, $family, |live, work| u32::from(mapping::reach(&live, work)));
+        part!($has_token, $family, |live, work| u32::from(limit::has_token(&live, work)));
+        part!($spend, $family, |live, work| u32::from(limit::spend(&live, work)));
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
+            0
+        });
+        part!($tell, $family, |live, work| {
+            event::tell(&live, work);
             0
         });
 
@@ -262,8 +274,23 @@ macro_rules! parts {
             }
 
             #[inline(always)]
+            fn has_token(work: &mut Work<Self>) -> u32 {
+                $has_token(work)
+            }
+
+            #[inline(always)]
+            fn spend(work: &mut Work<Self>) -> u32 {
+                $spend(work)
+            }
+
+            #[inline(always)]
             fn promote(work: &mut Work<Self>) {
                 $promote(work);
+            }
+
+            #[inline(always)]
+            fn tell(work: &mut Work<Self>) {
+                $tell(work);
             }
         }
     };
@@ -286,7 +313,10 @@ parts!(
     enter4,
     refresh4,
     reach4,
-    promote4
+    has_token4,
+    spend4,
+    promote4,
+    tell4
 );
 parts!(
     Ipv6,
@@ -305,7 +335,10 @@ parts!(
     enter6,
     refresh6,
     reach6,
-    promote6
+    has_token6,
+    spend6,
+    promote6,
+    tell6
 );
 
 macro_rules! stages {

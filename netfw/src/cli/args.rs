@@ -5,9 +5,10 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use ipnet::IpNet;
+use netfw_common::reason::Reason;
 
 use crate::{
-    config,
+    config::{self, PROTOCOLS},
     daemon::instance::{Instance, RULES_FILE},
     report::flows::{Filter, STATES, Sort, Wanted},
 };
@@ -63,6 +64,8 @@ pub enum Command {
     },
     /// The flow table.
     Flows(Flows),
+    /// Dropped packets and new flows as they happen.
+    Watch(Watch),
     /// Print a completion script for a shell.
     Completions {
         /// Which.
@@ -90,9 +93,6 @@ pub enum Command {
     },
     /// Who is banned, and for how long.
     Bans,
-    /// Not yet supported.
-    #[command(hide = true)]
-    Watch(Words),
     /// Not yet supported.
     #[command(hide = true)]
     Top(Words),
@@ -161,6 +161,29 @@ pub struct Flows {
     /// What to do with them.
     #[command(subcommand)]
     pub action: Option<FlowAction>,
+}
+
+/// `netfw watch`. What fits everything that is set is shown; what comes too fast is counted.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Dropped packets, with the reason.
+    #[arg(long)]
+    pub drops: bool,
+    /// New flows, with the rule that admitted them.
+    #[arg(long)]
+    pub new: bool,
+    /// Sent from here.
+    #[arg(long, value_name = "CIDR", value_parser = net)]
+    pub from: Option<IpNet>,
+    /// Sent to here, before or after translation.
+    #[arg(long, value_name = "CIDR", value_parser = net)]
+    pub to: Option<IpNet>,
+    /// Dropped for this reason; may be repeated.
+    #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.word())))]
+    pub reason: Vec<String>,
+    /// Of this protocol, by name or number.
+    #[arg(long, value_parser = protocol)]
+    pub protocol: Option<u8>,
 }
 
 /// What to do with flows.
@@ -262,6 +285,14 @@ fn time(text: &str) -> Result<Duration, String> {
 /// How long a ban lasts, as times in the rules file.
 fn lifetime(text: &str) -> Result<Duration, String> {
     config::lifetime(text).ok_or_else(|| "write a time such as \"30m\", \"1h\" or \"2d\"".to_owned())
+}
+
+/// A protocol by name or number.
+fn protocol(text: &str) -> Result<u8, String> {
+    let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
+    named
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| "write tcp, udp, icmp, or a number up to 255".to_owned())
 }
 
 /// How often `--watch` shows again.

@@ -7,6 +7,7 @@ mod flows;
 pub mod output;
 mod packaging;
 mod run;
+mod watch;
 
 use std::io::IsTerminal as _;
 

@@ -10,6 +10,7 @@ use super::{
     change,
     exit::Exit,
     flows, output, packaging,
+    watch::watch,
 };
 use crate::{
     config::{CheckReport, Loaded},
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         }
         Command::Unban { addresses } => bans::unban(instance, addresses)?,
         Command::Bans => output::print(*json, &Bans::new(&bans::bans(instance)?), Bans::render)?,
-        Command::Watch(_) => return Ok(not_yet("watch")),
+        Command::Watch(typed) => asynchronously(watch(instance, *json, typed))?,
         Command::Top(_) => return Ok(not_yet("top")),
         Command::Doctor(_) => return Ok(not_yet("doctor")),
     }
@@ -82,6 +83,7 @@ fn needs_root(command: &Command) -> Option<&'static str> {
         Command::Generations => Some("generations"),
         Command::Stats { .. } => Some("stats"),
         Command::Flows(_) => Some("flows"),
+        Command::Watch(_) => Some("watch"),
         _ => None,
     }
 }

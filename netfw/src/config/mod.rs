@@ -17,6 +17,7 @@ mod value;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{CheckReport, LoadError, Loaded, load, load_text};
 pub use source::Source;
+pub(crate) use value::PROTOCOLS;
 
 pub use crate::policy::HostFacts;
 

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::source::{Source, Span, Spanned};
 use crate::policy::{
-    self, Action, AntiSpoof, Chain, Dependence, EngineMode, OnChange, PortRange, Role, SourceNat, Spread,
-    Timeouts,
+    self, Action, AntiSpoof, Chain, Dependence, EngineMode, Limit, OnChange, PortRange, Role, SourceNat,
+    Spread, Timeouts,
 };
 
 /// The whole file.
@@ -167,6 +167,8 @@ pub(crate) struct Rule {
     pub(crate) icmp_types: Vec<Spanned<IcmpType>>,
     pub(crate) interface: Option<Spanned<String>>,
     pub(crate) port_forward: Option<Spanned<String>>,
+    pub(crate) limit: Option<Spanned<Limit>>,
+    pub(crate) log: bool,
 }
 
 /// A word of `icmp-type`; what a name means depends on the protocol.

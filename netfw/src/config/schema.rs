@@ -138,8 +138,20 @@ pub(super) const RULE: Schema = Schema {
         ("icmp-type", r#"icmp-type = "echo-request""#),
         ("interface", r#"interface = "eth0""#),
         ("port-forward", r#"port-forward = "ssh""#),
+        ("limit", r#"limit = { rate = "10/minute", burst = 20, per = "source" }"#),
+        ("log", "log = true"),
     ],
-    later: &["limit", "log"],
+    later: &[],
+};
+
+pub(super) const LIMIT: Schema = Schema {
+    header: "the limit",
+    keys: &[
+        ("rate", r#"rate = "10/minute""#),
+        ("burst", "burst = 20"),
+        ("per", r#"per = "source" or per = "rule""#),
+    ],
+    later: &[],
 };
 
 pub(super) const TIMEOUTS: Schema = Schema {

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
+use netfw_common::limit::{MAX_BURST, MAX_RATE};
 
 use super::{
     model::{HostWord, IcmpType, Selector, TargetWord},
@@ -110,6 +111,37 @@ fn seconds(text: &str) -> Option<u64> {
         }
     }
     (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
+const RATE_HELP: &str = r#"write a rate such as "10/minute"; the units are second, minute, hour and day"#;
+
+/// `10/minute`: how many, and in what time.
+pub(super) fn rate(text: &str) -> Parsed<(u32, Duration)> {
+    let wrong = || Wrong::new(format!("\"{}\" is not a rate", text.escape_debug()), RATE_HELP);
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let units = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400)];
+    let (_, seconds) = units.into_iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    let number = number.trim();
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    match number.parse() {
+        Ok(0) => {
+            Err(Wrong::new("a rate of 0 admits nothing", "write action = \"drop\" instead of the limit"))
+        }
+        Ok(flows @ 1..=MAX_RATE) => Ok((flows, Duration::from_secs(seconds))),
+        _ => Err(Wrong::new(
+            format!("{text} is too fast"),
+            format!("write at most \"{MAX_RATE}/{}\"", unit.trim()),
+        )),
+    }
+}
+
+/// How many may come at once.
+pub(super) fn burst(number: i128) -> Parsed<u32> {
+    let burst = u32::try_from(number).ok().filter(|burst| (1..=MAX_BURST).contains(burst));
+    let help = format!("write a number from 1 to {MAX_BURST}");
+    burst.ok_or_else(|| Wrong::new(format!("a burst of {number} is out of bounds"), help))
 }
 
 /// Protocols that have a name here, with their IANA numbers.
@@ -339,6 +371,29 @@ mod tests {
         {
             assert_eq!(seconds(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn rates_are_so_many_in_a_unit_of_time() {
+        let read = |text: &str| rate(text).ok().map(|(flows, period)| (flows, period.as_secs()));
+        assert_eq!(read("10/minute"), Some((10, 60)));
+        assert_eq!(read("1000000 / second"), Some((1_000_000, 1)));
+        assert_eq!((read("1/hour"), read("1/day")), (Some((1, 3600)), Some((1, 86_400))));
+        for wrong in [
+            "",
+            "10",
+            "/minute",
+            "10/",
+            "0/second",
+            "-1/second",
+            "+1/second",
+            "10/week",
+            "1000001/day",
+            "1.5/hour",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        assert!(burst(0).is_err() && burst(100_001).is_err() && burst(100_000).is_ok());
     }
 
     #[test]

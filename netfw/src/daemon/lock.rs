@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -70,19 +70,47 @@ impl Daemon {
     }
 }
 
+/// Being the one to whom the datapath tells events, until it is dropped: a ring has one reader.
+pub struct Watcher {
+    _file: Flock<File>,
+}
+
+impl Watcher {
+    /// Becomes the watcher.
+    ///
+    /// # Errors
+    /// Somebody else is.
+    pub fn become_it(instance: &Instance) -> Result<Self> {
+        let file = open(&instance.run().join("watch"))?.context("the instance is going down")?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, Errno::EWOULDBLOCK)) => {
+                let who = process_in(file).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                bail!("another `netfw watch` is running{who}\nhelp: end that one first");
+            }
+            Err((_, error)) => return Err(error.into()),
+        };
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { _file: file })
+    }
+}
+
 /// The process that is the daemon, if one is.
 pub fn daemon(instance: &Instance) -> Option<Pid> {
     let path = instance.run().join("daemon");
     let file = OpenOptions::new().read(true).open(path).ok()?;
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            file.rewind().ok()?;
-            file.read_to_string(&mut text).ok()?;
-            text.trim().parse().ok().map(Pid::from_raw)
-        }
+        Err((file, Errno::EWOULDBLOCK)) => process_in(file),
         _ => None,
     }
+}
+
+fn process_in(mut file: File) -> Option<Pid> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Ends the daemon, if there is one; the datapath stays.

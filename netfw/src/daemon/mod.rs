@@ -15,6 +15,8 @@ pub mod instance;
 mod interfaces;
 pub mod library;
 pub mod lock;
+mod log;
+pub mod names;
 mod network;
 pub mod plan;
 mod publish;

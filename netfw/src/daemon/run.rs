@@ -19,6 +19,7 @@ use super::{
     health::Health,
     host::{Host, watch::changes},
     instance::Instance,
+    log::Log,
     network::Network,
     rules,
     shortage::Shortages,
@@ -104,6 +105,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     // What was refused before this daemon is not its news; all after that is, also before the first sweep.
     log_failure(shortages.look(&maps).context("cannot read the drop counters"));
     tokio::spawn(sweep_again_and_again(Arc::clone(&maps), shortages));
+    let mut log = Log::open(instance)?;
     let mut network = Network::default();
     let mut health = Health::new();
     let mut changed = true;
@@ -129,6 +131,8 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
                 network.follow(instance).await;
             }
             _ = looks.tick() => {
+                log.write();
+                log_failure(log.write_left_out());
                 if network.has_failed() {
                     // The next change may never come.
                     network.follow(instance).await;
@@ -141,6 +145,11 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
             change = health.changed() => {
                 let applied = health.apply(instance, &maps, change);
                 log_failure(applied.context("cannot tell the datapath how a target is"));
+            }
+            ready = log.ready() => {
+                log_failure(ready);
+                log.write();
+                changed = false;
             }
             () = flush(&mut inputs.log) => changed = false,
         }

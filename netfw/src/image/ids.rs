@@ -31,9 +31,24 @@ impl Ids {
         self.rules.id(&rule_key(chain, name))
     }
 
+    /// Chain and name of the rule with an id, also of one that is no longer in the rules.
+    pub fn rule_name(&self, id: u16) -> Option<(&str, &str)> {
+        self.rules.name(id)?.split_once('/')
+    }
+
+    /// How many ids of rules were given away: they count from 0.
+    pub fn rules(&self) -> u32 {
+        self.rules.known.len() as u32
+    }
+
     /// Id of a port-forward, as flows and counters carry it (its counter has index `id + 1`).
     pub fn port_forward(&self, name: &str) -> Option<u16> {
         self.port_forwards.id(name)
+    }
+
+    /// Name of the port-forward with an id, also of one that is no longer in the rules.
+    pub fn port_forward_name(&self, id: u16) -> Option<&str> {
+        self.port_forwards.name(id)
     }
 
     /// Names of all port-forwards by id, also of those that are no longer in the rules.
@@ -121,6 +136,10 @@ struct Entry {
 impl Names {
     fn id(&self, name: &str) -> Option<u16> {
         self.known.get(name).map(|entry| entry.id)
+    }
+
+    fn name(&self, id: u16) -> Option<&str> {
+        self.known.iter().find(|(_, entry)| entry.id == id).map(|(name, _)| name.as_str())
     }
 
     /// Whether the last assignment named it.

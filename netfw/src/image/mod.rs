@@ -12,6 +12,7 @@ mod header;
 mod ids;
 mod judge;
 mod masquerades;
+mod rules;
 mod services;
 mod vectors;
 
@@ -88,8 +89,7 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
         forwards::lay_out(policy, &entries, &counters.port_forwards, &fresh, &mut vectors)?;
     header.masquerades = masquerades::lay_out(policy, &mut targets)?;
     let rules = policy.rules().iter().zip(counters.rules);
-    let rules =
-        rules.map(|(rule, id)| Rule { action: header::action(rule.action), counter: id.into() }).collect();
+    let rules = rules.map(|(rule, id)| rules::decision(rule, id)).collect();
     *ids = fresh;
     Ok(Image {
         policy: header,

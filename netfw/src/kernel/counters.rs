@@ -13,6 +13,7 @@ use netfw_common::{
 use super::{
     flows::now,
     maps::{Array, Maps},
+    table::ANY,
 };
 
 /// How a per-CPU value is added to another.
@@ -114,11 +115,12 @@ impl Counters<'_> {
         Ok(buckets.iter().map(|bucket| bucket.suppressed).sum())
     }
 
-    /// Starts the counter of a rule from 0.
+    /// Starts the counter of a rule from 0, and its bucket full.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn reset_rule(&self, id: u16) -> Result<()> {
+        self.maps.rule_buckets.set(&id.into(), 0, ANY)?;
         Ok(self.maps.rule_counts.set_per_cpu(&id.into(), &vec![Count::default(); self.cpus])?)
     }
 

@@ -107,8 +107,13 @@ impl Pair {
 
 /// The datapath's clock.
 pub fn now() -> Tick {
+    Tick::from_nanos(nanos())
+}
+
+/// The datapath's clock, in nanoseconds.
+pub fn nanos() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
-    Tick::from_nanos(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 impl Maps {

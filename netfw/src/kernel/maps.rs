@@ -6,6 +6,7 @@ use netfw_common::{
     block::{Bans, Key},
     bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
+    event::Watch,
     family::{Addr4, Addr6, Address},
     flow::Flow,
     fragment::Held,
@@ -82,6 +83,8 @@ pub struct Maps {
     pub(super) held: Array<Held>,
     pub(super) reassembler: Array<u32>,
     pub(super) errors: Array<Bucket>,
+    pub(super) rule_buckets: Array<u64>,
+    pub(super) watch: Array<Watch>,
 }
 
 impl Maps {
@@ -120,6 +123,8 @@ impl Maps {
             held: array(pins, "HELD")?,
             reassembler: array(pins, "REASSEMBLER")?,
             errors: array(pins, "ERRORS")?,
+            rule_buckets: array(pins, "RULE_BUCKETS")?,
+            watch: array(pins, "WATCH")?,
         };
         Ok(maps)
     }

@@ -8,6 +8,7 @@ mod attach;
 mod bans;
 mod capacity;
 mod counters;
+mod events;
 mod flows;
 mod health;
 mod install;
@@ -28,7 +29,8 @@ pub use attach::{
 };
 pub use bans::boot_seconds;
 pub use counters::Counters;
-pub use flows::{Pair, now};
+pub use events::{Event, LeftOut, Listener, Ring};
+pub use flows::{Pair, nanos, now};
 pub use install::{boot_now, wait_for_readers};
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;

@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 39] = [
+const PINNED: [&str; 47] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -73,6 +73,14 @@ const PINNED: [&str; 39] = [
     "HELD",
     "REASSEMBLER",
     "ERRORS",
+    "RULE_BUCKETS",
+    "SOURCE_BUCKETS4",
+    "SOURCE_BUCKETS6",
+    "WATCH",
+    "WATCHED",
+    "LOGGED",
+    "EVENT_BUCKETS",
+    "LEFT_OUT",
 ];
 
 /// Loads the programs over new maps, or over those that are pinned already.

@@ -227,6 +227,33 @@ pub struct Rule {
     pub interface: Option<String>,
     /// Matches packets translated by this forward (an index into [`ValidPolicy::port_forwards`]).
     pub port_forward: Option<usize>,
+    /// Above it, flows are dropped instead.
+    pub limit: Option<Limit>,
+    /// Whether the log is told of the new flows that it decides about.
+    pub log: bool,
+}
+
+/// A rule's `limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// So many flows ...
+    pub flows: u32,
+    /// ... in this time.
+    pub period: Duration,
+    /// So many at once.
+    pub burst: u32,
+    /// Counted together or apart.
+    pub scope: LimitScope,
+}
+
+/// What a limit holds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum LimitScope {
+    /// All flows that the rule decides about.
+    #[default]
+    Rule,
+    /// Those of each source address.
+    Source,
 }
 
 /// `[timeouts]`: idle time after which a flow is forgotten.

@@ -40,6 +40,8 @@ fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Pr
         icmp_types: icmp_types(rule, problems),
         interface: rule.interface.as_ref().map(|interface| interface.value.clone()),
         port_forward,
+        limit: rule.limit.as_ref().map(|limit| limit.value),
+        log: rule.log,
     };
     built.protocols.sort_unstable();
     built.protocols.dedup();

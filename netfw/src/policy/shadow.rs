@@ -49,7 +49,8 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Whether everything that `other` matches is matched here too.
+    /// Whether everything that `other` matches is matched here too. A limit makes no difference: what is above it is
+    /// dropped, not handed on.
     fn contains(&self, other: &Self) -> bool {
         among(self.protocols, other.protocols)
             && within(self.ports, other.ports)

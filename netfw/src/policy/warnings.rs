@@ -23,6 +23,7 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
         problems.about(&written.title.label, |problems| {
             warn_if_families_differ(rule, written, problems);
             warn_if_never_translated(rule, written, policy, facts, problems);
+            warn_if_limit_is_idle(rule, written, problems);
         });
     }
     for (forward, written) in policy.port_forwards.iter().zip(&model.port_forwards) {
@@ -103,6 +104,14 @@ fn warn_if_never_translated(
         let span = written.port_forward.as_ref().map_or(&written.title.span, |name| &name.span);
         let message = format!("never matches: no target of \"{}\" is this host", forward.name);
         problems.warning(span, message, "write chain = \"forward\"");
+    }
+}
+
+/// A limit on a rule that drops in any case.
+fn warn_if_limit_is_idle(rule: &Rule, written: &model::Rule, problems: &mut Problems) {
+    if let Some(limit) = written.limit.as_ref().filter(|_| rule.action == Action::Drop) {
+        let message = "the limit changes nothing: what is above it is dropped too";
+        problems.warning(&limit.span, message, "take it out, or write action = \"accept\"");
     }
 }
 

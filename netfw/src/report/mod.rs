@@ -2,6 +2,7 @@
 
 pub mod bans;
 pub mod difference;
+pub mod events;
 pub mod flows;
 pub mod generations;
 pub mod plan;

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use netfw_common::counters::Count;
+use netfw_common::{
+    counters::Count,
+    event::{Event, Watch},
+};
 
 use super::{
     body::Packet,
@@ -106,6 +109,10 @@ pub trait Hooks {
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
     /// All counters.
     fn counters(&self) -> Counters;
+    /// Asks for events, for some seconds.
+    fn watch(&mut self, wanted: &Watch);
+    /// The events that the watcher was told since it was last asked, and those that the log was told.
+    fn told(&mut self) -> [Vec<Event>; 2];
     /// All flows, in some form that shows every change.
     fn flows(&self) -> Vec<String>;
 }
@@ -238,6 +245,16 @@ impl Gateway {
     /// All counters.
     pub fn counters(&self) -> Counters {
         self.hooks.counters()
+    }
+
+    /// Asks for events.
+    pub fn watch(&mut self, wanted: &Watch) {
+        self.hooks.watch(wanted);
+    }
+
+    /// The events that the watcher was told since it was last asked, and those that the log was told.
+    pub fn told(&mut self) -> [Vec<Event>; 2] {
+        self.hooks.told()
     }
 
     /// How many halves of flows there are.

@@ -5,6 +5,7 @@ mod capacity;
 mod clock;
 mod fragments;
 mod life;
+mod limits;
 mod mappings;
 #[path = "../memory/mod.rs"]
 mod memory;
@@ -14,6 +15,7 @@ mod properties;
 mod races;
 mod sketch;
 mod surroundings;
+mod watching;
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use netfw_common::family::{Ipv4, Ipv6};
+use netfw_common::{
+    family::{Ipv4, Ipv6},
+    reason::Reason,
+};
 use netfw_ebpf::datapath::kernel::Table;
 use netfw_tests::packet::{
     ACK, Action, FIN, Gateway, Packet, RST, Ran, SYN, Side, read,
@@ -254,5 +257,44 @@ fn a_reset_meets_data() {
             assert_eq!(left(&one).destination.port(), 53);
             assert_eq!(left(&other).source, world.at("master", 53));
         });
+    }
+}
+
+/// Two flows and one token: one is admitted, and nothing is left of the other. (Scenario 22.)
+#[test]
+fn the_last_token() {
+    const RULE: &str = "[[rule]]\naction = \"accept\"\nlimit = { rate = \"1/day\", burst = 1 }\n";
+    for world in [V4, V6] {
+        let query = |port| (Side::Outside, Packet::udp(world.at("client", port), world.at("master", 53)));
+        race(
+            RULE,
+            world,
+            |_| (query(4000), query(4001)),
+            |machine, one, other| {
+                let through = [one, other].iter().filter(|ran| ran.action == Action::Next).count();
+                assert_eq!(through, 1);
+                assert_eq!(halves(machine, Table::Outside), 2);
+                assert_eq!(machine.counts.borrow().drops[&(Reason::RateLimited as u32)].packets, 1);
+            },
+        );
+    }
+}
+
+/// The first packets of one flow at once cost one token. (Scenario 22.)
+#[test]
+fn one_flow_pays_once() {
+    const RULE: &str = "[[rule]]\naction = \"accept\"\nlimit = { rate = \"1/day\", burst = 2 }\n";
+    for world in [V4, V6] {
+        let query = |port| (Side::Outside, Packet::udp(world.at("client", port), world.at("master", 53)));
+        race(
+            RULE,
+            world,
+            |_| (query(4000), query(4000)),
+            |machine, one, other| {
+                assert_eq!((one.action, other.action), (Action::Next, Action::Next));
+                assert_eq!(handle(machine, &query(4001)).action, Action::Next, "the second token");
+                assert_eq!(handle(machine, &query(4002)).action, Action::Shot);
+            },
+        );
     }
 }

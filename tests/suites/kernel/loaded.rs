@@ -20,12 +20,13 @@ use aya::{
 use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
     image::Ids,
-    kernel::{Maps, Pins, Programs},
+    kernel::{Maps, Pins, Programs, Ring},
     policy::ValidPolicy,
 };
 use netfw_common::{
     bucket::Bucket,
     counters::MASQUERADE_COUNTER,
+    event::{Event, Watch},
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
     health::UNKNOWN,
@@ -59,6 +60,7 @@ pub(crate) struct Loaded {
     ingress: SchedClassifier,
     egress: SchedClassifier,
     maps: Maps,
+    rings: [Ring; 2],
     pins: Pins,
     directory: PathBuf,
     indexes: [u32; 2],
@@ -95,6 +97,7 @@ impl Loaded {
             ingress: SchedClassifier::from_pin(directory.join("netfw_ingress"))?,
             egress: SchedClassifier::from_pin(directory.join("netfw_egress"))?,
             maps: Maps::open(&pins)?,
+            rings: [Ring::watched(&pins)?, Ring::logged(&pins)?],
             pins,
             directory,
             indexes: [index(Side::Outside)?, index(Side::Inside)?],
@@ -124,8 +127,16 @@ impl Loaded {
         Ok(())
     }
 
-    /// Forgets flows, fragments, names, and how many errors were sent.
+    /// Forgets flows, fragments, names, spent tokens, and how many errors were sent.
     pub(crate) fn empty(&mut self) -> Result<()> {
+        self.maps.end_watch()?;
+        for ring in &mut self.rings {
+            ring.for_each(drop);
+        }
+        let counters = self.maps.counters()?;
+        for rule in 0..self.policy.rules().len() as u16 {
+            counters.reset_rule(rule)?;
+        }
         self.ids = Ids::default();
         let errors = Map::PerCpuArray(MapData::from_pin(self.directory.join("ERRORS"))?);
         let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
@@ -145,6 +156,8 @@ impl Loaded {
         self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Mapping<Addr6>>() }>(
             "MAPPINGS", '6', visitor,
         )?;
+        self.table::<{ size_of::<Addr4>() + 4 }, 8>("SOURCE_BUCKETS", '4', visitor)?;
+        self.table::<{ size_of::<Addr6>() + 4 }, 8>("SOURCE_BUCKETS", '6', visitor)?;
         self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 8>("FRAGMENTS", '4', visitor)?;
         self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 8>("FRAGMENTS", '6', visitor)
     }
@@ -384,6 +397,14 @@ impl Hooks for Datapath {
 
     fn counters(&self) -> Counters {
         self.0.borrow().count().expect("reading counters")
+    }
+
+    fn watch(&mut self, wanted: &Watch) {
+        self.0.borrow().maps.watch(wanted).expect("watching");
+    }
+
+    fn told(&mut self) -> [Vec<Event>; 2] {
+        self.0.borrow_mut().rings.each_mut().map(Iterator::collect)
     }
 
     fn flows(&self) -> Vec<String> {

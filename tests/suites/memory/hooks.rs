@@ -8,6 +8,7 @@ use std::{
 };
 
 use netfw_common::{
+    event::{Event, Watch},
     family::{Family, Ipv4, Ipv6},
     flow::Flow,
     reason::Reason,
@@ -207,6 +208,15 @@ impl Hooks for Memory {
         }
     }
 
+    fn watch(&mut self, wanted: &Watch) {
+        self.machine.borrow_mut().begin_watch(wanted);
+    }
+
+    fn told(&mut self) -> [Vec<Event>; 2] {
+        let machine = self.machine.borrow();
+        [machine.watched.take(), machine.logged.take()]
+    }
+
     fn flows(&self) -> Vec<String> {
         self.machine.borrow().list()
     }
@@ -275,6 +285,7 @@ fn blank<F: Family>() -> Work<F> {
         rule: 0,
         reason: Reason::Malformed,
         answer: 0,
+        event: Event::default(),
         frame: [0; ANSWER_HALVES],
         quote: [0; QUOTE as usize / 4],
     }

@@ -14,6 +14,7 @@ use netfw_common::{
     block::{self, Bans, Key},
     bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
+    event::{Event, Watch},
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
     fragment::{HELD_PACKETS, Held, Ports},
@@ -24,7 +25,7 @@ use netfw_common::{
     tick::Tick,
     tuple::Tuple,
 };
-use netfw_ebpf::datapath::kernel::{Inserted, Kernel, Query, Route, Table, Tables, Way};
+use netfw_ebpf::datapath::kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way};
 use netfw_tests::packet::{
     Side,
     world::{V4, V6, next_mac, side_of},
@@ -57,6 +58,7 @@ pub(crate) struct Machine {
     pub(crate) ids: Ids,
     pub(crate) policy: ValidPolicy,
     now: Cell<u32>,
+    nanos: Cell<u64>,
     random: Cell<u64>,
     interfaces: [Interface; 3],
     locals: HashMap<IpAddr, u32>,
@@ -77,6 +79,8 @@ pub(crate) struct Machine {
     turns: RefCell<HashMap<u32, u32>>,
     /// State of targets, by the numbers of their words.
     pub(crate) health: HashMap<u32, u32>,
+    /// By rule and, where each has its own, by source.
+    pub(crate) buckets: RefCell<HashMap<(u32, Option<IpAddr>), u64>>,
     pub(crate) counts: RefCell<Counts>,
     pub(crate) errors: RefCell<Bucket>,
     /// Behind which interface fragments are put in order; 0: nowhere.
@@ -86,6 +90,16 @@ pub(crate) struct Machine {
     pub(crate) last_held: Cell<u32>,
     /// The next frame comes back from there; 0: it comes from the wire.
     pub(crate) comes_back: Cell<u32>,
+    /// What the watcher wants.
+    pub(crate) watch: Watch,
+    /// Whether the datapath has ended the watch.
+    pub(crate) watch_ended: Cell<bool>,
+    channels: RefCell<HashMap<u32, u64>>,
+    /// What was told to watcher and log.
+    pub(crate) watched: RefCell<Vec<Event>>,
+    pub(crate) logged: RefCell<Vec<Event>>,
+    /// Events that were left out, by channel.
+    pub(crate) left_out: RefCell<BTreeMap<u32, u64>>,
     /// What another core does when the flow table has been used a number of times.
     interruption: RefCell<Option<(u32, Interruption)>>,
 }
@@ -125,6 +139,7 @@ impl Machine {
             policy,
             // Shortly before the 32 bits wrap, so that every story crosses that point.
             now: Cell::new(u32::MAX - 20),
+            nanos: Cell::new(1),
             random: Cell::new(0x9e37_79b9_7f4a_7c15),
             interfaces: [
                 Interface::default(),
@@ -143,12 +158,19 @@ impl Machine {
             bans: HashSet::new(),
             turns: RefCell::default(),
             health: HashMap::new(),
+            buckets: RefCell::default(),
             counts: RefCell::default(),
             errors: RefCell::default(),
             reassembler: 0,
             last_held: Cell::new(0),
             comes_back: Cell::new(0),
             held: RefCell::new(vec![Held::default(); HELD_PACKETS as usize]),
+            watch: Watch::default(),
+            watch_ended: Cell::new(false),
+            channels: RefCell::default(),
+            watched: RefCell::default(),
+            logged: RefCell::default(),
+            left_out: RefCell::default(),
             interruption: RefCell::new(None),
         }
     }
@@ -226,9 +248,22 @@ impl Machine {
         }
     }
 
+    /// Has the datapath tell what a watcher wants, for ten seconds.
+    pub(crate) fn begin_watch(&mut self, wanted: &Watch) {
+        let until = self.now.get().wrapping_add(Tick::ticks(10)).max(1);
+        self.watch = Watch { until, ..*wanted };
+        self.watch_ended.set(false);
+    }
+
     /// Lets time pass.
     pub(crate) fn wait(&self, seconds: u64) {
         self.now.set(self.now.get().wrapping_add(Tick::ticks(seconds)));
+        self.nanos.set(self.nanos.get() + seconds * 1_000_000_000);
+    }
+
+    /// Lets a little time pass, which only the fine clock shows.
+    pub(crate) fn wait_nanos(&self, nanos: u64) {
+        self.nanos.set(self.nanos.get() + nanos);
     }
 
     /// Fragments that are with the reassembly.
@@ -312,6 +347,10 @@ fn router<F: Family>() -> F::Addr {
     })
 }
 
+fn bucket_key<A: Address>(key: &BucketKey<A>) -> (u32, Option<IpAddr>) {
+    (key.rule, key.per_source.then(|| key.source.to_ip()))
+}
+
 /// Destination and source MAC as they stand in a frame.
 fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
     let bytes: Vec<u8> = to.into_iter().chain(from).collect();
@@ -333,6 +372,10 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn banned(&self, prefix: &Key) -> bool {
         self.bans.contains(prefix)
+    }
+
+    fn nanos(&self) -> u64 {
+        self.nanos.get()
     }
 
     /// Marsaglia's xorshift.
@@ -478,6 +521,48 @@ impl<F: Stored> Kernel<F> for Machine {
 
     fn may_tell(&self, now: Tick) -> bool {
         self.errors.borrow_mut().take(now)
+    }
+
+    fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
+        self.buckets.borrow().get(&bucket_key(key)).copied().unwrap_or(0)
+    }
+
+    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {
+        self.used();
+        let mut buckets = self.buckets.borrow_mut();
+        let bucket = buckets.entry(bucket_key(key)).or_default();
+        let unchanged = *bucket == old;
+        if unchanged {
+            *bucket = new;
+        }
+        unchanged
+    }
+
+    fn watch(&self) -> Option<&Watch> {
+        (!self.watch_ended.get()).then_some(&self.watch)
+    }
+
+    fn end_watch(&self) {
+        self.watch_ended.set(true);
+    }
+
+    fn channel(&self, number: u32) -> u64 {
+        self.channels.borrow().get(&number).copied().unwrap_or(0)
+    }
+
+    fn exchange_channel(&self, number: u32, _old: u64, new: u64) -> bool {
+        self.channels.borrow_mut().insert(number, new);
+        true
+    }
+
+    fn emit(&self, ring: Ring, event: &Event) -> bool {
+        let ring = if ring == Ring::Watched { &self.watched } else { &self.logged };
+        ring.borrow_mut().push(*event);
+        true
+    }
+
+    fn count_left_out(&self, channel: u32) {
+        *self.left_out.borrow_mut().entry(channel).or_default() += 1;
     }
 
     fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {

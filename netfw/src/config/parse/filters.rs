@@ -10,7 +10,7 @@ use crate::{
         source::{Span, Spanned},
         value::{self, Parsed},
     },
-    policy::{Action, Chain, Dependence, SSH, SourceNat, Spread},
+    policy::{Action, Chain, Dependence, Limit, LimitScope, SSH, SourceNat, Spread},
 };
 
 const CHAINS: [(&str, Chain); 3] =
@@ -29,6 +29,8 @@ const DEPENDENCES: [(&str, Dependence); 2] = [
 
 const SOURCE_NATS: [(&str, SourceNat); 3] =
     [("auto", SourceNat::Auto), ("always", SourceNat::Always), ("never", SourceNat::Never)];
+
+const SCOPES: [(&str, LimitScope); 2] = [("rule", LimitScope::Rule), ("source", LimitScope::Source)];
 
 /// Each table of an array of tables, read by `read`.
 pub(super) fn tables<T>(
@@ -164,7 +166,23 @@ fn rule_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -> Rule {
         icmp_types: words(table.get("icmp-type"), problems, value::icmp_type),
         interface: table.get("interface").and_then(|node| node.word(problems, value::interface)),
         port_forward: table.get("port-forward").and_then(|node| node.word(problems, value::title)),
+        log: table.get("log").and_then(|node| node.boolean(problems)).unwrap_or(false),
+        limit: table.get("limit").and_then(|node| limit(&node, problems)),
     }
+}
+
+/// Flows that may come at once where the file does not say, as in nftables.
+const BURST: u32 = 5;
+
+fn limit(node: &Node<'_>, problems: &mut Problems) -> Option<Spanned<Limit>> {
+    let table = node.table(&schema::LIMIT, problems)?;
+    let rate = table.require("rate", problems).and_then(|node| node.word(problems, value::rate));
+    let burst = table.get("burst").map(|node| node.number(problems, value::burst));
+    let scope = table.get("per").and_then(|node| node.choice(problems, &SCOPES));
+    let (flows, period) = rate?.value;
+    let limit =
+        Limit { flows, period, burst: burst.unwrap_or(Some(BURST))?, scope: scope.unwrap_or_default() };
+    Some(Spanned { value: limit, span: node.span.clone() })
 }
 
 /// How the table at `node` is called, before it is known whether that is a good name.

@@ -3,11 +3,13 @@
 pub mod block;
 pub mod change;
 pub mod egress;
+pub mod events;
 pub mod failsafe;
 pub mod firewall;
 pub mod hairpin;
 pub mod health;
 pub mod icmp;
+pub mod limit;
 pub mod link;
 pub mod malformed;
 pub mod mapping;
@@ -71,6 +73,10 @@ macro_rules! for_each_story {
             block::whom_the_list_names,
             block::a_list_cuts_live_flows,
             block::a_ban_comes_and_goes,
+            events::nobody_watches,
+            events::what_is_told,
+            events::what_was_asked_for,
+            events::what_is_logged,
             failsafe::nothing_shuts_it,
             failsafe::errors_about_it_pass,
             failsafe::no_lan_host_takes_its_port,
@@ -113,6 +119,11 @@ macro_rules! for_each_story {
             hairpin::balanced,
             hairpin::as_source_nat_says,
             hairpin::a_client_beside_the_target,
+            limit::per_rule,
+            limit::per_source,
+            limit::only_new_flows_pay,
+            limit::what_is_dropped_does_not_pay,
+            limit::limited_rejections,
             link::discovery,
             link::dhcp,
             link::frames_for_others,
