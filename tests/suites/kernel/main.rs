@@ -11,6 +11,7 @@ mod memory;
 mod network;
 #[path = "../datapath/sketch.rs"]
 mod sketch;
+mod sources;
 
 use std::{cell::RefCell, process::ExitCode, rc::Rc};
 
@@ -79,8 +80,11 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 2] =
-        [("agreement_with_memory", agreement::check), ("cost_of_exhaustion", exhaustion::measure)];
+    let checks: [(&str, Check); 3] = [
+        ("agreement_with_memory", agreement::check),
+        ("cost_of_exhaustion", exhaustion::measure),
+        ("limit_of_many_sources", sources::check),
+    ];
     for (name, check) in checks {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
             trials.push(Trial::test(name, move || Ok(check(&loaded()?)?)));
