@@ -140,8 +140,8 @@ pub const CHANNELS: u32 = LOGS + MAX_COUNTERS;
 
 /// Events of a channel that a watcher is told: more than anyone reads, and less than a core notices.
 pub const WATCHED: Limit = Limit::new(200, 1_000_000_000, 500);
-/// Events of a rule that are logged: a flood fills no disk.
-pub const LOGGED: Limit = Limit::new(10, 1_000_000_000, 100);
+/// Events of a rule that are logged: all that a busy hour brings, while a flood fills no disk and leaves room in the ring.
+pub const LOGGED: Limit = Limit::new(100, 1_000_000_000, 1000);
 
 /// The channel of an event for watchers.
 pub const fn channel(kind: u32, reason: Reason) -> u32 {
