@@ -78,6 +78,19 @@ mod programs {
         OUT.redirect(0, 0).unwrap_or_else(|action| action)
     }
 
+    /// The same with the MAC addresses turned round: whoever forwards a frame has to fetch it from the core that made it, and
+    /// write its MAC addresses.
+    #[xdp]
+    fn touch(ctx: XdpContext) -> u32 {
+        let Some(macs) = at::<[u16; 6]>(&ctx, 0) else { return XDP_DROP };
+        // SAFETY: the bounds were checked, and every frame begins at an even address.
+        unsafe {
+            let [a, b, c, d, e, f] = *macs;
+            *macs = [d, e, f, a, b, c];
+        }
+        OUT.redirect(0, 0).unwrap_or_else(|action| action)
+    }
+
     /// One's complement sum in 16 bits, of a sum of two such.
     fn folded(sum: u32) -> u16 {
         ((sum & 0xffff) + (sum >> 16)) as u16

@@ -95,13 +95,16 @@ fn call_balanced(lab: &Lab, families: &[Family], caller: &str) -> Result<()> {
 /// Calls the outside address once for each server, in each protocol: all are reached, from the master's address.
 fn call(lab: &Lab, family: &Family, caller: &str, port: u16, servers: &[(&str, u16)]) -> Result<()> {
     let v6 = family.lan.contains(':');
-    let at = |address: &str, port: u16| if v6 { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    let at = |address: &str, port: u16| {
+        if v6 { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    };
     let (dialled, any) = (at(family.outside, port), at(if v6 { "::" } else { "0.0.0.0" }, 0));
     let mut running = Vec::new();
     for (name, port) in servers {
         let last = if *name == "worker1" { 3 } else { 4 };
         let address = at(&format!("{}{last}", family.lan), *port);
-        running.push((TcpServer::echo(lab.host(name), &address)?, UdpServer::echo(lab.host(name), &address)?));
+        running
+            .push((TcpServer::echo(lab.host(name), &address)?, UdpServer::echo(lab.host(name), &address)?));
     }
     for _ in servers {
         exchange_line(&mut connect(lab.host(caller), &dialled)?, b"hello")?;

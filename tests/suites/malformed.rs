@@ -81,20 +81,24 @@ fn impossible_senders_are_dropped() -> Result<()> {
 /// conversation goes on.
 #[test]
 fn nobody_joins_a_conversation_from_the_other_side() -> Result<()> {
-    let forward =
-        "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
+    let forward = "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
     two_armed(&rules::two_armed(forward), |lab, netfw| {
         for (client, master, worker) in
             [("203.0.113.10", "192.0.2.1", "192.168.80.3"), ("2001:db8:1::10", "2001:db8::1", "fd00:80::3")]
         {
             let at = |address: &str, port: u16| {
-                if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+                if address.contains(':') {
+                    format!("[{address}]:{port}")
+                } else {
+                    format!("{address}:{port}")
+                }
             };
             let _server = UdpServer::echo(lab.host("worker1"), &at(worker, 7))?;
             let socket = udp_socket(lab.host("client"), &at(client, 4000))?;
             ask(&socket, &at(master, 7000), b"hello")?;
             let (from, to) = ((client.parse()?, 4000), (master.parse()?, 7000));
-            let frame = between((lab.host("worker2").mac("eth0")?, lab.host("master").mac("eth1")?), from, to)?;
+            let frame =
+                between((lab.host("worker2").mac("eth0")?, lab.host("master").mac("eth1")?), from, to)?;
             expect_drop_from(lab, netfw, "worker2", &frame, "spoofed").context("the client's part")?;
             ask(&socket, &at(master, 7000), b"hello")?;
             let frame = between(macs(lab)?, (worker.parse()?, 7), from)?;

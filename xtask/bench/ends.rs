@@ -88,13 +88,13 @@ impl Sink {
     }
 }
 
-/// Attaches the redirect that looks at nothing.
-pub(crate) fn bare_redirect(testbed: &Testbed, object: &Path) -> Result<Ebpf> {
+/// Attaches one of the programs that only redirect.
+pub(crate) fn redirect(testbed: &Testbed, object: &Path, name: &str) -> Result<Ebpf> {
     let mut ebpf = Ebpf::load_file(object)?;
     testbed.gateway.enter(|| {
         let mut out = DevMap::try_from(ebpf.map_mut("OUT").context("the object has no map OUT")?)?;
         out.set(0, if_nametoindex(INTERFACES.1)?, None, 0)?;
-        Ok(program(&mut ebpf, "redirect")?.attach(INTERFACES.0, XdpMode::Driver)?)
+        Ok(program(&mut ebpf, name)?.attach(INTERFACES.0, XdpMode::Driver)?)
     })?;
     Ok(ebpf)
 }

@@ -1,4 +1,4 @@
-//! What is compared: four ways to get a datagram from the forwarded port to its target.
+//! What is compared: five ways to get a datagram from the forwarded port to its target.
 
 use std::{
     any::Any,
@@ -25,6 +25,8 @@ pub(crate) enum Gateway {
     Nftables,
     /// A redirect without a look at the packet: the ceiling.
     Bare,
+    /// A redirect that writes the MAC addresses, as any gateway must.
+    Touch,
     /// netfw with its XDP program attached.
     NetfwXdp,
     /// netfw without.
@@ -33,18 +35,20 @@ pub(crate) enum Gateway {
 
 impl Gateway {
     /// The thing to beat comes first, then the ceiling.
-    pub(crate) const ALL: [Self; 4] = [Self::Nftables, Self::Bare, Self::NetfwXdp, Self::NetfwTc];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Nftables, Self::Bare, Self::Touch, Self::NetfwXdp, Self::NetfwTc];
 
     /// Whether frames must arrive translated.
     pub(crate) fn translates(self) -> bool {
-        self != Self::Bare
+        !matches!(self, Self::Bare | Self::Touch)
     }
 
     /// Puts it into place; it goes with the guard.
     pub(crate) fn stand_up<'a>(self, testbed: &'a Testbed, args: &Args) -> Result<Guard<'a>> {
         let guard = match self {
             Self::Nftables => nftables(testbed)?,
-            Self::Bare => bare(testbed, &args.object)?,
+            Self::Bare => redirect(testbed, &args.object, "redirect")?,
+            Self::Touch => redirect(testbed, &args.object, "touch")?,
             Self::NetfwXdp => netfw(testbed, &args.netfw, "xdp")?,
             Self::NetfwTc => netfw(testbed, &args.netfw, "tc")?,
         };
@@ -58,6 +62,7 @@ impl fmt::Display for Gateway {
         to.pad(match self {
             Self::Nftables => "nftables",
             Self::Bare => "bare XDP redirect",
+            Self::Touch => "redirect, new MACs",
             Self::NetfwXdp => "netfw, XDP",
             Self::NetfwTc => "netfw, TC",
         })
@@ -72,8 +77,8 @@ pub(crate) struct Guard<'a> {
     _held: Option<Box<dyn Any>>,
 }
 
-fn bare<'a>(testbed: &'a Testbed, object: &Path) -> Result<Guard<'a>> {
-    let ebpf = ends::bare_redirect(testbed, object)?;
+fn redirect<'a>(testbed: &'a Testbed, object: &Path, program: &str) -> Result<Guard<'a>> {
+    let ebpf = ends::redirect(testbed, object, program)?;
     Ok(Guard { testbed, undo: Vec::new(), _held: Some(Box::new(ebpf)) })
 }
 
