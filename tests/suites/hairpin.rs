@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use netfw_tests::{
     lab::Lab,
     net::{TcpServer, UdpServer, ask, connect, exchange_line, udp_socket},
@@ -70,6 +70,22 @@ fn workers_reach_each_other_and_themselves_over_one_arm() -> Result<()> {
             call_range(lab, &ONE_ARMED, caller)?;
             call_balanced(lab, &ONE_ARMED, caller)?;
         }
+        Ok(())
+    })
+}
+
+/// The master's own packets to its own address travel over `lo`: they meet no port-forward, but reach the target itself, and
+/// programs of the master that listen.
+#[test]
+fn the_master_connects_to_the_target_itself() -> Result<()> {
+    two_armed(&rules::two_armed(RULES), |lab, netfw| {
+        let master = lab.host("master");
+        let _server = TcpServer::echo(lab.host("worker1"), "192.168.80.3:1000")?;
+        ensure!(connect(master, "192.0.2.1:7000").is_err(), "nobody listens there");
+        exchange_line(&mut connect(master, "192.168.80.3:1000")?, b"hello")?;
+        let _own = TcpServer::echo(master, "192.0.2.1:7001")?;
+        exchange_line(&mut connect(master, "192.0.2.1:7001")?, b"hello")?;
+        ensure!(netfw.counters()?.number("port_forwards.range.to_target.packets") == 0, "none was forwarded");
         Ok(())
     })
 }

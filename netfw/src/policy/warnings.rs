@@ -1,5 +1,7 @@
 //! What is valid but probably not meant.
 
+use ipnet::IpNet;
+
 use super::{
     Action, AddressMatch, Chain, Check, Endpoint, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule,
     SSH, TCP, ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
@@ -30,6 +32,7 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
         problems.about(&written.title.label, |problems| {
             warn_if_nobody_reaches(forward, written, problems);
             warn_about_listeners(forward, written, facts, problems);
+            warn_if_for_the_host_itself(forward, written, facts, problems);
             warn_if_checks_are_refused(forward, written, policy, problems);
         });
     }
@@ -172,6 +175,24 @@ fn warn_about_listeners(
         );
         problems.warning(span, message, "forward another port, or stop that program");
     }
+}
+
+/// A port-forward for the host's own programs: what they send to the host's own addresses travels over `lo`, past netfw. Said only
+/// where `from` names the host by an address of its own, not where it is one of a network's.
+fn warn_if_for_the_host_itself(
+    forward: &PortForward,
+    written: &model::PortForward,
+    facts: &HostFacts,
+    problems: &mut Problems,
+) {
+    let whole = |network: &IpNet| network.prefix_len() == network.max_prefix_len();
+    let mut named = forward.from.include.iter().filter(|network| whole(network)).map(IpNet::addr);
+    let Some(own) = named.find(|address| facts.addresses.contains(address)) else { return };
+    let message = format!(
+        "\"from\" names {own}, which is this host: what it sends to itself never passes a port-forward"
+    );
+    let help = "on this host, connect to the target itself";
+    problems.warning(&written.title.span, message, help);
 }
 
 /// Checks are connections of the host itself: chain output must let them through.
