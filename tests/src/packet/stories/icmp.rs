@@ -1,6 +1,6 @@
 //! ICMP errors belong to the flow that they quote. (Scenario 10.)
 
-use crate::packet::{Body, Gateway, Packet, Side, quoted};
+use crate::packet::{Body, Gateway, Packet, Side, quoted, wire::checksum};
 
 const BOTH: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\n\
                     to = [\"worker1:5353\"]\n[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = [\"worker1:22\"]\n";
@@ -94,6 +94,49 @@ pub fn about_the_masters_own(gateway: &mut Gateway) {
     gateway.send(&own).accepted(&own);
     let refusal = error(&own, world.at("router", 0), 8);
     gateway.outside(&refusal).accepted(&refusal);
+}
+
+/// About what a LAN host sent to another by the outside address, in both directions: each believes that the master said it (RFC 5508
+/// REQ-7).
+pub fn about_a_hairpinned_packet(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(BOTH);
+    let question = Packet::udp(world.at("worker2", 4000), world.at("master", 53));
+    let arrived = gateway.inside(&question).forwarded_somehow();
+    let refusal = gateway.inside(&error(&arrived, world.at("worker1", 0), 8)).forwarded_somehow();
+    tells(&refusal, &question);
+    assert_eq!(refusal.source, world.at("master", 0));
+
+    let answer = arrived.answer();
+    let returned = gateway.inside(&answer).forwarded_somehow();
+    let refusal = gateway.inside(&error(&returned, world.at("worker2", 0), 8)).forwarded_somehow();
+    tells(&refusal, &answer);
+    assert_eq!(refusal.source, world.at("gateway", 0));
+}
+
+/// The quoted header has options: the ports stand behind them (RFC 5508 REQ-3b).
+pub fn options_in_the_quote(gateway: &mut Gateway) {
+    let world = gateway.world;
+    if world.is_v6() {
+        return;
+    }
+    gateway.apply(BOTH);
+    let sent = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+    let left = gateway.inside(&sent).forwarded_somehow();
+    let plain = error(&left, world.at("router", 0), 8);
+    let arrived = gateway.outside(&optioned(&plain)).forwarded_somehow();
+    assert_eq!(arrived.payload, optioned(&error(&sent.ttl(63), world.at("router", 0), 8)).payload);
+}
+
+/// The same error, with two words of no operation at the end of the header that it quotes.
+fn optioned(error: &Packet) -> Packet {
+    let mut header = [&error.payload[..20], &[1; 8][..]].concat();
+    header[0] = 0x47;
+    header[3] += 8;
+    header[10..12].fill(0);
+    let sum = checksum(&header).to_be_bytes();
+    header[10..12].copy_from_slice(&sum);
+    Packet { payload: [&header[..], &error.payload[20..]].concat(), ..error.clone() }
 }
 
 /// About nothing that was ever sent, about another's packet, or without enough of a quote.

@@ -107,6 +107,8 @@ macro_rules! for_each_story {
             icmp::about_a_masqueraded_packet,
             icmp::about_a_masqueraded_echo,
             icmp::about_a_forwarded_packet,
+            icmp::about_a_hairpinned_packet,
+            icmp::options_in_the_quote,
             icmp::about_the_masters_own,
             icmp::about_nothing,
             icmp::unasked_replies,
