@@ -110,8 +110,8 @@ pub struct Up {
     /// Return once the instance is ready.
     #[arg(short, long)]
     pub detach: bool,
-    /// Wait for interfaces that are missing.
-    #[arg(long, hide = true)]
+    /// The machine starts: wait for interfaces that are missing; without valid rules, open only the fail-safe door.
+    #[arg(long)]
     pub boot: bool,
     /// Log what the datapath does (slow).
     #[arg(long, env = "NETFW_DEBUG_DATAPATH", hide_env_values = true)]

@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
 use tokio::time::sleep;
 
 use super::{
@@ -17,7 +18,9 @@ use crate::{
     daemon::{
         Failure, Instance,
         background::{self, Began},
-        bans, control,
+        bans,
+        choice::Instead,
+        control,
         health::Book,
         host::Host,
         lock, rules, run,
@@ -113,9 +116,6 @@ fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 fn bring_up(instance: &Instance, up: &Up) -> Result<Exit> {
-    if up.boot {
-        return Ok(not_yet("up --boot"));
-    }
     if up.detach && !up.detached {
         return match background::start()? {
             Began::Ready(line) => {
@@ -133,8 +133,12 @@ fn bring_up(instance: &Instance, up: &Up) -> Result<Exit> {
 }
 
 async fn serve(instance: &Instance, up: &Up) -> Result<()> {
-    let wanted =
-        control::Up { instance: instance.clone(), file: up.config.clone(), debug: up.debug_datapath };
+    let wanted = control::Up {
+        instance: instance.clone(),
+        file: up.config.clone(),
+        debug: up.debug_datapath,
+        boot: up.boot,
+    };
     let mut inputs = run::Inputs::open(&wanted.file)?;
     let started = control::up(&wanted).await?;
     if up.debug_datapath
@@ -143,12 +147,14 @@ async fn serve(instance: &Instance, up: &Up) -> Result<()> {
         eprintln!("warning: the datapath's log cannot be read: {error:#}");
     }
     output::findings(&started.warnings);
-    if let Some(failure) = started.fallback {
+    if let Some(Instead { failure, holds }) = started.instead {
         output::failure(&failure.into());
-        eprintln!("warning: {} is not used; the rules that were valid last hold", up.config.display());
+        eprintln!("warning: {} is not used; {holds}", up.config.display());
     }
     println!("{}", started.ready);
     std::io::stdout().flush()?;
+    // Where no service manager waits for it, this does nothing.
+    sd_notify::notify(&[NotifyState::Ready]).context("cannot tell the service manager")?;
     if up.detached {
         background::leave_terminal(instance)?;
     }

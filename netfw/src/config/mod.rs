@@ -10,12 +10,14 @@ mod parse;
 pub(crate) mod problems;
 mod reader;
 mod schema;
+mod shut;
 pub(crate) mod source;
 pub(crate) mod suggest;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{CheckReport, LoadError, Loaded, load, load_text};
+pub use shut::shut;
 pub use source::Source;
 pub(crate) use value::PROTOCOLS;
 

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{
+    choice::{Choice, Holds, Instead, choose, next_best},
     controller::{self, Controller},
-    failure::Failure,
     host::{Host, netns},
     instance::Instance,
     interfaces, library,
     lock::{self, Daemon, Lock},
     reassembly, rules,
-    state::{LastReload, Rules, State},
+    state::{self, LastReload, Rules, StandIn, State},
 };
 use crate::{
     config::{Diagnostic, Loaded},
+    image::CompileError,
     kernel::{self, boot_now},
     policy::Role,
 };
@@ -29,6 +30,21 @@ pub struct Up {
     pub file: PathBuf,
     /// Whether the datapath logs what it does.
     pub debug: bool,
+    /// Whether the machine starts: what can be protected is, whatever is missing or broken.
+    pub boot: bool,
+}
+
+impl Up {
+    /// When the machine starts, protection comes before memory: what cannot be read or kept there is told, no more.
+    pub(super) fn forgive<T: Default>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(error) if self.boot => {
+                tracing::error!("{error:#}");
+                Ok(T::default())
+            }
+            outcome => outcome,
+        }
+    }
 }
 
 /// An instance that was brought up.
@@ -39,8 +55,8 @@ pub struct Started {
     pub ready: String,
     /// What is probably not meant.
     pub warnings: Vec<Diagnostic>,
-    /// Why the rules file could not be used and the rules applied last are in force.
-    pub fallback: Option<Failure>,
+    /// What holds in the place of a rules file that could not be used.
+    pub instead: Option<Instead>,
 }
 
 /// Brings an instance up, or adopts it where it is up already.
@@ -54,18 +70,20 @@ pub async fn up(wanted: &Up) -> Result<Started> {
         controller::check_namespace(&wanted.instance, &state)?;
         kernel::check_abi(&wanted.instance.pins())?;
     }
+    if wanted.boot {
+        library::set_damaged_aside(&wanted.instance);
+    }
     let host = Host::gather().await?;
     // Before another daemon is told to end.
-    let (loaded, _) = usable_rules(wanted, &host)?;
+    let capacity = choose(wanted, &host)?.loaded.policy.capacity();
     let daemon = Daemon::become_it(&wanted.instance).await?;
     let lock = Lock::acquire(&wanted.instance)?;
     let first = !wanted.instance.pins().exist();
-    let outcome = start(lock, wanted, loaded.policy.capacity(), &host).await;
-    match outcome {
-        Ok((ready, loaded, fallback)) => {
+    match start(lock, wanted, capacity, &host).await {
+        Ok((ready, choice)) => {
             let state = State::load(&wanted.instance)?;
-            let warnings = warnings(loaded, &wanted.file, &state);
-            Ok(Started { daemon, ready, warnings, fallback })
+            let warnings = warnings(choice.loaded, &wanted.file, &state);
+            Ok(Started { daemon, ready, warnings, instead: choice.instead })
         }
         Err(error) => {
             if first {
@@ -77,51 +95,39 @@ pub async fn up(wanted: &Up) -> Result<Started> {
     }
 }
 
-/// The rules file's, else those applied last for good. What is on trial stays.
-fn usable_rules(wanted: &Up, host: &Host) -> Result<(Loaded, Option<Failure>)> {
-    let state = State::load(&wanted.instance).ok();
-    if state.as_ref().is_some_and(|state| state.standing.pending(boot_now()).is_some())
-        && let Some(loaded) = rules::load_applied(&wanted.instance, host)?
-    {
-        return Ok((loaded, None));
-    }
-    let failure = match rules::load_file(&wanted.file, host, state.as_ref()) {
-        Ok(loaded) if library::is_refused(&wanted.instance, &Rules::of(&loaded))? => {
-            Failure::Refused(wanted.file.clone())
-        }
-        Ok(loaded) => return Ok((loaded, None)),
-        Err(failure) => failure,
-    };
-    match rules::load_valid(&wanted.instance, host) {
-        Ok(Some(loaded)) if has_interfaces(&loaded, host) => Ok((loaded, Some(failure))),
-        _ => Err(failure.into()),
-    }
-}
-
-fn has_interfaces(loaded: &Loaded, host: &Host) -> bool {
-    loaded.policy.interfaces().iter().any(|interface| host.link(&interface.name).is_some())
-}
-
-async fn start(
-    lock: Lock,
-    wanted: &Up,
-    capacity: u32,
-    host: &Host,
-) -> Result<(String, Loaded, Option<Failure>)> {
+async fn start(lock: Lock, wanted: &Up, capacity: u32, host: &Host) -> Result<(String, Choice)> {
     let instance = &wanted.instance;
-    let mut controller = Controller::load(lock, instance, &wanted.file, capacity, wanted.debug)?;
+    let mut controller = Controller::load(lock, wanted, capacity)?;
     controller.settle(host).await?;
-    let (loaded, fallback) = usable_rules(wanted, host)?;
-    controller.replace_programs(&loaded.policy, host).await?;
+    let mut choice = choose(wanted, host)?;
+    controller.replace_programs(&choice.loaded.policy, host).await?;
     if controller.trial().is_none() {
-        controller.apply(&loaded.policy, host).await?;
-        controller.state.last_reload = LastReload::now(fallback.as_ref().map(ToString::to_string));
-        if fallback.is_none() {
-            controller.keep(&Rules::of(&loaded))?;
+        if let Err(error) = controller.apply(&choice.loaded.policy, host).await {
+            // Too large: nothing was touched yet.
+            let error = error.downcast::<CompileError>()?;
+            choice = next_best(wanted, host, rules::too_large(&wanted.file, &error, choice.loaded))?;
+            controller.apply(&choice.loaded.policy, host).await?;
         }
+        remember(&mut controller, wanted, &choice)?;
+    }
+    for reason in &controller.left_out {
+        tracing::error!("{reason}");
     }
     controller.save()?;
-    Ok((ready_line(instance, &controller.state), loaded, fallback))
+    Ok((ready_line(instance, &controller.state), choice))
+}
+
+/// Keeps the rules for the next start, and why they are not those of the file.
+fn remember(controller: &mut Controller, wanted: &Up, choice: &Choice) -> Result<()> {
+    let rules = Rules::of(&choice.loaded);
+    let error = choice.instead.as_ref().map(|instead| instead.failure.to_string());
+    controller.state.last_reload = LastReload::now(error);
+    let shut = match choice.instead.as_ref().map(|instead| instead.holds) {
+        None if wanted.forgive(controller.keep(&rules).map(|()| true))? => return Ok(()),
+        Some(Holds::LastValid) => return Ok(()),
+        instead => instead.is_some(),
+    };
+    state::keep_stand_in(&wanted.instance, &StandIn { rules, shut })
 }
 
 /// A path that means the same in any directory.
@@ -132,7 +138,10 @@ pub(super) fn absolute(file: &Path) -> Result<PathBuf> {
 fn ready_line(instance: &Instance, state: &State) -> String {
     let interfaces = state.interfaces.iter().map(|(name, managed)| {
         let role = if managed.role() == Role::External { "external" } else { "internal" };
-        format!("{name} ({role}, {})", managed.engine)
+        match managed.index {
+            0 => format!("{name} ({role}, waited for)"),
+            _ => format!("{name} ({role}, {})", managed.engine),
+        }
     });
     let interfaces: Vec<String> = interfaces.collect();
     let generation = state.standing.generation(boot_now());

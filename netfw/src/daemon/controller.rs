@@ -1,19 +1,20 @@
 //! The reconciler: makes the kernel hold what the rules and the host ask for.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use netfw_common::{health::UNKNOWN, image::Active};
 
 use super::{
     bans,
+    control::Up,
     failure::Failure,
     host::{Host, netns},
     instance::Instance,
     library,
     lock::Lock,
     standing::{Held, Standing},
-    state::{LastReload, Managed, State},
+    state::{self, LastReload, Managed, State},
     sweep,
 };
 use crate::{
@@ -31,6 +32,11 @@ pub(super) struct Controller {
     pub(super) programs: Programs,
     /// Nothing is attached yet.
     fresh: bool,
+    /// Whether an interface that cannot be managed is left out and told in [`Self::left_out`], instead of keeping netfw off
+    /// the others.
+    pub(super) forgiving: bool,
+    /// Why interfaces were left out.
+    pub(super) left_out: Vec<String>,
     _lock: Lock,
 }
 
@@ -50,20 +56,20 @@ impl Controller {
         let state = State::load(instance)?;
         check_namespace(instance, &state)?;
         let (maps, programs) = (Maps::open(&pins)?, Programs::open(&pins)?);
-        Ok(Self { instance: instance.clone(), state, maps, programs, fresh: false, _lock: lock })
+        Ok(Self::new(lock, instance, state, (maps, programs)))
+    }
+
+    fn new(lock: Lock, instance: &Instance, state: State, (maps, programs): (Maps, Programs)) -> Self {
+        let (instance, left_out) = (instance.clone(), Vec::new());
+        Self { instance, state, maps, programs, fresh: false, forgiving: false, left_out, _lock: lock }
     }
 
     /// Loads the programs: over what is pinned, or for the first time.
     ///
     /// # Errors
     /// As [`Controller::open`]; the kernel refuses something.
-    pub(super) fn load(
-        lock: Lock,
-        instance: &Instance,
-        file: &Path,
-        capacity: u32,
-        debug: bool,
-    ) -> Result<Self> {
+    pub(super) fn load(lock: Lock, wanted: &Up, capacity: u32) -> Result<Self> {
+        let instance = &wanted.instance;
         let pins = instance.pins();
         let known = State::find(instance)?;
         if known.is_none() {
@@ -71,16 +77,16 @@ impl Controller {
             pins.remove()?;
         }
         let fresh = !pins.exist();
-        let mut state = known.map_or_else(|| new_state(instance, file, capacity), Ok)?;
+        let mut state = known.map_or_else(|| new_state(wanted, capacity), Ok)?;
         check_namespace(instance, &state)?;
-        file.clone_into(&mut state.rules_file);
+        wanted.file.clone_into(&mut state.rules_file);
         pins.create()?;
-        let programs = Programs::load(&pins, capacity, debug)?;
+        let programs = Programs::load(&pins, capacity, wanted.debug)?;
         let maps = Maps::open(&pins)?;
         if fresh {
-            bans::restore(instance, &maps)?;
+            wanted.forgive(bans::restore(instance, &maps))?;
         }
-        Ok(Self { instance: instance.clone(), state, maps, programs, fresh, _lock: lock })
+        Ok(Self { fresh, forgiving: wanted.boot, ..Self::new(lock, instance, state, (maps, programs)) })
     }
 
     /// Keeps what must be remembered.
@@ -102,7 +108,9 @@ impl Controller {
         let fresh = self.fresh;
         let managed = if fresh { planned } else { self.attach(planned, policy, host, false).await? };
         let held = self.write(&image)?;
-        self.state.standing.put(held, boot_now(), fresh);
+        // Nobody wants back what only stood in for rules.
+        let first = fresh || state::stand_in(&self.instance)?.is_some();
+        self.state.standing.put(held, boot_now(), first);
         if !fresh {
             // Before the first start is over, whoever finds this takes it for a life that goes on.
             self.save()?;
@@ -145,13 +153,28 @@ impl Controller {
     /// # Errors
     /// What the kernel says.
     pub(super) async fn follow(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+        self.meet(policy, host).await?;
+        let managed = self.state.interfaces.clone();
+        self.publish(&managed, host)?;
+        match self.left_out.join("\n") {
+            said if said.is_empty() => Ok(()),
+            said => bail!(said),
+        }
+    }
+
+    /// Follows changes of links alone: an interface that has just come is protected before its addresses have settled.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) async fn meet(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+        let planned = self.plan(policy, host)?;
+        self.announce(&planned, host)?;
         let managed = if self.trial().is_some() {
             self.attach_more(policy, host).await?
         } else {
-            let planned = self.plan(policy, host)?;
             self.attach(planned, policy, host, false).await?
         };
-        self.publish(&managed, host)?;
+        self.publish_interfaces(&managed, host)?;
         self.detach_others(&managed).await;
         let reassembler = self.state.reassembler;
         self.repair_reassembly(host).await;
@@ -199,12 +222,13 @@ impl Controller {
     }
 }
 
-fn new_state(instance: &Instance, file: &Path, capacity: u32) -> Result<State> {
+fn new_state(wanted: &Up, capacity: u32) -> Result<State> {
     // What is kept of an earlier life has its numbers.
-    let last = library::generations(instance)?.iter().map(|kept| kept.generation).max();
+    let last =
+        wanted.forgive(library::generations(&wanted.instance))?.iter().map(|kept| kept.generation).max();
     Ok(State {
         namespace: netns::inode()?,
-        rules_file: file.to_owned(),
+        rules_file: wanted.file.clone(),
         generation: last.unwrap_or(0),
         standing: Standing::default(),
         capacity,

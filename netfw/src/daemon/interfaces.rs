@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use netfw_common::interface::MAX_IFINDEX;
 use nix::net::if_::if_indextoname;
 
 use super::{
     controller::Controller,
-    engine::{self, Engine},
+    engine::{self, Choice, Engine},
     host::{Host, Link, netns, qdisc, sysctl},
     instance::Instance,
     state::{Managed, State},
@@ -20,27 +20,38 @@ use crate::{
 
 impl Controller {
     /// Which interfaces will be managed, and how.
-    pub(super) fn plan(&self, policy: &ValidPolicy, host: &Host) -> Result<BTreeMap<String, Managed>> {
+    pub(super) fn plan(&mut self, policy: &ValidPolicy, host: &Host) -> Result<BTreeMap<String, Managed>> {
         let mut planned = BTreeMap::new();
+        self.left_out.clear();
         for interface in policy.interfaces() {
-            let known = self.state.interfaces.get(&interface.name);
-            let link = host.link(&interface.name);
-            if let Some(link) = link {
-                check_link(link, &self.instance)?;
+            let mut link = host.link(&interface.name);
+            if let Err(error) = link.map_or(Ok(()), |link| check_link(link, &self.instance)) {
+                self.leave_out(error)?;
+                link = None;
             }
+            let known = self.state.interfaces.get(&interface.name);
             let same = known.filter(|known| link.is_some_and(|link| is_on(known, link)));
-            let choice = link.map(|link| engine::choose(policy.engine(), link));
+            let choice = link.map(|link| self.choose(policy, link));
             let managed = Managed {
                 index: link.map_or(0, |link| link.index),
                 external: interface.role == Role::External,
                 engine: choice.as_ref().map_or(Engine::Tc, |choice| choice.engine),
-                reason: choice.map_or_else(|| "the interface is gone".into(), |choice| choice.reason),
+                reason: choice.map_or_else(|| "netfw waits for it".into(), |choice| choice.reason),
                 turned: same.map(|known| known.turned.clone()).unwrap_or_default(),
                 clsact: same.is_some_and(|known| known.clsact),
             };
             planned.insert(interface.name.clone(), managed);
         }
         Ok(planned)
+    }
+
+    /// For an interface that cannot be managed: no reason to leave the others alone, where that is not wanted.
+    fn leave_out(&mut self, error: Error) -> Result<()> {
+        if !self.forgiving {
+            return Err(error);
+        }
+        self.left_out.push(format!("{error:#}"));
+        Ok(())
     }
 
     /// Attaches what is not attached yet, or everything anew where programs are to be replaced. When it
@@ -52,41 +63,54 @@ impl Controller {
         host: &Host,
         replace: bool,
     ) -> Result<BTreeMap<String, Managed>> {
-        let (mut begun, mut changed) = (Vec::new(), Vec::new());
+        let mut begun = Vec::new();
         for (name, managed) in &mut planned {
-            let Some(link) = host.link(name) else { continue };
+            let Some(link) = host.link(name).filter(|link| link.index == managed.index) else { continue };
             let known = self.state.interfaces.get(name).filter(|known| is_on(known, link)).cloned();
             if known.is_none() {
                 // What is left of one that was deleted and had this index.
                 kernel::detach(&self.instance.pins(), Port { name, index: link.index })?;
             }
-            let choice = engine::choose(policy.engine(), link);
+            let choice = self.choose(policy, link);
             if let Some(known) = known.as_ref().filter(|known| !replace && unchanged(known, &choice)) {
                 managed.engine = known.engine;
                 managed.reason.clone_from(&known.reason);
                 continue;
             }
-            match known {
-                Some(known) => changed.push((name.clone(), known)),
-                None => begun.push(name.clone()),
-            }
-            if let Err(error) = self.attach_one(link, managed, &choice) {
-                for (name, known) in &changed {
-                    // The old form was there a moment ago; where it does not come back, TC does its work.
-                    let _ = self.accelerate(Port { name, index: known.index }, known.engine);
-                }
-                for name in &begun {
+            let attached = self.attach_one(link, managed, &choice);
+            let Err(error) = attached else {
+                begun.push((name.clone(), known));
+                continue;
+            };
+            self.undo(name, managed, known.as_ref()).await;
+            if !self.forgiving {
+                for (name, known) in &begun {
                     if let Some(managed) = planned.get(name) {
-                        release(&self.instance, name, managed).await;
+                        self.undo(name, managed, known.as_ref()).await;
                     }
                 }
                 return Err(error);
             }
+            *managed = known.unwrap_or_else(|| left_alone(managed, &error));
+            self.leave_out(error)?;
         }
         Ok(planned)
     }
 
-    fn attach_one(&mut self, link: &Link, managed: &mut Managed, choice: &engine::Choice) -> Result<()> {
+    /// Where the driver refuses XDP, TC is better than nothing, unless somebody waits for an answer.
+    fn choose(&self, policy: &ValidPolicy, link: &Link) -> Choice {
+        let choice = engine::choose(policy.engine(), link);
+        Choice { or_tc: choice.or_tc || self.forgiving, ..choice }
+    }
+
+    /// Leaves an interface as it was before [`Self::attach_one`].
+    async fn undo(&mut self, name: &str, managed: &Managed, known: Option<&Managed>) {
+        let Some(known) = known else { return release(&self.instance, name, managed).await };
+        // The old form was there a moment ago; where it does not come back, TC does its work.
+        let _ = self.accelerate(Port { name, index: known.index }, known.engine);
+    }
+
+    fn attach_one(&mut self, link: &Link, managed: &mut Managed, choice: &Choice) -> Result<()> {
         let port = Port { name: &link.name, index: link.index };
         if managed.turned.is_empty() {
             managed.turned = sysctl::enable_forwarding(&link.name)?;
@@ -148,6 +172,12 @@ impl Controller {
     }
 }
 
+/// An interface that cannot be managed now, and may be later.
+fn left_alone(managed: &Managed, error: &Error) -> Managed {
+    let reason = format!("netfw cannot manage it: {error:#}");
+    Managed { index: 0, engine: Engine::Tc, reason, turned: Vec::new(), clsact: false, ..managed.clone() }
+}
+
 /// Whether `link` is the interface that was attached, and not one that was made anew.
 fn is_on(known: &Managed, link: &Link) -> bool {
     known.index == link.index && kernel::is_attached(Port { name: &link.name, index: link.index })
@@ -161,7 +191,7 @@ pub(super) fn any_lost(state: &State, host: &Host) -> bool {
 
 /// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver
 /// left us.
-fn unchanged(known: &Managed, choice: &engine::Choice) -> bool {
+fn unchanged(known: &Managed, choice: &Choice) -> bool {
     known.engine == choice.engine || (choice.or_tc && known.engine == Engine::Tc)
 }
 
@@ -206,7 +236,7 @@ pub(super) async fn release(instance: &Instance, name: &str, managed: &Managed) 
     }
 }
 
-fn why_no_xdp(error: &anyhow::Error) -> String {
+fn why_no_xdp(error: &Error) -> String {
     let os = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())

@@ -108,6 +108,19 @@ pub fn is_refused(instance: &Instance, rules: &Rules) -> Result<bool> {
     Ok(refused(instance)?.contains(&rules.hash()))
 }
 
+/// Puts documents out of the way that a power failure has damaged: they would keep netfw from starting, and from remembering.
+pub fn set_damaged_aside(instance: &Instance) {
+    let documents = ["generations.json", "refused.json", "last-valid.json", "bans"];
+    for document in documents.map(|name| instance.library().join(name)) {
+        let Err(error) = read::<serde_json::Value>(&document) else { continue };
+        let aside = document.with_extension("damaged");
+        match fs::rename(&document, &aside) {
+            Ok(()) => tracing::error!("{error:#}; it is {} now", aside.display()),
+            Err(failure) => tracing::error!("{error:#}; it cannot be put aside: {failure}"),
+        }
+    }
+}
+
 fn refused(instance: &Instance) -> Result<Vec<String>> {
     Ok(read(&instance.library().join("refused.json"))?.unwrap_or_default())
 }

@@ -5,6 +5,7 @@
 pub mod background;
 pub mod bans;
 pub mod change;
+pub mod choice;
 pub mod control;
 mod controller;
 pub mod engine;

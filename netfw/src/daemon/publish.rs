@@ -23,20 +23,22 @@ use crate::kernel::Conversation;
 impl Controller {
     /// Tells the datapath about interfaces and addresses.
     pub(super) fn publish(&mut self, managed: &BTreeMap<String, Managed>, host: &Host) -> Result<()> {
-        let (mut by_slot, mut locals) = (BTreeMap::new(), HashMap::new());
-        for link in &host.links {
-            let external = managed.get(&link.name).is_some_and(|managed| managed.external);
-            let owner = if external { LOCAL_EXTERNAL } else { LOCAL_OTHER };
-            for address in &link.addresses {
-                let owners = locals.entry(address.ip).or_insert(owner);
-                // The same link-local address may stand on several.
-                *owners = owner.min(*owners);
-            }
-        }
+        self.publish_interfaces(managed, host)?;
+        let gone = self.maps.forget_other_locals(&locals(managed, host))?;
+        sweep::cut_homeless(&self.maps, &gone)
+    }
+
+    /// Tells the datapath about interfaces, and about addresses that are new. Those that are gone may be back in a moment.
+    pub(super) fn publish_interfaces(
+        &mut self,
+        managed: &BTreeMap<String, Managed>,
+        host: &Host,
+    ) -> Result<()> {
+        let mut by_slot = BTreeMap::new();
         let announced = features::xdp_transmitters();
         for (name, managed) in managed {
             let slot = self.state.slot(name)?;
-            if let Some(link) = host.link(name) {
+            if let Some(link) = host.link(name).filter(|link| link.index == managed.index) {
                 let transmits = match managed.engine {
                     Engine::Tc => false,
                     // Old kernels don't tell; then the driver is taken at its word that it runs XDP.
@@ -47,9 +49,19 @@ impl Controller {
                 self.maps.set_device(link.index, transmits)?;
             }
         }
-        let gone = self.maps.set_locals(&locals)?;
-        self.maps.set_interfaces(&by_slot)?;
-        sweep::cut_homeless(&self.maps, &gone)
+        self.maps.add_locals(&locals(managed, host))?;
+        self.maps.set_interfaces(&by_slot)
+    }
+
+    /// Tells the datapath about interfaces that have just come, before they carry programs: no packet meets a program that
+    /// does not know its interface.
+    pub(super) fn announce(&mut self, planned: &BTreeMap<String, Managed>, host: &Host) -> Result<()> {
+        let mut announced = planned.clone();
+        for (name, managed) in &mut announced {
+            let known = self.state.interfaces.get(name).filter(|known| known.index == managed.index);
+            managed.engine = known.map_or(Engine::Tc, |known| known.engine);
+        }
+        self.publish_interfaces(&announced, host)
     }
 
     /// What the host's own programs are talking about with the world.
@@ -79,6 +91,21 @@ impl Controller {
         };
         distant.map(conversation).collect()
     }
+}
+
+/// The host's own addresses, and where they belong.
+fn locals(managed: &BTreeMap<String, Managed>, host: &Host) -> HashMap<IpAddr, u32> {
+    let mut locals = HashMap::new();
+    for link in &host.links {
+        let external = managed.get(&link.name).is_some_and(|managed| managed.external);
+        let owner = if external { LOCAL_EXTERNAL } else { LOCAL_OTHER };
+        for address in &link.addresses {
+            let owners = locals.entry(address.ip).or_insert(owner);
+            // The same link-local address may stand on several.
+            *owners = owner.min(*owners);
+        }
+    }
+    locals
 }
 
 fn describe(link: &Link, managed: &Managed, transmits: bool) -> Interface {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, Diagnostic, Loaded},
-    image::{self, Ids},
+    image::{self, CompileError, Ids},
 };
 
 /// Reads and judges a rules file. An interface that is missing is an error unless netfw managed it until it
@@ -38,6 +38,14 @@ pub fn load_file(path: &Path, host: &Host, state: Option<&State>) -> Result<Load
     if missing.is_empty() { Ok(loaded) } else { Err(invalid(missing, loaded)) }
 }
 
+/// As [`load_file`], when the machine starts: interfaces may come later.
+///
+/// # Errors
+/// [`Failure::InvalidRules`].
+pub(super) fn load_file_at_boot(path: &Path, host: &Host) -> Result<Loaded, Failure> {
+    Ok(config::load(path, &host.facts())?)
+}
+
 fn invalid(errors: Vec<Diagnostic>, loaded: Loaded) -> Failure {
     Failure::InvalidRules(Findings { errors, warnings: loaded.warnings })
 }
@@ -50,18 +58,21 @@ pub fn check_file(path: &Path, host: &Host) -> Result<Loaded, Failure> {
     let mut loaded = load_file(path, host, None)?;
     let names = loaded.policy.interfaces().iter().map(|interface| interface.name.clone());
     let slots = image::Host { interfaces: names.zip(1..).collect() };
-    let error = match image::compile(&loaded.policy, &slots, &mut Ids::default()) {
-        Ok(image) => {
-            let slot = |name: &str| slots.interfaces.get(name).copied();
-            let judge = Judge { policy: &loaded.policy, image: &image, slot: &slot };
-            loaded.warnings.extend(end_of_session(path, judge, host));
-            return Ok(loaded);
-        }
-        Err(error) => error,
+    let image = match image::compile(&loaded.policy, &slots, &mut Ids::default()) {
+        Ok(image) => image,
+        Err(error) => return Err(too_large(path, &error, loaded)),
     };
+    let slot = |name: &str| slots.interfaces.get(name).copied();
+    let judge = Judge { policy: &loaded.policy, image: &image, slot: &slot };
+    loaded.warnings.extend(end_of_session(path, judge, host));
+    Ok(loaded)
+}
+
+/// For rules that the datapath has no room for.
+pub(super) fn too_large(path: &Path, error: &CompileError, loaded: Loaded) -> Failure {
     let text = error.to_string();
     let (message, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
-    Err(invalid(vec![Diagnostic::whole_file(path, message, help)], loaded))
+    invalid(vec![Diagnostic::whole_file(path, message, help)], loaded)
 }
 
 /// The rules that hold, judged on the host as it is now.

@@ -127,13 +127,14 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
                 }
             }
             Some(()) = inputs.network.recv() => {
+                network.meet(instance).await;
                 sleep(SETTLE).await;
                 network.follow(instance).await;
             }
             _ = looks.tick() => {
                 log.write();
                 log_failure(log.write_left_out());
-                if network.has_failed() {
+                if network.is_behind() {
                     // The next change may never come.
                     network.follow(instance).await;
                 }

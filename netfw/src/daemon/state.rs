@@ -178,7 +178,40 @@ impl State {
 /// # Errors
 /// The file cannot be read.
 pub fn last_valid(instance: &Instance) -> Result<Option<Rules>> {
-    read(&last_valid_file(instance))
+    match stand_in(instance)? {
+        None => read(&last_valid_file(instance)),
+        Some(stand_in) => Ok(Some(stand_in.rules)),
+    }
+}
+
+/// Rules that hold though they are not kept as the last valid ones. A reboot forgets them: the next start may find better
+/// ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandIn {
+    /// Their text.
+    pub rules: Rules,
+    /// Whether they were made to shut everything but the fail-safe door; otherwise nothing can be kept.
+    pub shut: bool,
+}
+
+/// Those that hold, if they do.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn stand_in(instance: &Instance) -> Result<Option<StandIn>> {
+    read(&stand_in_file(instance))
+}
+
+/// Remembers them.
+///
+/// # Errors
+/// What the file system says.
+pub fn keep_stand_in(instance: &Instance, stand_in: &StandIn) -> Result<()> {
+    write(&stand_in_file(instance), stand_in)
+}
+
+fn stand_in_file(instance: &Instance) -> PathBuf {
+    instance.run().join("stand-in.json")
 }
 
 /// Where they are kept.
@@ -191,7 +224,13 @@ pub fn last_valid_file(instance: &Instance) -> PathBuf {
 /// # Errors
 /// What the file system says.
 pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
-    write(&last_valid_file(instance), rules)
+    write(&last_valid_file(instance), rules)?;
+    match fs::remove_file(stand_in_file(instance)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", stand_in_file(instance).display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The text of the rules that wait for confirmation.

@@ -1,7 +1,7 @@
 //! What the datapath knows of interfaces and local addresses.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
     net::IpAddr,
 };
@@ -55,22 +55,35 @@ impl Maps {
         Ok(())
     }
 
-    /// Tells the datapath which addresses are the host's own, and where they belong
-    /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]). Says which ones are no
-    /// longer.
+    /// Tells the datapath of addresses that are the host's own, and where they belong
+    /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]).
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<Vec<IpAddr>> {
-        let (mut v4, mut v6) = (HashMap::new(), HashMap::new());
+    pub fn add_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<()> {
         for (&address, &owner) in addresses {
             match address {
-                IpAddr::V4(address) => v4.insert(addr4(address), owner).is_some(),
-                IpAddr::V6(address) => v6.insert(addr6(address), owner).is_some(),
+                IpAddr::V4(address) => self.locals4.set(&addr4(address), owner, ANY)?,
+                IpAddr::V6(address) => self.locals6.set(&addr6(address), owner, ANY)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// All other addresses are not the host's own. Says which ones were.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget_other_locals(&self, addresses: &HashMap<IpAddr, u32>) -> Result<Vec<IpAddr>> {
+        let (mut v4, mut v6) = (HashSet::new(), HashSet::new());
+        for &address in addresses.keys() {
+            match address {
+                IpAddr::V4(address) => v4.insert(addr4(address)),
+                IpAddr::V6(address) => v6.insert(addr6(address)),
             };
         }
-        let gone4 = replace(&self.locals4, &v4)?;
-        let gone6 = replace(&self.locals6, &v6)?;
+        let gone4 = remove_others(&self.locals4, &v4)?;
+        let gone6 = remove_others(&self.locals6, &v6)?;
         Ok(gone4
             .iter()
             .map(|address| address.to_ip())
@@ -79,15 +92,10 @@ impl Maps {
     }
 }
 
-/// Makes the table hold exactly `wanted`; what stays is not touched, so that no packet misses it. Returns what was removed.
-fn replace<K: Shared + Eq + Hash>(table: &Table<K, u32>, wanted: &HashMap<K, u32>) -> Result<Vec<K>> {
-    let present: HashMap<K, u32> = table.entries()?.into_iter().collect();
-    for (key, value) in wanted {
-        if present.get(key) != Some(value) {
-            table.set(key, *value, ANY)?;
-        }
-    }
-    let gone: Vec<K> = present.into_keys().filter(|key| !wanted.contains_key(key)).collect();
+/// Removes all keys but those to keep. Returns what was removed.
+fn remove_others<K: Shared + Eq + Hash>(table: &Table<K, u32>, keep: &HashSet<K>) -> Result<Vec<K>> {
+    let present = table.entries()?.into_iter().map(|(key, _)| key);
+    let gone: Vec<K> = present.filter(|key| !keep.contains(key)).collect();
     for key in &gone {
         table.remove(key)?;
     }

@@ -92,7 +92,9 @@ fn interface(name: &str, managed: &Managed, link: Option<&Link>) -> Interface {
 /// What keeps an interface from serving.
 fn problem(name: &str, managed: &Managed, link: Option<&Link>) -> Option<String> {
     let Some(link) = link else {
-        return Some("there is no such interface; its rules wait until it comes back".to_owned());
+        return Some(
+            "there is no such interface: netfw waits for it, and is on it as soon as it comes".to_owned(),
+        );
     };
     let port = Port { name, index: link.index };
     let problem = if link.index != managed.index || !kernel::is_attached(port) {

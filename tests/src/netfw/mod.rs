@@ -75,8 +75,20 @@ impl<'lab> Netfw<'lab> {
 
     /// Starts `netfw up` in the foreground and waits for `ready`. Where the datapath is up, it is adopted.
     pub fn start(&self) -> Result<()> {
+        self.start_with(&[], &[])
+    }
+
+    /// As [`start`](Self::start), as when the machine starts.
+    pub fn boot(&self) -> Result<()> {
+        self.start_with(&[], &["--boot"])
+    }
+
+    /// As [`start`](Self::start), with words before and behind the command.
+    pub fn start_with(&self, before: &[&str], behind: &[&str]) -> Result<()> {
         let rules = self.rules.display().to_string();
-        let daemon = self.host.spawn(self.line(["up", "-c", &rules])?)?;
+        let line = self.line(["up", "-c", &rules].into_iter().chain(behind.iter().copied()))?;
+        let words = before.iter().map(|&word| word.to_owned()).chain(line);
+        let daemon = self.host.spawn(words)?;
         let daemon = wait::until("`netfw up` to end or be ready", {
             let mut daemon = Some(daemon);
             move || {

@@ -123,7 +123,7 @@ impl Loaded {
             locals.insert(world.host("second"), LOCAL_EXTERNAL);
             locals.insert(world.host("gateway"), LOCAL_OTHER);
         }
-        self.maps.set_locals(&locals)?;
+        self.maps.add_locals(&locals)?;
         Ok(())
     }
 
