@@ -192,6 +192,8 @@ pub struct Policy {
     pub failsafe_port: u32,
     /// Lengths of the prefixes in `BLOCKS`.
     pub block_lengths: Lengths,
+    /// What tells their list from others (SHA-256): slots with the same one share it. 0: nobody knows.
+    pub block_digest: [u32; 8],
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
     /// Each `[[masquerade]]`.
@@ -237,6 +239,7 @@ impl Default for Policy {
             flags: 0,
             failsafe_port: 0,
             block_lengths: Lengths::default(),
+            block_digest: [0; 8],
             timeouts: [0; TIMEOUTS],
             masquerades: [Masquerade::default(); MAX_MASQUERADES],
             untranslated_rules: 0,
@@ -329,7 +332,7 @@ shared! {
     Service { rules, forwards, source_rules, reserved }
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
-        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, timeouts, masquerades,
+        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, block_digest, timeouts, masquerades,
         untranslated_rules, interface_rules, managed
     }
     Rule { action, counter, flags, reserved, limit }

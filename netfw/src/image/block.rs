@@ -7,6 +7,8 @@ use netfw_common::{
     block::{self, Key, Lengths},
     family::{Address, Ipv4, Ipv6, addr4, addr6},
 };
+use sha2::{Digest as _, Sha256};
+use zerocopy::IntoBytes as _;
 
 /// The keys of these prefixes, sorted.
 pub(super) fn keys(prefixes: &[IpNet]) -> Vec<Key> {
@@ -46,6 +48,12 @@ pub(super) fn lengths(keys: &[Key]) -> Lengths {
         lengths.insert(v6, length);
     }
     lengths
+}
+
+/// What tells this list from others.
+pub(super) fn digest(keys: &[Key]) -> [u32; 8] {
+    let digest: [u8; 32] = Sha256::digest(keys.as_bytes()).into();
+    zerocopy::transmute!(digest)
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
     let services = services::table(policy, &entries, &mut vectors)?;
     let mut header = header::header(policy, host, &mut vectors)?;
     header.block_lengths = block::lengths(&blocks);
+    header.block_digest = block::digest(&blocks);
     let mut fresh = ids.clone();
     let counters = fresh.assign(policy);
     let (forwards, mut targets) =

@@ -63,6 +63,9 @@ impl Maps {
         let used = |slot: &u32| *slot == first || Some(*slot) == second || keep.contains(slot);
         let slot = (0..SLOTS).find(|slot| !used(slot)).context("every slot for rules is in use")?;
         wait_for_readers();
+        for idle in (0..SLOTS).filter(|idle| !used(idle)) {
+            self.forget_unequal_blocks(idle, &image.policy.block_digest)?;
+        }
         self.fill(slot, image, generation).context("cannot write the rules into the kernel's tables")?;
         Ok(slot)
     }
@@ -87,7 +90,7 @@ impl Maps {
         });
         set_inner(&self.addresses6, slot, &trie(prefixes)?)?;
         set_inner(&self.vectors, slot, &list(&image.vectors)?)?;
-        set_inner(&self.blocks, slot, &blocks(&image.blocks)?)?;
+        self.fill_blocks(slot, image)?;
         write(&self.services, slot * SERVICES, &image.services)?;
         write(&self.rules, slot * MAX_RULES, &image.rules)?;
         write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
@@ -95,6 +98,39 @@ impl Maps {
         let mut policy = image.policy;
         policy.generation = generation;
         self.policies.set(&slot, policy, ANY)?;
+        Ok(())
+    }
+
+    /// The kernel's number of the map that holds a slot's blocked prefixes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn block_list(&self, slot: u32) -> Result<Option<u32>> {
+        Ok(self.blocks.get(&slot)?)
+    }
+
+    /// A list of a million prefixes takes a hundred megabytes and half a second: slots share one that is the same.
+    fn fill_blocks(&self, slot: u32, image: &Image) -> Result<()> {
+        for other in 0..SLOTS {
+            let policy = self.policies.get(&other)?.unwrap_or_default();
+            if policy.block_digest == image.policy.block_digest
+                && let Some(number) = self.block_list(other)?
+            {
+                return Ok(set_inner(&self.blocks, slot, &Table::<Key, u32>::numbered(number)?)?);
+            }
+        }
+        Ok(set_inner(&self.blocks, slot, &blocks(&image.blocks)?)?)
+    }
+
+    /// An idle slot gives its list up, unless it is the one that is wanted. First its digest: whoever is killed in between
+    /// leaves no slot whose list is taken for another.
+    fn forget_unequal_blocks(&self, slot: u32, wanted: &[u32; 8]) -> Result<()> {
+        let mut policy = self.policies.get(&slot)?.unwrap_or_default();
+        if policy.block_digest != *wanted {
+            policy.block_digest = [0; 8];
+            self.policies.set(&slot, policy, ANY)?;
+            set_inner(&self.blocks, slot, &blocks(&[])?)?;
+        }
         Ok(())
     }
 }

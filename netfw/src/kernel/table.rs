@@ -49,6 +49,14 @@ impl<K: Shared, V: Shared> Table<K, V> {
         Self::check(map, &path.display().to_string())
     }
 
+    /// The map with this number, by which a map of maps answers.
+    ///
+    /// # Errors
+    /// There is none, or its keys or values have another size.
+    pub(super) fn numbered(number: u32) -> Result<Self> {
+        Self::check(MapData::from_id(number)?, &format!("number {number}"))
+    }
+
     /// A new map, unpinned.
     ///
     /// # Errors

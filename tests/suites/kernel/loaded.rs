@@ -127,6 +127,16 @@ impl Loaded {
         Ok(())
     }
 
+    /// The instance's tables.
+    pub(crate) fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Its pins.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// Forgets flows, fragments, names, spent tokens, and how many errors were sent.
     pub(crate) fn empty(&mut self) -> Result<()> {
         self.maps.end_watch()?;
@@ -175,7 +185,7 @@ impl Loaded {
         visitor.visit::<K, V>(&name, Table::try_from(map)?).with_context(|| format!("the table {name}"))
     }
 
-    fn count(&self) -> Result<Counters> {
+    pub(crate) fn count(&self) -> Result<Counters> {
         let counters = self.maps.counters()?;
         let mut all = Counters::default();
         for side in SIDES {

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod exhaustion;
+mod listed;
 mod loaded;
 #[expect(dead_code, reason = "stories in memory also turn its clock and look into its tables")]
 #[path = "../memory/mod.rs"]
@@ -80,10 +81,11 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 3] = [
+    let checks: [(&str, Check); 4] = [
         ("agreement_with_memory", agreement::check),
         ("cost_of_exhaustion", exhaustion::measure),
         ("limit_of_many_sources", sources::check),
+        ("a_million_blocked_prefixes", listed::check),
     ];
     for (name, check) in checks {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {

@@ -40,7 +40,8 @@ pub(crate) fn compiled(text: &str, before: &Ids) -> Compiled {
     compiled
 }
 
-fn host() -> Host {
+/// The interfaces of the lab.
+pub(crate) fn host() -> Host {
     let sides = [Side::Outside, Side::Inside];
     Host { interfaces: sides.map(|side| (side.interface().to_owned(), side.slot())).into() }
 }
