@@ -43,6 +43,22 @@ shared! {
     Bans { version, lengths }
 }
 
+/// A part of the sieve before a long list: 4096 bits. What has no bit in it is not listed, so most addresses are looked up once
+/// and not once for each length. A bit stands for a /24 of IPv4, or for some of the /32 of IPv6.
+pub type SievePart = [u32; 128];
+
+/// Parts of a whole sieve: one half for each family. A shorter one lets through whatever lies beyond its end.
+pub const SIEVE_PARTS: u32 = 8192;
+
+/// The bit of the addresses that begin with these 32 bits (in the order of numbers), as a number of [`SievePart`] and, in it,
+/// of word and bit.
+#[inline(always)]
+pub fn sieve_bit(v6: bool, first: u32) -> (u32, usize, u32) {
+    // Knuth's multiplicative hashing (The Art of Computer Programming 3, section 6.4).
+    let bit = if v6 { 1 << 24 | first.wrapping_mul(0x9e37_79b1) >> 8 } else { first >> 8 };
+    (bit >> 12, (bit >> 5 & 127) as usize, bit & 31)
+}
+
 impl Lengths {
     /// Adds the length of a prefix.
     pub fn insert(&mut self, v6: bool, length: u32) {

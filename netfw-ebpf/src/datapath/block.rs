@@ -57,7 +57,10 @@ pub const BANNED: u32 = 2;
 #[inline(always)]
 fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
     let (Some(policy), Some(bans)) = (kernel.policy(), kernel.bans()) else { return FREE };
-    let [listed, banned] = [policy.block_lengths.of::<F>(), bans.lengths.of::<F>()];
+    let [mut listed, banned] = [policy.block_lengths.of::<F>(), bans.lengths.of::<F>()];
+    if listed != [0; 2] && !kernel.may_be_listed(work.reply_key.source) {
+        listed = [0; 2];
+    }
     let mut found = some_of(kernel, work, listed[0] | banned[0], 1);
     if F::V6 && found == FREE {
         found = some_of(kernel, work, listed[1] | banned[1], 65);

@@ -41,6 +41,10 @@ pub trait Tables<F: Family> {
     fn forward(&self, number: u32) -> Option<&Forward>;
     /// A target.
     fn target(&self, number: u32) -> Option<&Target>;
+    /// Whether `[block]` may list a prefix around an address; otherwise nobody need ask.
+    fn may_be_listed(&self, _address: F::Addr) -> bool {
+        true
+    }
     /// Whether `[block]` lists a prefix.
     fn listed(&self, prefix: &Key) -> bool;
 }

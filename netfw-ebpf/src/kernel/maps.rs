@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use netfw_common::{
-    block::{Bans, Key, MAX_BANS},
+    block::{Bans, Key, MAX_BANS, SievePart},
     bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     event::{CHANNELS, Watch},
@@ -87,6 +87,11 @@ pub type Blocks = InnerHash<Key, u32, 1, { BPF_F_NO_PREALLOC as usize }>;
 /// Prefixes of `[block]`, by slot.
 #[btf_map]
 pub static BLOCKS: ArrayOfMaps<Blocks, { SLOTS as usize }> = ArrayOfMaps::new();
+/// Inner arrays of `SIEVES`; an array of one as above.
+pub type Sieves = InnerArray<[SievePart; 1], 1, BPF_F_INNER_MAP>;
+/// What lets only some addresses through to `BLOCKS`, by slot ([`netfw_common::block::sieve_bit`]).
+#[btf_map]
+pub static SIEVES: ArrayOfMaps<Sieves, { SLOTS as usize }> = ArrayOfMaps::new();
 /// Banned prefixes: until which second of `CLOCK_BOOTTIME`; 0: for good.
 #[map]
 pub static BANS: HashMap<Key, u64> = HashMap::with_max_entries(MAX_BANS, BPF_F_NO_PREALLOC);

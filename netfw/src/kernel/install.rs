@@ -5,7 +5,6 @@ use std::{io, time::Duration};
 use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::{
-    block::Key,
     family::{addr4, addr6},
     image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector, boot_time},
     shared::Shared,
@@ -19,12 +18,10 @@ use super::{
 };
 use crate::image::Image;
 
-/// How many blocked prefixes one call carries.
-const BLOCKS_AT_ONCE: usize = 65_536;
 /// `BPF_F_NO_PREALLOC`, which a trie demands.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 /// `BPF_F_INNER_MAP`: arrays of different length may take each other's place in a map of maps.
-const INNER_MAP: u32 = 0x1000;
+pub(super) const INNER_MAP: u32 = 0x1000;
 
 impl Maps {
     /// Which slot holds, and until when.
@@ -100,39 +97,6 @@ impl Maps {
         self.policies.set(&slot, policy, ANY)?;
         Ok(())
     }
-
-    /// The kernel's number of the map that holds a slot's blocked prefixes.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn block_list(&self, slot: u32) -> Result<Option<u32>> {
-        Ok(self.blocks.get(&slot)?)
-    }
-
-    /// A list of a million prefixes takes a hundred megabytes and half a second: slots share one that is the same.
-    fn fill_blocks(&self, slot: u32, image: &Image) -> Result<()> {
-        for other in 0..SLOTS {
-            let policy = self.policies.get(&other)?.unwrap_or_default();
-            if policy.block_digest == image.policy.block_digest
-                && let Some(number) = self.block_list(other)?
-            {
-                return Ok(set_inner(&self.blocks, slot, &Table::<Key, u32>::numbered(number)?)?);
-            }
-        }
-        Ok(set_inner(&self.blocks, slot, &blocks(&image.blocks)?)?)
-    }
-
-    /// An idle slot gives its list up, unless it is the one that is wanted. First its digest: whoever is killed in between
-    /// leaves no slot whose list is taken for another.
-    fn forget_unequal_blocks(&self, slot: u32, wanted: &[u32; 8]) -> Result<()> {
-        let mut policy = self.policies.get(&slot)?.unwrap_or_default();
-        if policy.block_digest != *wanted {
-            policy.block_digest = [0; 8];
-            self.policies.set(&slot, policy, ANY)?;
-            set_inner(&self.blocks, slot, &blocks(&[])?)?;
-        }
-        Ok(())
-    }
 }
 
 /// The clock of deadlines.
@@ -149,12 +113,16 @@ pub fn wait_for_readers() {
     }
 }
 
-fn write<V: Shared>(array: &Array<V>, first: u32, values: &[V]) -> io::Result<()> {
+pub(super) fn write<V: Shared>(array: &Array<V>, first: u32, values: &[V]) -> io::Result<()> {
     let keys: Vec<u32> = (first..).take(values.len()).collect();
     array.set_all(&keys, values)
 }
 
-fn set_inner<K: Shared, V: Shared>(outer: &Array<u32>, slot: u32, inner: &Table<K, V>) -> io::Result<()> {
+pub(super) fn set_inner<K: Shared, V: Shared>(
+    outer: &Array<u32>,
+    slot: u32,
+    inner: &Table<K, V>,
+) -> io::Result<()> {
     outer.set(&slot, inner.descriptor(), ANY)
 }
 
@@ -164,15 +132,6 @@ fn trie<K: Shared>(prefixes: impl Iterator<Item = (K, AddressClass)>) -> Result<
     let trie = Table::create(bpf_map_type::BPF_MAP_TYPE_LPM_TRIE, "addresses", entries, NO_PREALLOC)?;
     trie.set_all(&keys, &values)?;
     Ok(trie)
-}
-
-fn blocks(keys: &[Key]) -> Result<Table<Key, u32>> {
-    let entries = keys.len().max(1) as u32;
-    let blocks = Table::create(bpf_map_type::BPF_MAP_TYPE_HASH, "blocks", entries, NO_PREALLOC)?;
-    for keys in keys.chunks(BLOCKS_AT_ONCE) {
-        blocks.set_all(keys, &vec![1; keys.len()])?;
-    }
-    Ok(blocks)
 }
 
 fn list(vectors: &[Vector]) -> Result<Array<Vector>> {

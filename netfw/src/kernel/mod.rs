@@ -6,6 +6,7 @@
 mod adopt;
 mod attach;
 mod bans;
+mod blocks;
 mod capacity;
 mod counters;
 mod events;

@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 47] = [
+const PINNED: [&str; 48] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -44,6 +44,7 @@ const PINNED: [&str; 47] = [
     "ADDRESSES4",
     "ADDRESSES6",
     "BLOCKS",
+    "SIEVES",
     "BANS",
     "BAN_HEAD",
     "VECTORS",
