@@ -1,8 +1,45 @@
-//! What the link itself needs, whatever the policy says. Broadcast and multicast frames never get this far.
+//! What the link itself needs, whatever the policy says; and what it must not be used for.
 
-use netfw_common::{family::Family, wire};
+use netfw_common::{
+    family::{Address, Family},
+    reason::Reason,
+    tuple::Tuple,
+    wire::{self, ETHERNET},
+};
 
-use super::work::{self, Work};
+use super::{
+    Step, Verdict,
+    context::{Context, View},
+    kernel::Kernel,
+    work::{self, Work},
+};
+
+/// Broadcast and multicast frames are not ours to judge; but the stack takes a datagram for the master's own address out
+/// of them too, which would be a way around all rules for whoever is on the link (RFC 1122 §3.3.6).
+#[inline(always)]
+pub fn group_frame<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Step {
+    let Some(source) = address::<F, C>(ctx, if F::V6 { 8 } else { 12 }) else { return Err(Verdict::Pass) };
+    let Some(destination) = address::<F, C>(ctx, if F::V6 { 24 } else { 16 }) else {
+        return Err(Verdict::Pass);
+    };
+    if kernel.local(destination) == 0 {
+        return Err(Verdict::Pass);
+    }
+    work.tuple = Tuple { source, destination, ..Tuple::default() };
+    work.bytes = ctx.length().saturating_sub(ETHERNET);
+    work.drop(Reason::GroupFrame)
+}
+
+/// The address at this offset of the IP header.
+#[inline(always)]
+fn address<F: Family, C: Context>(ctx: &C, at: u32) -> Option<F::Addr> {
+    if F::V6 {
+        let view = ctx.view::<16>(ETHERNET + at)?;
+        return Some(F::Addr::from_words(|word| view.word(4 * word)));
+    }
+    let view = ctx.view::<4>(ETHERNET + at)?;
+    Some(F::Addr::from_words(|_| view.word(0)))
+}
 
 /// Whether the packet is neighbour or router discovery (RFC 4861: hop limit 255 only, so that no router forwards
 /// it), multicast listener discovery, IGMP, or a DHCP answer to (or question of) the master's own client.

@@ -85,6 +85,9 @@ pub fn run<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Verdi
 
 #[inline(always)]
 fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
+    if work.group_frame != 0 {
+        return stages.group_frame(work);
+    }
     stages.parse(work)?;
     if work.kind == work::ICMP_ERROR {
         stages.block(work)?;

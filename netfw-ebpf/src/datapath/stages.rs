@@ -5,7 +5,7 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, block, carry, clamp, context::Context, count, kernel::Kernel, open, parse,
+    Step, Verdict, answer, block, carry, clamp, context::Context, count, kernel::Kernel, link, open, parse,
     related, work::Work,
 };
 
@@ -13,6 +13,11 @@ use super::{
 pub trait Stages<F: Family> {
     /// Reads the packet.
     fn parse(&mut self, work: &mut Work<F>) -> Step;
+    /// Looks at a broadcast or multicast frame. XDP leaves that to TC.
+    #[inline(always)]
+    fn group_frame(&mut self, _work: &mut Work<F>) -> Step {
+        Err(Verdict::Pass)
+    }
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
@@ -52,6 +57,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     #[inline(always)]
     fn parse(&mut self, work: &mut Work<F>) -> Step {
         parse::packet(self.ctx, work)
+    }
+
+    #[inline(always)]
+    fn group_frame(&mut self, work: &mut Work<F>) -> Step {
+        link::group_frame(self.ctx, self.kernel, work)
     }
 
     #[inline(always)]

@@ -95,6 +95,8 @@ pub struct Work<F: Family> {
     pub astray: u32,
     /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
     pub beside: u32,
+    /// TC ingress: came in a broadcast or multicast frame.
+    pub group_frame: u32,
     /// Egress: the interface that the packet arrived on was not ours, but it did arrive (it is routed).
     pub routed: u32,
 
@@ -215,6 +217,7 @@ impl<F: Family> Work<F> {
         self.answers = 0;
         self.astray = 0;
         self.beside = 0;
+        self.group_frame = 0;
         self.routed = 0;
         self.forward = NONE;
         self.forward_id = 0;

@@ -343,7 +343,7 @@ parts!(
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $related:ident, $translate:ident, $answer:ident)?) => {
+     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
@@ -352,6 +352,7 @@ macro_rules! stages {
             0
         });
         $(
+            stage!($group, $raw, $context, $family, |stages, work| encode(stages.group_frame(work)));
             stage!($related, $raw, $context, $family, |stages, work| encode(stages.related(work)));
             stage!($translate, $raw, $context, $family, |stages, work| encode(stages.translate(work)));
             stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
@@ -374,6 +375,11 @@ macro_rules! stages {
             }
 
             $(
+                #[inline(always)]
+                fn group_frame(&mut self, work: &mut Work<$family>) -> Step {
+                    decode($group(self.0, work))
+                }
+
                 #[inline(always)]
                 fn related(&mut self, work: &mut Work<$family>) -> Step {
                     decode($related(self.0, work))
@@ -430,6 +436,7 @@ stages!(
     in_carry4,
     in_open4,
     in_clamp4,
+    in_group4,
     in_related4,
     in_translate4,
     in_answer4
@@ -443,6 +450,7 @@ stages!(
     in_carry6,
     in_open6,
     in_clamp6,
+    in_group6,
     in_related6,
     in_translate6,
     in_answer6
@@ -456,6 +464,7 @@ stages!(
     out_carry4,
     out_open4,
     out_clamp4,
+    out_group4,
     out_related4,
     out_translate4,
     out_answer4
@@ -469,6 +478,7 @@ stages!(
     out_carry6,
     out_open6,
     out_clamp6,
+    out_group6,
     out_related6,
     out_translate6,
     out_answer6

@@ -42,6 +42,8 @@ const HEADERS: u32 = 128;
 const ANSWERED: u32 = 0x6e66;
 /// Addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
+/// The last of the kinds that follow: to all (`PACKET_BROADCAST`), to many (`PACKET_MULTICAST`).
+const TO_MANY: u32 = 2;
 
 /// A packet at a TC hook.
 pub struct Tc<const EGRESS: bool>(*mut __sk_buff);
@@ -164,7 +166,7 @@ pub fn run<const EGRESS: bool>(ctx: &TcContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     let (protocol, vlan, kind, index) =
         unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type, (*skb).tc_index) };
-    if vlan != 0 || (!EGRESS && kind != TO_US) {
+    if vlan != 0 || (!EGRESS && kind > TO_MANY) {
         return action::NEXT;
     }
     if !EGRESS && index == ANSWERED {
@@ -201,6 +203,8 @@ where
             return action::SHOT;
         }
     }
+    // SAFETY: the context is valid.
+    work.group_frame = u32::from(!EGRESS && unsafe { (*skb).pkt_type } != TO_US);
     work.routed = if EGRESS { arrived } else { 0 };
     linearise(ctx);
     work.slot = live.slot();

@@ -91,7 +91,8 @@ fn enter<const HOOK: u8>(
     mut buffer: Buffer<HOOK>,
     side: Side,
 ) -> (Verdict, Ran) {
-    let for_us = HOOK == EGRESS || buffer.frame.get(..6) == Some(&side.mac());
+    let group = HOOK == INGRESS && buffer.frame.first().is_some_and(|first| first & 1 == 1);
+    let for_us = HOOK == EGRESS || group || buffer.frame.get(..6) == Some(&side.mac());
     let ethertype = buffer.frame.get(12..14).filter(|_| for_us).map(<[u8]>::to_vec);
     let (verdict, action, out) = match ethertype.as_deref() {
         Some([0x08, 0x00]) => pipeline(machine, work4, &mut buffer, side),
@@ -114,6 +115,7 @@ fn pipeline<F: Stored, const HOOK: u8>(
     if let Err(verdict) = work.begin(machine, index(side), buffer.segments) {
         return (verdict, Action::Next, None);
     }
+    work.group_frame = u32::from(HOOK == INGRESS && buffer.frame[0] & 1 == 1);
     work.reassembled = place;
     work.routed = buffer.arrived;
     let verdict = run(&mut Direct { ctx: buffer, kernel: machine }, work);
@@ -242,6 +244,7 @@ fn blank<F: Family>() -> Work<F> {
         answers: 0,
         astray: 0,
         beside: 0,
+        group_frame: 0,
         routed: 0,
         transport: 0,
         length: 0,

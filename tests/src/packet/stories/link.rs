@@ -44,6 +44,18 @@ pub fn dhcp(gateway: &mut Gateway) {
     gateway.outside(&other).dropped("policy-input");
 }
 
+/// A frame to all or many with a packet for the master alone is no way around the rules (RFC 1122 §3.3.6).
+pub fn group_frames(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply("[[rule]]\naction = \"accept\"\n");
+    let packet = Packet::udp(world.at("client", 4000), world.at("master", 53));
+    for to in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], [1, 0, 0x5e, 0, 0, 1]] {
+        let frame = packet.frame(crate::packet::world::ROUTER_MAC, to);
+        gateway.receive(Side::Outside, &frame).dropped("group-frame");
+    }
+    gateway.outside(&packet).accepted(&packet);
+}
+
 /// Frames for other machines, broadcasts and multicasts are nobody's business here.
 pub fn frames_for_others(gateway: &mut Gateway) {
     let world = gateway.world;

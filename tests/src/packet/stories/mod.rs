@@ -129,6 +129,7 @@ macro_rules! for_each_story {
             link::discovery,
             link::dhcp,
             link::frames_for_others,
+            link::group_frames,
             malformed::cut_off,
             malformed::ends_early,
             malformed::broken_ip_headers,
