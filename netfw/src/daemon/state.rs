@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -279,10 +278,10 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        let mut file = fs::File::create(&draft)?;
+        // Without the buffer each escaped line break of a text would be a system call of its own.
+        let mut file = io::BufWriter::new(fs::File::create(&draft)?);
         serde_json::to_writer(&mut file, value)?;
-        file.flush()?;
-        file.sync_data()?;
+        file.into_inner()?.sync_data()?;
         fs::rename(&draft, path)
     };
     save().with_context(|| format!("cannot write {}", path.display()))
