@@ -1,10 +1,10 @@
 //! Everything on the master that netfw may touch, so that "as before" can be checked.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use crate::lab::Host;
+use crate::{lab::Host, wait};
 
 /// What is shown: links with their programs, addresses, routes, queueing, filters, forwarding.
 const VIEWS: &[&str] = &[
@@ -28,6 +28,11 @@ pub struct Machine {
 impl Machine {
     /// Looks at `host` and at what the instance has on the file system.
     pub fn observe(host: &Host, instance: &str) -> Result<Self> {
+        // A link-local address that is still being tested for duplicates has no routes yet. Without a carrier the test does
+        // not end; then that is how the machine is.
+        let _ = wait::within(Duration::from_secs(10), "addresses to settle", || {
+            host.shell("ip -6 address show tentative").ok()?.trim().is_empty().then_some(())
+        });
         let mut views = VIEWS.iter().map(|view| host.shell(view)).collect::<Result<Vec<_>>>()?;
         for place in ["/sys/fs/bpf/netfw", "/run/netfw"] {
             let path = Path::new(place).join(instance);
