@@ -5,7 +5,8 @@ use netfw_common::{checksum::Sum, family::Family, image::MSS_CLAMP, wire::TCP_SY
 
 use super::{
     context::{Context, View},
-    kernel::{Kernel, Query, Route, Way},
+    kernel::{Kernel, Route, Way},
+    route,
     work::{self, Work},
 };
 
@@ -64,16 +65,10 @@ fn narrower<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
 /// MTU of the route to the sender, which may be narrower than the interface; 0: not known.
 #[inline(always)]
 fn way_back<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
-    let query = Query {
-        source: work.tuple.destination,
-        destination: work.tuple.source,
-        ifindex: work.ifindex,
-        // Nothing is as wide: so the kernel tells the MTU even where it doesn't know the neighbour.
-        length: u32::from(u16::MAX),
-        tos: 0,
-    };
+    // Nothing is as wide: so the kernel tells the MTU even where it doesn't know the neighbour.
+    let back = route::back(work, u32::from(u16::MAX));
     let mut way = Way::default();
-    match kernel.route(&query, &mut way) {
+    match kernel.route(&back, &mut way) {
         Route::TooBig => way.hop.mtu,
         _ => 0,
     }

@@ -1,7 +1,7 @@
 //! What the link itself needs, whatever the policy says; and what it must not be used for.
 
 use netfw_common::{
-    family::{Address, Family},
+    family::Family,
     reason::Reason,
     tuple::Tuple,
     wire::{self, ETHERNET},
@@ -9,8 +9,9 @@ use netfw_common::{
 
 use super::{
     Step, Verdict,
-    context::{Context, View},
+    context::Context,
     kernel::Kernel,
+    parse,
     work::{self, Work},
 };
 
@@ -35,10 +36,10 @@ pub fn group_frame<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, wor
 fn address<F: Family, C: Context>(ctx: &C, at: u32) -> Option<F::Addr> {
     if F::V6 {
         let view = ctx.view::<16>(ETHERNET + at)?;
-        return Some(F::Addr::from_words(|word| view.word(4 * word)));
+        return Some(parse::address::<F>(&view, 0));
     }
     let view = ctx.view::<4>(ETHERNET + at)?;
-    Some(F::Addr::from_words(|_| view.word(0)))
+    Some(parse::address::<F>(&view, 0))
 }
 
 /// Whether the packet is neighbour or router discovery (RFC 4861: hop limit 255 only, so that no router forwards

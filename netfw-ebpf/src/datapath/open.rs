@@ -21,19 +21,19 @@ use super::{
 /// one, and came in elsewhere, only the source is checked.
 #[inline(always)]
 pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
-    if work.astray == 0 && link::needs(work) {
+    if work.astray != 0 {
+        return route::not_spoofed(kernel, work);
+    }
+    if link::needs(work) {
         return Err(if C::HOOK == Hook::Xdp { Verdict::Punt } else { Verdict::Accept });
     }
-    if work.astray == 0 && is_unasked(work) {
+    if is_unasked(work) {
         return if C::HOOK == Hook::Egress { Err(Verdict::Pass) } else { work.drop(Reason::IcmpUnrelated) };
     }
     if C::HOOK == Hook::Egress {
         outgoing(kernel, work)?;
     } else {
         route::not_spoofed(kernel, work)?;
-        if work.astray != 0 {
-            return Ok(());
-        }
         incoming(kernel, work, C::HOOK)?;
     }
     admitted::<F, C, K>(kernel, work)?;

@@ -19,7 +19,8 @@ use super::{
 const MAX_EXTENSIONS: u32 = 5;
 const HOP_BY_HOP: u32 = 0;
 const ROUTING: u32 = 43;
-const FRAGMENT: u32 = 44;
+/// The fragment header (RFC 8200 §4.5).
+pub(super) const FRAGMENT: u32 = 44;
 const DESTINATION_OPTIONS: u32 = 60;
 
 /// Fills in everything that the bytes say, and refuses what cannot be true.
@@ -81,7 +82,7 @@ fn fits<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, announced: u32) -> S
 
 /// Loads an address at `at`, which the view covers.
 #[inline(always)]
-fn address<F: Family>(view: &impl View, at: u32) -> F::Addr {
+pub(super) fn address<F: Family>(view: &impl View, at: u32) -> F::Addr {
     F::Addr::from_words(|word| view.word(at + 4 * word))
 }
 

@@ -17,12 +17,9 @@ use super::{
     context::{Context, Hook, View},
     failsafe,
     kernel::{Kernel, Route},
-    open, rewrite, route,
+    open, parse, rewrite, route,
     work::Work,
 };
-
-/// The IPv6 fragment header (RFC 8200 §4.5): the other headers don't stand before what a flow is found by.
-const FRAGMENT: u32 = 44;
 
 /// What must be known of the quoted packet to change it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,7 +117,8 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
         left.protocol = u32::from(view.byte(6));
         left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
         left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
-        if left.protocol == FRAGMENT {
+        // The other extension headers don't stand before what a flow is found by.
+        if left.protocol == parse::FRAGMENT {
             let view = ctx.view::<8>(header + 40)?;
             if u16::from_be(view.half(2)) >> 3 != 0 {
                 return None;

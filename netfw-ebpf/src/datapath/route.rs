@@ -27,14 +27,7 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     if work.tuple.source.is_link_local() {
         return Ok(());
     }
-    let back = Query {
-        source: work.tuple.destination,
-        destination: work.tuple.source,
-        ifindex: work.ifindex,
-        length: 0,
-        tos: 0,
-    };
-    let route = kernel.route(&back, &mut work.way);
+    let route = kernel.route(&back(work, 0), &mut work.way);
     if route != Route::None && work.way.gateway == work.tuple.source {
         work.beside = work.way.hop.ifindex;
     }
@@ -49,6 +42,18 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     let agrees =
         work.way.hop.ifindex == work.ifindex || (slot != 0 && flags & work.interface_flags & EXTERNAL != 0);
     if agrees || mode == SPOOF_LOOSE { Ok(()) } else { work.drop(Reason::Spoofed) }
+}
+
+/// The question for the way back to the sender.
+#[inline(always)]
+pub fn back<F: Family>(work: &Work<F>, length: u32) -> Query<F::Addr> {
+    Query {
+        source: work.tuple.destination,
+        destination: work.tuple.source,
+        ifindex: work.ifindex,
+        length,
+        tos: 0,
+    }
 }
 
 /// Where packets come in that come by an interface, by its slot.

@@ -1,6 +1,6 @@
 //! `netfw watch`: events as they happen. Works from the pins alone, with the daemon dead too.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use ipnet::IpNet;
@@ -97,8 +97,6 @@ struct Watching {
     wanted: Wanted,
     json: bool,
     left_out: LeftOut,
-    /// How many events of each channel had been left out when that was last told.
-    known: BTreeMap<u32, u64>,
 }
 
 impl Watching {
@@ -107,12 +105,10 @@ impl Watching {
         let mut ring = Ring::watched(&pins)?;
         // What an earlier watcher did not come to read.
         ring.by_ref().for_each(drop);
-        let left_out = LeftOut::open(&pins)?;
-        let known = channels(&wanted).map(|channel| Ok((channel, left_out.of(channel)?)));
-        let known = known.collect::<Result<_>>()?;
+        let left_out = LeftOut::open(&pins, channels(&wanted))?;
         let (maps, names) = (Maps::open(&pins)?, Names::of(instance)?);
         maps.watch(&wanted)?;
-        Ok(Self { maps, ring: ring.listen()?, names, wanted, json, left_out, known })
+        Ok(Self { maps, ring: ring.listen()?, names, wanted, json, left_out })
     }
 
     /// Prints what has happened.
@@ -126,14 +122,10 @@ impl Watching {
 
     /// Prints how much was left out since the last time.
     fn tell_left_out(&mut self) -> Result<()> {
-        for (&channel, known) in &mut self.known {
-            let now = self.left_out.of(channel)?;
-            let more = now - std::mem::replace(known, now);
-            if more > 0 {
-                let reason = Reason::ALL.iter().find(|&&reason| reason as u32 == channel).copied();
-                let left_out = events::LeftOut::new(reason, more);
-                output::print(self.json, &left_out, events::LeftOut::render)?;
-            }
+        for (channel, more) in self.left_out.news()? {
+            let reason = Reason::ALL.iter().find(|&&reason| reason as u32 == channel).copied();
+            let left_out = events::LeftOut::new(reason, more);
+            output::print(self.json, &left_out, events::LeftOut::render)?;
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! What outlives a reboot: the rules that held last, and the texts that are not applied by themselves.
 
-use std::{fs, io, path::PathBuf, time::SystemTime};
+use std::{fs, path::PathBuf, time::SystemTime};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
     instance::Instance,
-    state::{self, Rules, read, write},
+    state::{self, Rules, read, remove, write},
 };
 
 /// How many generations are kept.
@@ -131,13 +131,4 @@ fn list(instance: &Instance) -> PathBuf {
 
 fn text(instance: &Instance, generation: u32) -> PathBuf {
     instance.library().join("generations").join(format!("{generation}.json"))
-}
-
-fn remove(path: &PathBuf) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

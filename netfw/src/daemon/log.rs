@@ -1,7 +1,5 @@
 //! The log of flows that rules with `log` decide about.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use netfw_common::event::LOGS;
 
@@ -16,8 +14,6 @@ pub(super) struct Log {
     ring: Listener,
     names: Names,
     left_out: LeftOut,
-    /// How many events of each rule had been left out when that was last told; of rules with events alone.
-    known: BTreeMap<u32, u64>,
 }
 
 impl Log {
@@ -27,10 +23,9 @@ impl Log {
     /// It is not.
     pub(super) fn open(instance: &Instance) -> Result<Self> {
         let pins = instance.pins();
-        let (names, left_out) = (Names::of(instance)?, LeftOut::open(&pins)?);
-        let known = (0..names.rules()).map(|rule| Ok((rule, left_out.of(LOGS + rule)?)));
-        let known = known.collect::<Result<_>>()?;
-        Ok(Self { ring: Ring::logged(&pins)?.listen()?, names, left_out, known })
+        let names = Names::of(instance)?;
+        let left_out = LeftOut::open(&pins, (0..names.rules()).map(|rule| LOGS + rule))?;
+        Ok(Self { ring: Ring::logged(&pins)?.listen()?, names, left_out })
     }
 
     /// Waits until there are events.
@@ -46,7 +41,7 @@ impl Log {
         for event in &mut self.ring {
             let told = Told::new(&event, self.names.state(&event), nanos());
             tracing::info!("log: {told}");
-            self.known.entry(event.rule.saturating_sub(1)).or_default();
+            self.left_out.include(LOGS + event.rule.saturating_sub(1));
         }
     }
 
@@ -55,16 +50,9 @@ impl Log {
     /// # Errors
     /// What the kernel says.
     pub(super) fn write_left_out(&mut self) -> Result<()> {
-        for (&rule, known) in &mut self.known {
-            let now = self.left_out.of(LOGS + rule)?;
-            if now > *known {
-                let name = self.names.rule(rule);
-                tracing::info!(
-                    "log: {} more flows of rule \"{name}\", left out because they came too fast",
-                    now - *known
-                );
-            }
-            *known = now;
+        for (channel, more) in self.left_out.news()? {
+            let name = self.names.rule(channel - LOGS);
+            tracing::info!("log: {more} more flows of rule \"{name}\", left out because they came too fast");
         }
         Ok(())
     }

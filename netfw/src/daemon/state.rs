@@ -224,12 +224,7 @@ pub fn last_valid_file(instance: &Instance) -> PathBuf {
 /// What the file system says.
 pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
     write(&last_valid_file(instance), rules)?;
-    match fs::remove_file(stand_in_file(instance)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", stand_in_file(instance).display()))
-        }
-        _ => Ok(()),
-    }
+    remove(&stand_in_file(instance))
 }
 
 /// The text of the rules that wait for confirmation.
@@ -285,6 +280,16 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         fs::rename(&draft, path)
     };
     save().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Nothing there is no error.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Programs on interfaces. Links are pinned, so that they outlive this process; where one is pinned already
 //! its program is replaced in place and not a packet is lost.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -19,7 +19,7 @@ use aya_obj::programs::XdpAttachType;
 
 use super::{
     object::{self, EGRESS, INGRESS, XDP},
-    pins::Pins,
+    pins::{Pins, remove_if_there},
 };
 
 /// Where our filters stand among those of others on kernels without TCX links.
@@ -160,14 +160,6 @@ pub fn detach(pins: &Pins, port: Port<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn remove_if_there(pin: &Path) -> Result<bool> {
-    match fs::remove_file(pin) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", pin.display())),
-    }
 }
 
 /// TCX links came with Linux 6.6.

@@ -51,13 +51,18 @@ pub struct Counters<'a> {
     lost: Vec<Held>,
 }
 
+/// How many copies a per-CPU map has of a value.
+pub(super) fn cpus() -> Result<usize> {
+    aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))
+}
+
 impl Maps {
     /// The counters.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn counters(&self) -> Result<Counters<'_>> {
-        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+        let cpus = cpus()?;
         let (held, now) = (self.held.entries()?, now());
         let lost = held.into_iter().map(|(_, held)| held).filter(|held| held.is_lost(now)).collect();
         Ok(Counters { maps: self, cpus, lost })

@@ -1,6 +1,7 @@
 //! Events that the datapath tells ([`netfw_common::event`]): asking for them, and reading them.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsRawFd, RawFd},
     ptr,
@@ -12,6 +13,7 @@ use netfw_common::{event::Watch, tick::Tick};
 use tokio::io::unix::AsyncFd;
 
 use super::{
+    counters::cpus,
     flows::now,
     maps::Maps,
     pins::Pins,
@@ -124,23 +126,41 @@ impl Maps {
 pub struct LeftOut {
     counts: Table<u32, u64>,
     cpus: usize,
+    /// As it was last told, by channel.
+    told: BTreeMap<u32, u64>,
 }
 
 impl LeftOut {
-    /// Of an instance.
+    /// Of these channels of an instance, from now on.
     ///
     /// # Errors
     /// It is not up.
-    pub fn open(pins: &Pins) -> Result<Self> {
-        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
-        Ok(Self { counts: Table::open(&pins.map("LEFT_OUT"))?, cpus })
+    pub fn open(pins: &Pins, channels: impl Iterator<Item = u32>) -> Result<Self> {
+        let counts = Table::open(&pins.map("LEFT_OUT"))?;
+        let mut left_out =
+            Self { counts, cpus: cpus()?, told: channels.map(|channel| (channel, 0)).collect() };
+        left_out.news()?;
+        Ok(left_out)
     }
 
-    /// Of a channel, since the instance came up.
+    /// Of this channel, too.
+    pub fn include(&mut self, channel: u32) {
+        self.told.entry(channel).or_default();
+    }
+
+    /// The channels of which more were left out since the last call, and how many more.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn of(&self, channel: u32) -> Result<u64> {
-        Ok(self.counts.get_per_cpu(&channel, self.cpus)?.into_iter().sum())
+    pub fn news(&mut self) -> Result<Vec<(u32, u64)>> {
+        let mut news = Vec::new();
+        for (&channel, told) in &mut self.told {
+            let now: u64 = self.counts.get_per_cpu(&channel, self.cpus)?.into_iter().sum();
+            let more = now - std::mem::replace(told, now);
+            if more > 0 {
+                news.push((channel, more));
+            }
+        }
+        Ok(news)
     }
 }

@@ -72,12 +72,7 @@ impl Pins {
     /// What the file system says; nothing there is no error.
     pub fn remove_reassembly(&self) -> Result<()> {
         for path in [4, 6].map(|version| self.reassembly(version)) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+            remove_if_there(&path)?;
         }
         Ok(())
     }
@@ -95,6 +90,15 @@ impl Pins {
             let _ = fs::remove_dir(parent);
         }
         Ok(())
+    }
+}
+
+/// Removes a pin; says whether there was one.
+pub(super) fn remove_if_there(pin: &Path) -> Result<bool> {
+    match fs::remove_file(pin) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", pin.display())),
     }
 }
 
