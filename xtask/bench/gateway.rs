@@ -18,8 +18,8 @@ use crate::{
 
 const INSTANCE: &str = "nfwbench";
 
-/// A way to forward.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A way to forward. The thing to beat comes first, then the ceiling.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Gateway {
     /// Destination translation by the kernel's own connection tracking.
     Nftables,
@@ -34,10 +34,6 @@ pub(crate) enum Gateway {
 }
 
 impl Gateway {
-    /// The thing to beat comes first, then the ceiling.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Nftables, Self::Bare, Self::Touch, Self::NetfwXdp, Self::NetfwTc];
-
     /// Whether frames must arrive translated.
     pub(crate) fn translates(self) -> bool {
         !matches!(self, Self::Bare | Self::Touch)

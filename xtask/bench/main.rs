@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use netfw_tests::wait;
 
 use crate::{ends::Sink, gateway::Gateway, report::Report, testbed::Testbed};
@@ -31,6 +31,9 @@ struct Args {
     /// Numbers of flows the datagrams belong to.
     #[arg(long, value_delimiter = ',', default_value = "1,4096,20000")]
     flows: Vec<u32>,
+    /// Which gateways; all, if none is named. Ratios need nftables.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    gateways: Vec<Gateway>,
     /// How often all gateways take their turn.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -43,7 +46,11 @@ struct Args {
 const WARM_UP: u64 = 200_000;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let mut args = Args::parse();
+    if args.gateways.is_empty() {
+        args.gateways = Gateway::value_variants().to_vec();
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -55,10 +62,10 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::new()?;
     let sink = Sink::attach(&testbed, &args.object)?;
-    let mut report = Report::new(&args.flows);
+    let mut report = Report::new(&args.gateways, &args.flows);
     for round in 1..=args.rounds {
         for (column, &flows) in args.flows.iter().enumerate() {
-            for gateway in Gateway::ALL {
+            for &gateway in &args.gateways {
                 let rate =
                     measure(&testbed, &sink, gateway, flows, args).with_context(|| gateway.to_string())?;
                 eprintln!("round {round}: {gateway:18} {flows:6} flows {:6.2} Mpps", rate / 1e6);

@@ -6,14 +6,15 @@ use crate::gateway::Gateway;
 
 /// All measurements: for each gateway and number of flows, one a round.
 pub(crate) struct Report {
+    gateways: Vec<Gateway>,
     flows: Vec<u32>,
     rates: Vec<(Gateway, usize, f64)>,
 }
 
 impl Report {
     /// Without measurements yet.
-    pub(crate) fn new(flows: &[u32]) -> Self {
-        Self { flows: flows.to_vec(), rates: Vec::new() }
+    pub(crate) fn new(gateways: &[Gateway], flows: &[u32]) -> Self {
+        Self { gateways: gateways.to_vec(), flows: flows.to_vec(), rates: Vec::new() }
     }
 
     /// One measurement, of the number of flows at `column`.
@@ -41,13 +42,15 @@ impl fmt::Display for Report {
         writeln!(to, "median (least-most) × nftables")?;
         write!(to, "{:18}", "flows")?;
         self.flows.iter().try_for_each(|flows| write!(to, " {flows:>24}"))?;
-        for gateway in Gateway::ALL {
+        for &gateway in &self.gateways {
             write!(to, "\n{gateway:18}")?;
             for column in 0..self.flows.len() {
-                let cell = self.summary(gateway, column).zip(self.summary(Gateway::Nftables, column));
-                let Some(((median, least, most), (nftables, _, _))) = cell else { continue };
+                let Some((median, least, most)) = self.summary(gateway, column) else { continue };
                 let spread = format!("({:.2}-{:.2})", least / 1e6, most / 1e6);
-                write!(to, " {:5.2} {spread:11} ×{:5.1}", median / 1e6, median / nftables)?;
+                write!(to, " {:5.2} {spread:11}", median / 1e6)?;
+                if let Some((nftables, _, _)) = self.summary(Gateway::Nftables, column) {
+                    write!(to, " ×{:5.1}", median / nftables)?;
+                }
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ use aya_obj::programs::XdpAttachType;
 
 use super::{
     object::{self, EGRESS, INGRESS, XDP},
-    pins::{Pins, remove_if_there},
+    pins::{Pins, remove_if_there, remove_link},
 };
 
 /// Where our filters stand among those of others on kernels without TCX links.
@@ -142,7 +142,7 @@ fn xdp_word(acceleration: Acceleration) -> &'static str {
 /// # Errors
 /// What the file system says.
 pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<bool> {
-    remove_if_there(&pins.link(index, xdp_word(acceleration)))
+    remove_link(&pins.link(index, xdp_word(acceleration)))
 }
 
 /// Takes everything of ours off an interface.
@@ -151,7 +151,7 @@ pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result
 /// What the kernel says; an interface that is gone is no error.
 pub fn detach(pins: &Pins, port: Port<'_>) -> Result<()> {
     for word in ["xdp", "xdp-generic", "ingress", "egress"] {
-        remove_if_there(&pins.link(port.index, word))?;
+        remove_link(&pins.link(port.index, word))?;
     }
     if !has_tcx() && nix::net::if_::if_nametoindex(port.name) == Ok(port.index) {
         for hook in [TcAttachType::Ingress, TcAttachType::Egress] {

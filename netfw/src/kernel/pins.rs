@@ -11,6 +11,8 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use super::sys;
+
 const BPFFS: &str = "/sys/fs/bpf";
 /// Tools such as `ip netns exec` run commands with a `/sys` of their own, without what was mounted below it.
 const BPFFS_OF_INIT: &str = "/proc/1/root/sys/fs/bpf";
@@ -72,7 +74,7 @@ impl Pins {
     /// What the file system says; nothing there is no error.
     pub fn remove_reassembly(&self) -> Result<()> {
         for path in [4, 6].map(|version| self.reassembly(version)) {
-            remove_if_there(&path)?;
+            remove_link(&path)?;
         }
         Ok(())
     }
@@ -82,9 +84,8 @@ impl Pins {
     /// # Errors
     /// What the file system says; nothing there is no error.
     pub fn remove(&self) -> Result<()> {
-        for directory in [self.directory.join("links"), self.directory.clone()] {
-            remove_directory(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-        }
+        remove_directory(&self.directory.join("links"), |pin| remove_link(pin).map(drop))?;
+        remove_directory(&self.directory, |pin| remove_if_there(pin).map(drop))?;
         if let Some(parent) = self.directory.parent() {
             // Another instance may live there.
             let _ = fs::remove_dir(parent);
@@ -102,15 +103,26 @@ pub(super) fn remove_if_there(pin: &Path) -> Result<bool> {
     }
 }
 
-fn remove_directory(directory: &Path) -> io::Result<()> {
+/// Takes what a link attaches off and removes its pin; says whether there was one. A link that only loses its last pin detaches
+/// later, from a work queue (`bpf_link_put`): `down` would return, and another program be refused, while it still holds.
+pub(super) fn remove_link(pin: &Path) -> Result<bool> {
+    if let Ok(link) = sys::open_pinned(pin) {
+        // A kind that cannot be detached by command goes with its pin.
+        let _ = sys::detach_link(&link);
+    }
+    remove_if_there(pin)
+}
+
+fn remove_directory(directory: &Path, remove: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let what = || format!("cannot remove {}", directory.display());
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
+        entries => entries.with_context(what)?,
     };
     for entry in entries {
-        fs::remove_file(entry?.path())?;
+        remove(&entry.with_context(what)?.path())?;
     }
-    fs::remove_dir(directory)
+    fs::remove_dir(directory).with_context(what)
 }
 
 fn is_bpffs(path: &str) -> bool {

@@ -2,13 +2,8 @@
 //! together before it (Linux 6.6); that is all it is for here.
 
 use std::{
-    ffi::CString,
     io,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::Path,
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result};
@@ -42,7 +37,7 @@ pub fn reassemble_here(pins: &Pins) -> Result<()> {
             }
             link => link.context("it refuses to reassemble fragments")?,
         };
-        pin(&link, &pins.reassembly(version)).context("cannot pin the reassembly")?;
+        sys::pin(&link, &pins.reassembly(version)).context("cannot pin the reassembly")?;
     }
     Ok(())
 }
@@ -77,16 +72,6 @@ fn attach(program: &OwnedFd, family: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: no pointers.
     unsafe { sys::bpf_descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attributes) }
-}
-
-fn pin(link: &OwnedFd, path: &Path) -> Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attributes = sys::attributes();
-    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    attributes.__bindgen_anon_4.bpf_fd = link.as_raw_fd() as u32;
-    // SAFETY: the path lives until the call returns.
-    unsafe { sys::bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes)? };
-    Ok(())
 }
 
 impl Maps {

@@ -1,8 +1,13 @@
 //! System calls that no library wraps.
 
 use std::{
+    ffi::CString,
     io, mem,
-    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
@@ -30,6 +35,42 @@ pub(super) unsafe fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Res
 pub(super) unsafe fn bpf_descriptor(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: the caller answers for it; the descriptor is new and nobody else's.
     unsafe { call(command, attributes).map(|descriptor| OwnedFd::from_raw_fd(descriptor as RawFd)) }
+}
+
+/// Pins a program, a map or a link.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn pin(object: &OwnedFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attributes.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
+    // SAFETY: the path lives until the call returns.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes) }
+}
+
+/// What is pinned at `path`.
+///
+/// # Errors
+/// Nothing is; what the kernel says.
+pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    // SAFETY: the path lives until the call returns.
+    unsafe { bpf_descriptor(bpf_cmd::BPF_OBJ_GET, &mut attributes) }
+}
+
+/// Takes what a link attaches off its hook, whoever else holds the link.
+///
+/// # Errors
+/// `EOPNOTSUPP` for kinds of links that only go with their last holder.
+pub(super) fn detach_link(link: &OwnedFd) -> io::Result<()> {
+    let mut attributes = attributes();
+    attributes.link_detach.link_fd = link.as_raw_fd() as u32;
+    // SAFETY: no pointers.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }
 }
 
 unsafe fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {
