@@ -12,7 +12,12 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum as _};
 use netfw_tests::wait;
 
-use crate::{ends::Sink, gateway::Gateway, report::Report, testbed::Testbed};
+use crate::{
+    ends::{Arrived, Ends},
+    gateway::Gateway,
+    report::Report,
+    testbed::Testbed,
+};
 
 mod ends;
 mod gateway;
@@ -61,13 +66,11 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::new()?;
-    let sink = Sink::attach(&testbed, &args.object)?;
     let mut report = Report::new(&args.gateways, &args.flows);
     for round in 1..=args.rounds {
         for (column, &flows) in args.flows.iter().enumerate() {
             for &gateway in &args.gateways {
-                let rate =
-                    measure(&testbed, &sink, gateway, flows, args).with_context(|| gateway.to_string())?;
+                let rate = measure(&testbed, gateway, flows, args).with_context(|| gateway.to_string())?;
                 eprintln!("round {round}: {gateway:18} {flows:6} flows {:6.2} Mpps", rate / 1e6);
                 report.add(gateway, column, rate);
             }
@@ -78,29 +81,33 @@ fn run(args: &Args) -> Result<()> {
 }
 
 /// Packets per second that arrive where they should.
-fn measure(testbed: &Testbed, sink: &Sink, gateway: Gateway, flows: u32, args: &Args) -> Result<f64> {
+fn measure(testbed: &Testbed, gateway: Gateway, flows: u32, args: &Args) -> Result<f64> {
+    let mut ends = Ends::new(testbed, &args.object, flows)?;
     let _guard = gateway.stand_up(testbed, args)?;
+    let (source, arrived) = ends.split()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let source = scope.spawn(|| ends::send(testbed, &args.object, flows, &stop));
-        let rate = rate(sink, gateway, Duration::from_secs(args.seconds));
+        let sending = scope.spawn(|| source.send(&stop));
+        let rate = rate(&arrived, gateway, Duration::from_secs(args.seconds));
         stop.store(true, Ordering::Relaxed);
-        source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("the source")?;
+        sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("the source")?;
         rate
     })
 }
 
-fn rate(sink: &Sink, gateway: Gateway, time: Duration) -> Result<f64> {
+fn rate(arrived: &Arrived<'_>, gateway: Gateway, time: Duration) -> Result<f64> {
     let wanted = usize::from(gateway.translates());
-    let before = sink.arrived()?;
-    wait::until("frames at the sink", || {
-        (sink.arrived().ok()?[wanted] > before[wanted] + WARM_UP).then_some(())
-    })?;
-    let (start, begin) = (Instant::now(), sink.arrived()?);
+    wait::until("frames at the sink", || (arrived.count().ok()?[wanted] > WARM_UP).then_some(()))?;
+    let (start, idle, begin) = (Instant::now(), testbed::gateway_idle()?, arrived.count()?);
     thread::sleep(time);
-    let (took, end) = (start.elapsed(), sink.arrived()?);
+    let (took, idle, end) = (start.elapsed(), testbed::gateway_idle()? - idle, arrived.count()?);
     let [right, wrong] = [wanted, 1 - wanted].map(|kind| end[kind] - begin[kind]);
     // A few are the hosts' own: neighbour and router discovery.
     ensure!(wrong < right / 1000, "{wrong} frames arrive that are not translated as they should be");
-    Ok(right as f64 / took.as_secs_f64())
+    eprintln!(
+        "busy {:.3}, raw {:.3}",
+        1.0 - idle.as_secs_f64() / took.as_secs_f64(),
+        right as f64 / took.as_secs_f64()
+    );
+    Ok(right as f64 / (took - idle).as_secs_f64())
 }

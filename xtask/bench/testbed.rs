@@ -1,6 +1,6 @@
 //! Source, gateway and sink in three network namespaces, joined by two links; one core for the gateway.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use netfw_tests::{
@@ -64,7 +64,8 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// A veth takes frames from XDP only while it polls (GRO asks for that), and only a thread can be given a core.
+    /// A veth takes frames from XDP only while it polls (GRO asks for that), and only a thread can be given a core. The sink polls
+    /// where frames are sent to it: to wake a thread on the other core would be a large part of the gateway's work.
     fn receive_in_a_thread(&self) -> Result<()> {
         let name = self.gateway.name();
         let script = "ethtool -K nb0 gro on && ethtool -K nb1 gro on && echo 1 > /sys/class/net/nb0/threaded";
@@ -91,6 +92,15 @@ fn pin(thread: Pid, core: usize) -> Result<()> {
     let thread = thread.to_string();
     command::run(["chrt", "--fifo", "--pid", PRIORITY, &thread])?.success()?;
     Ok(())
+}
+
+/// How long the gateway's core has had nothing to do since the machine started.
+pub(crate) fn gateway_idle() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{GATEWAY_CORE} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name)).context("/proc/stat lacks the core")?;
+    let ticks = line.split(' ').nth(3).context("/proc/stat has no idle time")?.parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 fn receiving_thread() -> Option<Pid> {
