@@ -33,13 +33,19 @@ mod programs {
     /// Frames that came to the sink: elsewhere addressed, and to the target. One core's alone.
     #[map]
     static ARRIVED: Array<u64> = Array::with_max_entries(2, 0);
+    /// Their sum as the source knows it. In a map of its own, and not kept to the frame: what another core reads costs the one
+    /// that writes.
+    #[map]
+    static TOLD: Array<u64> = Array::with_max_entries(1, 0);
     /// The way out of the bare redirect.
     #[map]
     static OUT: DevMap = DevMap::with_max_entries(1, 0);
 
     const FIRST_PORT: u32 = 1024;
-    /// Frames that are sent together.
+    /// After how many frames the source looks whether it may go on.
     const BATCH: u32 = 64;
+    /// After how many frames the sink tells it.
+    const NEWS: u64 = 16;
     /// How many may be under way: half of what the gateway's queue holds. A source that overruns it has to take frames back,
     /// under a lock that the gateway's core needs, so a slow gateway would seem slower still.
     const UNDER_WAY: u32 = 128;
@@ -95,9 +101,9 @@ mod programs {
     /// How many of the frames have not arrived yet.
     #[inline(always)]
     fn under_way(number: u32, ahead: u32) -> u32 {
-        let arrived =
-            |index| ARRIVED.get_ptr(index).map_or(0, |count| unsafe { count.read_volatile() }) as u32;
-        number.wrapping_sub(ahead).wrapping_sub(arrived(0)).wrapping_sub(arrived(1))
+        // SAFETY: an aligned word of a map.
+        let arrived = TOLD.get_ptr(0).map_or(0, |told| unsafe { told.read_volatile() }) as u32;
+        number.wrapping_sub(ahead).wrapping_sub(arrived)
     }
 
     /// Counts and drops.
@@ -109,9 +115,24 @@ mod programs {
         let right = [high, low, port] == TARGET.load();
         if let Some(count) = ARRIVED.get_ptr_mut(u32::from(right)) {
             // SAFETY: only the gateway's core delivers frames, and the program cannot be interrupted by itself.
-            unsafe { *count += 1 };
+            let count = unsafe {
+                *count += 1;
+                *count
+            };
+            tell(count);
         }
         XDP_DROP
+    }
+
+    /// Now and then, tells the source how many have arrived.
+    #[inline(always)]
+    fn tell(count: u64) {
+        if count % NEWS == 0
+            && let Some(told) = TOLD.get_ptr_mut(0)
+        {
+            // SAFETY: as for the count.
+            unsafe { *told += NEWS };
+        }
     }
 
     /// Sends everything on, unseen: the ceiling for any gateway.
