@@ -1,7 +1,8 @@
-//! Blocked prefixes: how the tables of `[block]` and of bans are asked.
+//! Blocked prefixes: how the lists of `[block]` and the table of bans are asked.
 //!
-//! Each prefix is an entry of a hash; an address is looked up once for each prefix length in use. Unlike in a trie the cost
-//! does not grow with the number of prefixes, and one entry can come or go while packets are being looked up.
+//! Both are hashes of prefixes; an address is looked up once for each prefix length in use. Unlike in a trie the cost does not
+//! grow with the number of prefixes. Bans come and go one by one, in a hash of the kernel's; a list is made as a whole, and laid
+//! out in pages.
 
 use crate::{
     family::{Address, Family},
@@ -43,20 +44,109 @@ shared! {
     Bans { version, lengths }
 }
 
-/// A part of the sieve before a long list: 4096 bits. What has no bit in it is not listed, so most addresses are looked up once
-/// and not once for each length. A bit stands for a /24 of IPv4, or for some of the /32 of IPv6.
-pub type SievePart = [u32; 128];
+/// A page of a list of blocked prefixes, which lies in an array of them: the sieve, if the list is long; the index; the keys.
+///
+/// A list never changes: another one is made beside it, which takes less time than to enter a thousandth of it into a hash of
+/// the kernel's. A key falls into a bucket by its hash. The index has a word for each bucket, and the keys of a bucket lie
+/// beside each other, in half a cache line each. So a prefix that is not listed costs one look in most cases.
+pub type Page = [u32; PAGE as usize];
 
-/// Parts of a whole sieve: one half for each family. A shorter one lets through whatever lies beyond its end.
-pub const SIEVE_PARTS: u32 = 8192;
+/// Words of a page.
+pub const PAGE: u32 = 1024;
+/// Words that a key takes.
+pub const KEY_ROOM: u32 = 8;
+/// Pages of the sieve, one half for each family: what has no bit in it is not listed, so most addresses are looked up once and
+/// not once for each length. A bit stands for a /24 of IPv4, or for some of the /32 of IPv6.
+pub const SIEVE_PAGES: u32 = 1024;
+/// Keys that a bucket may have.
+pub const BUCKET: u32 = 15;
 
-/// The bit of the addresses that begin with these 32 bits (in the order of numbers), as a number of [`SievePart`] and, in it,
-/// of word and bit.
+/// Where what is in the pages of a list. Made with them, so it is no part of a compiled policy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// First page of the index: those before it are the sieve. 0: there is none.
+    pub index: u32,
+    /// First page of the keys.
+    pub keys: u32,
+    /// Buckets, a power of two, less one.
+    pub mask: u32,
+    /// What [`hash`] begins with: one with which no bucket is too full.
+    pub seed: u32,
+}
+
+shared! { Layout { index, keys, mask, seed } }
+
+/// The bit of the addresses that begin with these 32 bits (in the order of numbers): page, word in it and bit of the sieve.
 #[inline(always)]
-pub fn sieve_bit(v6: bool, first: u32) -> (u32, usize, u32) {
+pub fn sieve_bit(v6: bool, first: u32) -> (u32, u32, u32) {
     // Knuth's multiplicative hashing (The Art of Computer Programming 3, section 6.4).
     let bit = if v6 { 1 << 24 | first.wrapping_mul(0x9e37_79b1) >> 8 } else { first >> 8 };
-    (bit >> 12, (bit >> 5 & 127) as usize, bit & 31)
+    (bit >> 15, bit >> 5 & (PAGE - 1), bit & 31)
+}
+
+/// Whether the sieve lets through the addresses that begin with these 32 bits.
+#[inline(always)]
+pub fn passes<'p>(layout: &Layout, v6: bool, first: u32, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
+    let (number, word, bit) = sieve_bit(v6, first);
+    layout.index == 0 || word_of(page(number), word) >> bit & 1 == 1
+}
+
+/// Whether the list has this key.
+#[inline(always)]
+pub fn lists<'p>(layout: &Layout, key: &Key, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
+    let bucket = hash(key, layout.seed) & layout.mask;
+    let (first, count) = keys_of(word_of(page(layout.index + bucket / PAGE), bucket));
+    for nth in 0..BUCKET {
+        if nth >= count {
+            break;
+        }
+        let at = (first + nth) * KEY_ROOM;
+        if let Some(page) = page(layout.keys + at / PAGE)
+            && differences(page, at, key) == 0
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// The word of the index for a bucket: its first key, counted over the whole list, and how many there are.
+pub fn index_word(first: u32, count: u32) -> u32 {
+    first << 4 | count & BUCKET
+}
+
+/// The reverse.
+#[inline(always)]
+pub fn keys_of(word: u32) -> (u32, u32) {
+    (word >> 4, word & BUCKET)
+}
+
+/// The word at `at`, counted over all pages; 0 where there is no page.
+#[inline(always)]
+fn word_of(page: Option<&Page>, at: u32) -> u32 {
+    page.and_then(|page| page.get((at % PAGE) as usize)).copied().unwrap_or(0)
+}
+
+/// Bits in which the key at `at` is another one.
+#[inline(always)]
+fn differences(page: &Page, at: u32, key: &Key) -> u32 {
+    let [a, b, c, d, e] = *key;
+    let place = at % PAGE / KEY_ROOM * KEY_ROOM;
+    let word = |nth: u32| word_of(Some(page), place + nth);
+    (word(0) ^ a) | (word(1) ^ b) | (word(2) ^ c) | (word(3) ^ d) | (word(4) ^ e)
+}
+
+/// A key's hash: each word is mixed in by an exclusive or, a multiplication and a shift, as in MurmurHash.
+#[inline(always)]
+pub fn hash(key: &Key, seed: u32) -> u32 {
+    let mut hash = seed;
+    for word in key {
+        hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
+        hash ^= hash >> 15;
+    }
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
 }
 
 impl Lengths {

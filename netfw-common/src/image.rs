@@ -20,7 +20,7 @@
 //! `s * size ..`; `ADDRESSES4/6` and `VECTORS` are maps of maps with one inner map a slot.
 
 use crate::{
-    block::Lengths,
+    block::{Layout, Lengths},
     family::Addr6,
     interface::MAX_INTERFACES,
     limit::Limit,
@@ -192,6 +192,8 @@ pub struct Policy {
     pub failsafe_port: u32,
     /// Lengths of the prefixes in `BLOCKS`.
     pub block_lengths: Lengths,
+    /// How their list is laid out; set when it is installed.
+    pub block_layout: Layout,
     /// What tells their list from others (SHA-256): slots with the same one share it. 0: nobody knows.
     pub block_digest: [u32; 8],
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
@@ -239,6 +241,7 @@ impl Default for Policy {
             flags: 0,
             failsafe_port: 0,
             block_lengths: Lengths::default(),
+            block_layout: Layout::default(),
             block_digest: [0; 8],
             timeouts: [0; TIMEOUTS],
             masquerades: [Masquerade::default(); MAX_MASQUERADES],
@@ -332,8 +335,8 @@ shared! {
     Service { rules, forwards, source_rules, reserved }
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
-        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, block_digest, timeouts, masquerades,
-        untranslated_rules, interface_rules, managed
+        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, block_layout, block_digest, timeouts,
+        masquerades, untranslated_rules, interface_rules, managed
     }
     Rule { action, counter, flags, reserved, limit }
     Forward {

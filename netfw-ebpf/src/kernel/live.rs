@@ -135,15 +135,20 @@ impl<F: Maps> Tables<F> for Live {
     #[inline(always)]
     fn may_be_listed(&self, address: F::Addr) -> bool {
         let [first, ..] = address.widen();
-        let (part, word, bit) = block::sieve_bit(F::V6, u32::from_be(first));
-        let part = maps::SIEVES.get(self.slot).and_then(|sieve| sieve.get(part));
-        let word = part.and_then(|[part]| part.get(word));
-        word.is_none_or(|word| word >> bit & 1 == 1)
+        let (Some(policy), Some(pages)) = (maps::POLICIES.get(self.slot), maps::BLOCKS.get(self.slot)) else {
+            return false;
+        };
+        block::passes(&policy.block_layout, F::V6, u32::from_be(first), |page| {
+            pages.get(page).map(|[page]| page)
+        })
     }
 
     #[inline(always)]
     fn listed(&self, prefix: &block::Key) -> bool {
-        maps::BLOCKS.get(self.slot).is_some_and(|inner| inner.get_ptr(prefix).is_some())
+        let (Some(policy), Some(pages)) = (maps::POLICIES.get(self.slot), maps::BLOCKS.get(self.slot)) else {
+            return false;
+        };
+        block::lists(&policy.block_layout, prefix, |page| pages.get(page).map(|[page]| page))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array as InnerArray, ArrayOfMaps, HashMap as InnerHash, LpmTrie},
+    btf_maps::{Array as InnerArray, ArrayOfMaps, LpmTrie},
     macros::{btf_map, map},
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use netfw_common::{
-    block::{Bans, Key, MAX_BANS, SievePart},
+    block::{Bans, Key, MAX_BANS, Page},
     bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     event::{CHANNELS, Watch},
@@ -82,16 +82,11 @@ pub type Vectors = InnerArray<[Vector; 1], 1, BPF_F_INNER_MAP>;
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
 
-/// Inner tables of `BLOCKS`.
-pub type Blocks = InnerHash<Key, u32, 1, { BPF_F_NO_PREALLOC as usize }>;
-/// Prefixes of `[block]`, by slot.
+/// Inner arrays of `BLOCKS`; an array of one as above.
+pub type Blocks = InnerArray<[Page; 1], 1, BPF_F_INNER_MAP>;
+/// Lists of `[block]`, by slot.
 #[btf_map]
 pub static BLOCKS: ArrayOfMaps<Blocks, { SLOTS as usize }> = ArrayOfMaps::new();
-/// Inner arrays of `SIEVES`; an array of one as above.
-pub type Sieves = InnerArray<[SievePart; 1], 1, BPF_F_INNER_MAP>;
-/// What lets only some addresses through to `BLOCKS`, by slot ([`netfw_common::block::sieve_bit`]).
-#[btf_map]
-pub static SIEVES: ArrayOfMaps<Sieves, { SLOTS as usize }> = ArrayOfMaps::new();
 /// Banned prefixes: until which second of `CLOCK_BOOTTIME`; 0: for good.
 #[map]
 pub static BANS: HashMap<Key, u64> = HashMap::with_max_entries(MAX_BANS, BPF_F_NO_PREALLOC);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::{
     family::{addr4, addr6},
-    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, SERVICES, SLOTS, Vector, boot_time},
+    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, SERVICES, SLOTS, Vector, boot_time},
     shared::Shared,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -87,13 +87,12 @@ impl Maps {
         });
         set_inner(&self.addresses6, slot, &trie(prefixes)?)?;
         set_inner(&self.vectors, slot, &list(&image.vectors)?)?;
-        self.fill_blocks(slot, image)?;
+        let block_layout = self.fill_blocks(slot, image)?;
         write(&self.services, slot * SERVICES, &image.services)?;
         write(&self.rules, slot * MAX_RULES, &image.rules)?;
         write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
         write(&self.targets, slot * MAX_TARGETS, &image.targets)?;
-        let mut policy = image.policy;
-        policy.generation = generation;
+        let policy = Policy { generation, block_layout, ..image.policy };
         self.policies.set(&slot, policy, ANY)?;
         Ok(())
     }

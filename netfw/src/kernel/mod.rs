@@ -17,6 +17,7 @@ mod interfaces;
 mod maps;
 mod nudge;
 mod object;
+mod pages;
 mod pins;
 mod reassembly;
 mod sys;

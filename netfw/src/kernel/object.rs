@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 48] = [
+const PINNED: [&str; 47] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -44,7 +44,6 @@ const PINNED: [&str; 48] = [
     "ADDRESSES4",
     "ADDRESSES6",
     "BLOCKS",
-    "SIEVES",
     "BANS",
     "BAN_HEAD",
     "VECTORS",
