@@ -50,11 +50,20 @@ pub(crate) struct Host {
     pub(crate) sound: bool,
 }
 
-/// A line of `[sets]`, an included file read in.
+/// A line of `[sets]`.
 #[derive(Debug)]
 pub(crate) struct Set {
     pub(crate) name: Spanned<String>,
-    pub(crate) members: Vec<Spanned<Selector>>,
+    pub(crate) members: Members,
+}
+
+/// Who is in a set.
+#[derive(Debug)]
+pub(crate) enum Members {
+    /// As written in the rules file.
+    Written(Vec<Spanned<Selector>>),
+    /// From an included file, which may have a million lines; each was judged when it was read.
+    Included(Vec<IpNet>),
 }
 
 /// What one word selects.

@@ -18,11 +18,8 @@ pub(super) fn keys(prefixes: &[IpNet]) -> Vec<Key> {
 }
 
 /// The key of a prefix; those of its halves where it is everything.
-pub fn block_keys(prefix: &IpNet) -> Vec<Key> {
-    if prefix.prefix_len() > 0 {
-        return vec![key(prefix)];
-    }
-    prefix.subnets(1).into_iter().flatten().map(|half| key(&half)).collect()
+pub fn block_keys(prefix: &IpNet) -> impl Iterator<Item = Key> + use<> {
+    prefix.subnets(prefix.prefix_len().max(1)).into_iter().flatten().map(|part| key(&part))
 }
 
 fn key(prefix: &IpNet) -> Key {
@@ -64,7 +61,7 @@ mod tests {
     fn prefixes_are_read_back() {
         for text in ["192.0.2.7/32", "203.0.113.0/24", "2001:db8::/32", "2001:db8::1/128"] {
             let prefix: IpNet = text.parse().expect("a prefix");
-            let keys = block_keys(&prefix);
+            let keys: Vec<_> = block_keys(&prefix).collect();
             assert_eq!(keys.iter().map(blocked_prefix).collect::<Vec<_>>(), [Some(prefix)]);
         }
     }
@@ -72,7 +69,7 @@ mod tests {
     #[test]
     fn everything_is_two_halves() {
         let everything: IpNet = "0.0.0.0/0".parse().expect("a prefix");
-        let halves: Vec<_> = block_keys(&everything).iter().filter_map(blocked_prefix).collect();
+        let halves: Vec<_> = block_keys(&everything).filter_map(|key| blocked_prefix(&key)).collect();
         assert_eq!(halves.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0/1", "128.0.0.0/1"]);
     }
 }

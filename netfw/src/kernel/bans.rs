@@ -29,7 +29,7 @@ impl Maps {
         let mut head = self.ban_head()?;
         let entries: Vec<_> = bans
             .iter()
-            .flat_map(|(prefix, until)| block_keys(prefix).into_iter().map(move |key| (key, *until)))
+            .flat_map(|(prefix, until)| block_keys(prefix).map(move |key| (key, *until)))
             .collect();
         for (key, _) in &entries {
             let (_, length, v6) = block::prefix(key);

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
 use netfw_common::{
     family::{addr4, addr6},
-    image::{Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, SERVICES, SLOTS, Vector, boot_time},
+    image::{
+        Active, AddressClass, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, SERVICES, SLOTS, Vector,
+        boot_time,
+    },
     shared::Shared,
 };
 use nix::time::{ClockId, clock_gettime};

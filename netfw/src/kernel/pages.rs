@@ -20,7 +20,8 @@ pub(super) fn lay_out(keys: &[Key]) -> Result<(Layout, Vec<Page>)> {
     let sieve_pages = if keys.len() < WORTH_A_SIEVE { 0 } else { SIEVE_PAGES };
     let key_pages = sieve_pages + pages_for(index.len());
     let layout = Layout { index: sieve_pages, keys: key_pages, mask, seed };
-    let mut pages = vec![[0; PAGE as usize]; (key_pages + pages_for(keys.len() * KEY_ROOM as usize)) as usize];
+    let mut pages =
+        vec![[0; PAGE as usize]; (key_pages + pages_for(keys.len() * KEY_ROOM as usize)) as usize];
     if sieve_pages > 0 {
         sieve(keys, &mut pages);
     }

@@ -31,6 +31,15 @@ impl AddressMatch {
         !self.restricted && self.exclude.is_empty()
     }
 
+    /// The fewest networks that hold what matches, sorted.
+    pub(super) fn into_networks(self) -> Vec<IpNet> {
+        // A million of them are not taken apart for nothing.
+        if self.restricted && self.exclude.is_empty() {
+            return self.include;
+        }
+        AddressRanges::of(&self).0.iter().flat_map(networks).collect()
+    }
+
     /// Whether `address` matches.
     pub fn matches(&self, address: IpAddr) -> bool {
         let within = |list: &[IpNet]| list.iter().any(|network| network.contains(&address));
@@ -81,11 +90,6 @@ impl AddressRanges {
     /// Whether IPv4 and IPv6 addresses are among them.
     pub(super) fn families(&self) -> (bool, bool) {
         (self.0.iter().any(|range| !range.start().0), self.0.iter().any(|range| range.start().0))
-    }
-
-    /// The fewest networks that hold them, sorted.
-    pub(super) fn networks(&self) -> Vec<IpNet> {
-        self.0.iter().flat_map(networks).collect()
     }
 
     /// How many IPv4 addresses there are.
@@ -249,6 +253,9 @@ mod tests {
             let inside = all().all(|address| left.matches(address) || !right.matches(address));
             prop_assert_eq!(a.overlaps(&b), both);
             prop_assert_eq!(a.contains(&b), inside);
+            let included = AddressMatch { exclude: Vec::new(), ..left };
+            let apart: Vec<_> = AddressRanges::of(&included).0.iter().flat_map(super::networks).collect();
+            prop_assert_eq!(included.into_networks(), apart);
         }
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::AddressMatch;
 use crate::config::{
-    model::{Host, HostWord, Model, Selection, Selector, Set},
+    model::{Host, HostWord, Members, Model, Selection, Selector, Set},
     problems::Problems,
     source::{Span, Spanned},
     suggest,
@@ -46,14 +46,18 @@ impl<'m> Names<'m> {
         }
         path.push(name);
         let (members, _) = problems.about(format!("set \"{name}\""), |problems| {
+            let words = match &set.members {
+                Members::Included(networks) => return IpNet::aggregate(networks),
+                Members::Written(words) => words,
+            };
             let mut members = Vec::new();
-            for word in &set.members {
+            for word in words {
                 self.expand_member(word, path, &mut members, problems);
             }
-            members
+            IpNet::aggregate(&members)
         });
         path.pop();
-        self.expanded.insert(name, IpNet::aggregate(&members));
+        self.expanded.insert(name, members);
     }
 
     fn expand_member(
@@ -71,25 +75,28 @@ impl<'m> Names<'m> {
             }
             self.expand(inner, path, problems);
         }
-        members.extend(self.networks(&word.value, &word.span, problems));
+        self.add_networks(&word.value, &word.span, members, problems);
     }
 
-    /// The networks that one word stands for.
-    fn networks(&self, selector: &Selector, span: &Span, problems: &mut Problems) -> Vec<IpNet> {
+    /// Adds the networks that one word stands for.
+    fn add_networks(
+        &self,
+        selector: &Selector,
+        span: &Span,
+        networks: &mut Vec<IpNet>,
+        problems: &mut Problems,
+    ) {
         let name = match selector {
-            Selector::Network(network) => return vec![*network],
+            Selector::Network(network) => return networks.push(*network),
             Selector::Name(name) => name.as_str(),
         };
         if let Some(members) = self.expanded.get(name) {
-            return members.clone();
-        }
-        if let Some(host) = self.hosts.get(name) {
-            return host.addresses.iter().copied().map(IpNet::from).collect();
-        }
-        if !self.sets.contains_key(name) {
+            networks.extend_from_slice(members);
+        } else if let Some(host) = self.hosts.get(name) {
+            networks.extend(host.addresses.iter().copied().map(IpNet::from));
+        } else if !self.sets.contains_key(name) {
             self.report_unknown(name, span, problems);
         }
-        Vec::new()
     }
 
     /// The addresses that a `from` or `to` selects; all if it is not written.
@@ -98,7 +105,7 @@ impl<'m> Names<'m> {
         let (mut include, mut exclude, mut restricted) = (Vec::new(), Vec::new(), false);
         for Spanned { value: (excludes, selector), span } in &selection.words {
             let list = if *excludes { &mut exclude } else { &mut include };
-            list.extend(self.networks(selector, span, problems));
+            self.add_networks(selector, span, list, problems);
             restricted |= !excludes;
         }
         AddressMatch::new(&include, &exclude, restricted)

@@ -1,7 +1,7 @@
 //! Names become addresses, contradictions become errors: [`Model`] → [`ValidPolicy`].
 
 use super::{
-    Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
+    AddressMatch, Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
     address::AddressRanges,
     forward::{self, families},
     masquerade::masquerade,
@@ -23,7 +23,7 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
     let (block, _) = problems.about("block", |problems| {
         let from = model.block.as_ref().map(|from| names.select(Some(from), problems));
-        from.map(|from| AddressRanges::of(&from).networks()).unwrap_or_default()
+        from.map(AddressMatch::into_networks).unwrap_or_default()
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =

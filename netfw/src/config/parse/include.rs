@@ -2,9 +2,10 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use ipnet::IpNet;
+
 use super::Read;
 use crate::config::{
-    model::Selector,
     problems::Problems,
     source::{Source, Span, Spanned},
     value,
@@ -30,11 +31,7 @@ impl<'a> Includes<'a> {
     }
 
     /// The members in the file that `name` leads to, from the directory of the rules file.
-    pub(super) fn members(
-        &mut self,
-        name: &Spanned<String>,
-        problems: &mut Problems,
-    ) -> Vec<Spanned<Selector>> {
+    pub(super) fn members(&mut self, name: &Spanned<String>, problems: &mut Problems) -> Vec<IpNet> {
         let directory = name.span.source.path().parent().unwrap_or(Path::new(""));
         let path = directory.join(&name.value);
         match self.open(&path) {
@@ -57,14 +54,14 @@ impl<'a> Includes<'a> {
     }
 }
 
-fn members(source: &Arc<Source>, problems: &mut Problems) -> Vec<Spanned<Selector>> {
+fn members(source: &Arc<Source>, problems: &mut Problems) -> Vec<IpNet> {
     let mut members = Vec::new();
     let mut wrong_lines = 0;
     for (start, word) in words(source.text()) {
-        let span = Span { source: source.clone(), range: start..start + word.len() };
         match value::network(word) {
-            Ok(network) => members.push(Spanned { value: Selector::Network(network), span }),
+            Ok(network) => members.push(network),
             Err(wrong) => {
+                let span = Span { source: source.clone(), range: start..start + word.len() };
                 wrong_lines += 1;
                 if wrong_lines > MOST_ERRORS {
                     problems.error(

@@ -3,7 +3,7 @@
 use super::include::Includes;
 use crate::{
     config::{
-        model::{Host, Interface, Selector, Set},
+        model::{Host, Interface, Members, Set},
         problems::Problems,
         reader::{Node, Table},
         schema,
@@ -71,15 +71,14 @@ fn set(name: &Spanned<&str>, node: &Node<'_>, includes: &mut Includes<'_>, probl
     Set { name: owned(name), members }
 }
 
-fn members(node: &Node<'_>, includes: &mut Includes<'_>, problems: &mut Problems) -> Vec<Spanned<Selector>> {
+fn members(node: &Node<'_>, includes: &mut Includes<'_>, problems: &mut Problems) -> Members {
     if !node.is_table() {
         let words = node.items().into_iter();
-        return words.filter_map(|node| node.word(problems, value::member)).collect();
+        return Members::Written(words.filter_map(|node| node.word(problems, value::member)).collect());
     }
-    let Some(table) = node.table(&schema::INCLUDE, problems) else { return Vec::new() };
-    let Some(file) = table.require("file", problems) else { return Vec::new() };
-    let path = file.word(problems, |path| Ok(path.to_owned()));
-    path.map_or_else(Vec::new, |path| includes.members(&path, problems))
+    let file = node.table(&schema::INCLUDE, problems).and_then(|table| table.require("file", problems));
+    let path = file.and_then(|file| file.word(problems, |path| Ok(path.to_owned())));
+    Members::Included(path.map_or_else(Vec::new, |path| includes.members(&path, problems)))
 }
 
 fn check_name(name: &Spanned<&str>, problems: &mut Problems) {
