@@ -167,3 +167,41 @@ fn a_change_is_noticed() -> Result<()> {
         })
     })
 }
+
+/// Rules that block whom another file names, and forward a port.
+const BLOCKING: &str = r#"
+bad = { file = "bad.txt" }
+
+[block]
+from = ["bad"]
+
+[[port-forward]]
+name = "p"
+protocol = "tcp"
+port = 7001
+to = "worker1:7"
+"#;
+
+/// So is a block list: whom a change names loses his live connections, and nobody else does.
+#[test]
+fn a_change_of_a_block_list_is_noticed() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _servers = serve_two(lab)?;
+        netfw.expect_drops("blocked", 1..);
+        let list = netfw.rules().with_file_name("bad.txt");
+        std::fs::write(&list, "203.0.113.77\n")?;
+        netfw.reload(&rules::two_armed(BLOCKING))?;
+        let client = lab.host("client");
+        let mut other = connect(lab.host("stranger"), "192.0.2.1:7001")?;
+        let mut live = connect(client, "192.0.2.1:7001")?;
+        exchange_line(&mut live, b"before")?;
+        std::fs::write(&list, "203.0.113.77\n203.0.113.10 # the client\n")?;
+        let received = || knock_tcp(client, "192.0.2.1:7001").ok();
+        wait::until("the longer list", || (received()? == Reception::Silence).then_some(()))?;
+        ensure!(exchange_line(&mut live, b"after").is_err(), "a live connection went on");
+        exchange_line(&mut other, b"after")?;
+        std::fs::write(&list, "203.0.113.77\n")?;
+        wait::until("the shorter list", || (received()? == Reception::Welcome).then_some(()))?;
+        exchange_line(&mut other, b"at last")
+    })
+}

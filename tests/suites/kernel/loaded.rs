@@ -50,7 +50,7 @@ const SIDES: [Side; 2] = [Side::Outside, Side::Inside];
 /// Kernel index of `lo`, which isn't managed.
 const LOOPBACK: u32 = 1;
 /// A deadline that no test lives to see.
-const NEVER: u64 = (1 << 48) - 1;
+pub(crate) const NEVER: u64 = (1 << 48) - 1;
 /// Larger than any frame that is tried.
 const ROOM: usize = 4096;
 

@@ -63,6 +63,28 @@ pub fn a_list_cuts_live_flows(gateway: &mut Gateway) {
     gateway.outside(&back).dropped("blocked");
 }
 
+/// A list on trial holds at once; flows that it has suspended live again when it is taken back, and those with others go on.
+pub fn a_list_on_trial(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(OPEN);
+    let query = |from| Packet::udp(world.at(from, 4000), world.at("master", 53));
+    let answers =
+        ["stranger", "client"].map(|from| gateway.outside(&query(from)).forwarded_somehow().answer());
+    gateway.try_out(&listed());
+    gateway.inside(&answers[0]).dropped("blocked");
+    gateway.outside(&query("stranger")).dropped("blocked");
+    gateway.outside(&query("stranger").from(world.at("stranger", 4001))).dropped("blocked");
+    gateway.inside(&answers[1]).forwarded_somehow();
+    gateway.roll_back();
+    gateway.inside(&answers[0]).forwarded_somehow();
+    gateway.outside(&query("stranger")).forwarded_somehow();
+    gateway.try_out(&listed());
+    gateway.confirm();
+    gateway.inside(&answers[0]).dropped("blocked");
+    gateway.outside(&query("stranger")).dropped("blocked");
+    gateway.outside(&query("client")).forwarded_somehow();
+}
+
 /// A ban needs no change of the rules: it cuts at once, and lets go at once.
 pub fn a_ban_comes_and_goes(gateway: &mut Gateway) {
     let world = gateway.world;

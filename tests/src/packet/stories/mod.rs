@@ -72,6 +72,7 @@ macro_rules! for_each_story {
             egress::routed_and_hidden,
             block::whom_the_list_names,
             block::a_list_cuts_live_flows,
+            block::a_list_on_trial,
             block::a_ban_comes_and_goes,
             events::nobody_watches,
             events::what_is_told,
