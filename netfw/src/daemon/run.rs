@@ -47,6 +47,8 @@ pub struct Inputs {
     files: Files,
     /// `[reload] watch`.
     watch: bool,
+    /// That of the rules in force, when they were looked at last.
+    generation: u32,
     /// What the datapath logs, if it was asked to.
     log: Option<kernel::DebugLog>,
 }
@@ -66,6 +68,7 @@ impl Inputs {
             network: changes()?,
             files,
             watch: true,
+            generation: 0,
             log: None,
         })
     }
@@ -79,9 +82,15 @@ impl Inputs {
         Ok(())
     }
 
+    /// Whether other rules have come into force.
+    fn are_outdated(&self, instance: &Instance) -> bool {
+        State::load(instance).is_ok_and(|state| state.standing.generation(boot_now()) != self.generation)
+    }
+
     /// Watches what the rules in force were read from, and what tells that others came into force.
     fn renew(&mut self, instance: &Instance) -> Option<ValidPolicy> {
         let state = State::load(instance).ok()?;
+        self.generation = state.standing.generation(boot_now());
         let mut files: Vec<PathBuf> = vec![state.rules_file, state::last_valid_file(instance)];
         let loaded = rules::load_applied(instance, &Host::default()).ok().flatten();
         if let Some(loaded) = &loaded {
@@ -138,9 +147,10 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
                     // The next change may never come.
                     network.follow(instance).await;
                 }
-                changed = is_on_trial(&maps);
-                if changed {
+                changed = false;
+                if is_on_trial(&maps) {
                     log_failure(change::tend(instance).await.context("cannot look after the rules on trial"));
+                    changed = inputs.are_outdated(instance);
                 }
             }
             change = health.changed() => {
