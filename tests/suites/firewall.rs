@@ -391,8 +391,20 @@ fn bans_outlive_a_reboot() -> Result<()> {
         let netfw = Netfw::up(&lab, &rules::two_armed(ECHO))?;
         netfw.expect_drops("banned", 1..);
         netfw.command(["ban", "203.0.113.0/24"])?.success()?;
+        // So many that what is remembered of them is written anew in between, in which they are listed once.
+        let many: Vec<_> =
+            (0..12_000).map(|number: u16| format!("10.0.{}.{}", number >> 8, number & 255)).collect();
+        for for_a_time in [&["--for", "1h"][..], &[]] {
+            let words = ["ban"].into_iter().chain(many.iter().map(String::as_str));
+            netfw.command(words.chain(for_a_time.iter().copied()))?.success()?;
+        }
+        netfw.command(["unban", &many[7]])?.success()?;
         netfw.down()?;
         netfw.start()?;
+        let listed = netfw.json("bans")?;
+        let bans = listed["bans"].as_array().context("a list")?;
+        anyhow::ensure!(bans.len() == many.len(), "{} bans are left", bans.len());
+        anyhow::ensure!(bans.iter().all(|ban| ban["expires_seconds"].is_null() && ban["address"] != many[7]));
         let entry = both(7000, "192.0.2.1", "2001:db8::1");
         expect_tcp(&lab, "client", &entry[..1], Silence)?;
         netfw.command(["unban", "203.0.113.0/24"])?.success()?;

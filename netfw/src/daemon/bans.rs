@@ -1,23 +1,25 @@
-//! Bans beyond the maps: kept in a file, so that they outlive a reboot, and put back by the first `up`.
+//! Bans beyond the maps: kept in a journal, so that they outlive a reboot, and put back by the first `up`.
+//!
+//! Each change is a line, so that its cost does not grow with the number of bans. The last line about a prefix holds; a ban that
+//! was lifted is one that ended long ago. Whenever the journal has doubled, it is written anew.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    failure::Failure,
-    host::Host,
-    instance::Instance,
-    lock::Lock,
-    sessions::Session,
-    state::{read, write},
+use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session};
+use crate::{
+    image::{block_keys, blocked_prefix},
+    kernel::{Maps, boot_seconds},
 };
-use crate::kernel::{Maps, boot_seconds};
 
 /// A banned prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +46,9 @@ pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host
     let until = time.map_or(Ok(0), |time| boot_seconds().map(|now| now + time.as_secs().max(1)))?;
     let bans: Vec<(IpNet, u64)> = prefixes.iter().map(|prefix| (prefix.trunc(), until)).collect();
     maps.ban(&bans)?;
-    keep(instance, &maps)
+    let until = time.map(|time| SystemTime::now() + time);
+    let lines = bans.iter().map(|&(prefix, _)| Ban { prefix, until });
+    note(instance, &maps, lines)
 }
 
 /// Lifts bans.
@@ -55,7 +59,8 @@ pub fn unban(instance: &Instance, prefixes: &[IpNet]) -> Result<()> {
     let (_lock, maps) = open(instance)?;
     let wanted: Vec<IpNet> = prefixes.iter().map(IpNet::trunc).collect();
     let lifted = maps.unban(&wanted)?;
-    keep(instance, &maps)?;
+    let lines = lifted.iter().map(|&prefix| Ban { prefix, until: Some(SystemTime::UNIX_EPOCH) });
+    note(instance, &maps, lines)?;
     match wanted.iter().find(|prefix| !lifted.contains(prefix)) {
         Some(prefix) => bail!("{prefix} is not banned\nhelp: `netfw bans` lists who is"),
         None => Ok(()),
@@ -74,13 +79,12 @@ pub fn bans(instance: &Instance) -> Result<Vec<Ban>> {
 /// Puts back what was banned before a reboot.
 ///
 /// # Errors
-/// The file is broken; the table is full.
+/// The journal cannot be read; the table is full.
 pub(super) fn restore(instance: &Instance, maps: &Maps) -> Result<()> {
     let (now, boot) = (SystemTime::now(), boot_seconds()?);
-    let kept: Vec<Ban> = read(&file(instance))?.unwrap_or_default();
-    let still = kept.into_iter().filter_map(|ban| match ban.until {
-        None => Some((ban.prefix, 0)),
-        Some(until) => Some((ban.prefix, boot + until.duration_since(now).ok()?.as_secs().max(1))),
+    let still = read(&journal(instance))?.into_iter().filter_map(|(prefix, until)| match until {
+        None => Some((prefix, 0)),
+        Some(until) => Some((prefix, boot + until.duration_since(now).ok()?.as_secs().max(1))),
     });
     let still: Vec<(IpNet, u64)> = still.collect();
     if still.is_empty() { Ok(()) } else { maps.ban(&still) }
@@ -101,10 +105,107 @@ fn list(maps: &Maps) -> Result<Vec<Ban>> {
     Ok(bans.map(|(prefix, until)| Ban { prefix, until: (until != 0).then(|| now + left(until)) }).collect())
 }
 
-fn keep(instance: &Instance, maps: &Maps) -> Result<()> {
-    write(&file(instance), &list(maps)?)
+/// A shorter journal is not written anew.
+const SHORT: u64 = 1 << 20;
+
+/// Adds lines to the journal.
+fn note(instance: &Instance, maps: &Maps, lines: impl Iterator<Item = Ban>) -> Result<()> {
+    let path = journal(instance);
+    let [before, after] = append(&path, lines).with_context(|| cannot_write(&path))?;
+    if after.max(SHORT).ilog2() > before.max(SHORT).ilog2() {
+        let draft = path.with_extension("new");
+        fs::remove_file(&draft).or_else(unless_missing)?;
+        append(&draft, list(maps)?.into_iter())
+            .and_then(|_| fs::rename(&draft, &path))
+            .with_context(|| cannot_write(&path))?;
+    }
+    Ok(())
 }
 
-fn file(instance: &Instance) -> PathBuf {
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}: what has changed holds only until the machine is started again", path.display())
+}
+
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// The file's length before and after.
+fn append(path: &Path, lines: impl Iterator<Item = Ban>) -> io::Result<[u64; 2]> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let before = file.metadata()?.len();
+    let mut text = Vec::new();
+    for line in lines.flat_map(as_listed) {
+        // In front, so that nothing is added to what a power failure has left of a line.
+        text.push(b'\n');
+        serde_json::to_writer(&mut text, &line)?;
+    }
+    file.write_all(&text)?;
+    file.sync_data()?;
+    Ok([before, before + text.len() as u64])
+}
+
+/// A ban as the kernel's table lists it, which knows everything only as its halves.
+fn as_listed(ban: Ban) -> impl Iterator<Item = Ban> {
+    let prefixes = block_keys(&ban.prefix).filter_map(|key| blocked_prefix(&key));
+    prefixes.map(move |prefix| Ban { prefix, ..ban })
+}
+
+/// Until when each prefix is banned, also those that are no more. A line that a power failure has damaged is left out.
+fn read(path: &Path) -> Result<BTreeMap<IpNet, Option<SystemTime>>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let bans = lines.filter_map(|line| match serde_json::from_slice::<Ban>(line) {
+        Ok(ban) => Some((ban.prefix, ban.until)),
+        Err(error) => {
+            tracing::error!("a ban in {} is left out: {error}", path.display());
+            None
+        }
+    });
+    Ok(bans.collect())
+}
+
+fn journal(instance: &Instance) -> PathBuf {
     instance.library().join("bans")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ban(prefix: &str, until: Option<SystemTime>) -> Ban {
+        Ban { prefix: prefix.parse().expect("a prefix"), until }
+    }
+
+    #[test]
+    fn the_last_line_about_a_prefix_holds() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("below").join("bans");
+        assert!(read(&path)?.is_empty());
+        let [for_good, lifted] = [None, Some(SystemTime::UNIX_EPOCH)];
+        append(&path, [ban("192.0.2.0/24", for_good), ban("2001:db8::/32", for_good)].into_iter())?;
+        append(&path, [ban("192.0.2.0/24", lifted)].into_iter())?;
+        let bans: Vec<_> = read(&path)?.into_values().collect();
+        assert_eq!(bans, [lifted, for_good]);
+        Ok(())
+    }
+
+    #[test]
+    fn half_a_line_harms_no_other() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("bans");
+        let [_, length] =
+            append(&path, [ban("192.0.2.0/24", None), ban("203.0.113.0/24", None)].into_iter())?;
+        OpenOptions::new().write(true).open(&path)?.set_len(length - 9)?;
+        append(&path, [ban("2001:db8::/32", None)].into_iter())?;
+        let bans: Vec<_> = read(&path)?.into_keys().map(|prefix| prefix.to_string()).collect();
+        assert_eq!(bans, ["192.0.2.0/24", "2001:db8::/32"]);
+        Ok(())
+    }
 }

@@ -110,7 +110,7 @@ pub fn is_refused(instance: &Instance, rules: &Rules) -> Result<bool> {
 
 /// Puts documents out of the way that a power failure has damaged: they would keep netfw from starting, and from remembering.
 pub fn set_damaged_aside(instance: &Instance) {
-    let documents = ["generations.json", "refused.json", "last-valid.json", "bans"];
+    let documents = ["generations.json", "refused.json", "last-valid.json"];
     for document in documents.map(|name| instance.library().join(name)) {
         let Err(error) = read::<serde_json::Value>(&document) else { continue };
         let aside = document.with_extension("damaged");
