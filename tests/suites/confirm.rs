@@ -291,12 +291,17 @@ fn a_watched_change_ends_no_session() -> Result<()> {
         let key = Key::create(lab)?;
         let _server = ssh::serve(lab.host("master"), &key)?;
         let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
-        let narrow = format!("{SSH}from = [\"198.51.100.0/24\"]\n");
-        netfw.write_rules(&rules::two_armed(&narrow))?;
-        wait::until("the change to be refused", || {
+        let refused = |netfw: &Netfw<'_>| {
             let status = netfw.json("status").ok()?;
-            status["last_reload"]["error"].as_str()?.contains("203.0.113.10").then_some(())
-        })?;
+            status["last_reload"]["error"].as_str().map(|error| error.contains("203.0.113.10"))
+        };
+        let blocking = format!("[block]\nfrom = [\"203.0.113.0/24\"]\n{SSH}");
+        let narrow = format!("{SSH}from = [\"198.51.100.0/24\"]\n");
+        for shut in [&blocking, &narrow] {
+            netfw.reload(&rules::two_armed(&format!("{SSH}# but for {}", shut.len())))?;
+            netfw.write_rules(&rules::two_armed(shut))?;
+            wait::until("the change to be refused", || refused(netfw)?.then_some(()))?;
+        }
         let before = session.output().len();
         wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))?;
         netfw.command(["reload"])?.success()?;

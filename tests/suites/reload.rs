@@ -195,6 +195,12 @@ fn a_change_of_a_block_list_is_noticed() -> Result<()> {
         let mut other = connect(lab.host("stranger"), "192.0.2.1:7001")?;
         let mut live = connect(client, "192.0.2.1:7001")?;
         exchange_line(&mut live, b"before")?;
+        let candidate = netfw.rules().with_file_name("candidate.toml");
+        let more = BLOCKING.replace("[\"bad\"]", "[\"bad\", \"203.0.113.10\", \"192.0.2.0/24\"]");
+        std::fs::write(&candidate, netfw.complete(&rules::two_armed(&more)))?;
+        let planned = netfw.command(["--json", "plan", &candidate.display().to_string()])?.success()?;
+        let planned: serde_json::Value = serde_json::from_str(&planned)?;
+        ensure!(planned["flows"]["cut"] == 1 && planned["flows"]["redirected"] == 0, "{planned}");
         std::fs::write(&list, "203.0.113.77\n203.0.113.10 # the client\n")?;
         let received = || knock_tcp(client, "192.0.2.1:7001").ok();
         wait::until("the longer list", || (received()? == Reception::Silence).then_some(()))?;

@@ -41,9 +41,10 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
     let image = compile(&mut state, &loaded.policy)?;
     let mut flows = Vec::new();
     maps.each_flow(
-        |pair| !pair.is_admitted_by(&image),
+        |pair| !pair.is_admitted_by(&image) || maps.is_blocked_by(&image, pair),
         |pair| {
-            flows.extend(pair.is_live().then(|| (*pair, pair.is_forwarded_by(&image))));
+            let redirected = pair.is_forwarded_by(&image) && !maps.is_blocked_by(&image, pair);
+            flows.extend(pair.is_live().then_some((*pair, redirected)));
             Ok(())
         },
     )?;

@@ -87,6 +87,9 @@ impl Session {
         if door.is_some_and(|door| door.port == self.server.port() && door.from.matches(self.client.ip())) {
             return true;
         }
+        if judge.image.blocks(self.client.ip()) {
+            return false;
+        }
         match self.server {
             SocketAddr::V4(_) => self.passes::<Ipv4>(judge.image, slot),
             SocketAddr::V6(_) => self.passes::<Ipv6>(judge.image, slot),

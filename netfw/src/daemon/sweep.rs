@@ -57,7 +57,8 @@ fn each_refused(
     if image.policy.flags & KEEP_REFUSED != 0 {
         return Ok(());
     }
-    maps.each_flow(|pair| !pair.original.was_admitted_by(generation) && !pair.is_admitted_by(image), visit)
+    let refuses = |pair: &Pair| !pair.is_admitted_by(image) || maps.is_blocked_by(image, pair);
+    maps.each_flow(|pair| !pair.original.was_admitted_by(generation) && refuses(pair), visit)
 }
 
 /// Ends the flows that are picked, though the rules admit them.

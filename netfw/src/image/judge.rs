@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netfw_common::{
-    block::Key,
-    family::{Address, Family},
+    block::{self, Key},
+    family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::Flow,
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     tuple::Tuple,
@@ -24,6 +24,20 @@ impl Image {
     /// Whether a port-forward takes what arrives with this tuple.
     pub fn forwards<F: Family>(&self, arriving: &Tuple<F::Addr>) -> bool {
         judge::forward::<F, _>(self, arriving) != NONE
+    }
+
+    /// Whether `[block]` lists an address. The datapath spares the host's own.
+    pub fn blocks(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.lists::<Ipv4>(addr4(address)),
+            IpAddr::V6(address) => self.lists::<Ipv6>(addr6(address)),
+        }
+    }
+
+    fn lists<F: Family>(&self, address: F::Addr) -> bool {
+        let [low, high] = self.policy.block_lengths.of::<F>();
+        let in_use = |length: &u32| (u128::from(low) | u128::from(high) << 64) >> (length - 1) & 1 == 1;
+        (1..=128).filter(in_use).any(|length| Tables::<F>::listed(self, &block::key::<F>(address, length)))
     }
 
     /// What the longest prefix around an address says.

@@ -125,6 +125,11 @@ impl Maps {
         Ok(self.policies.get(&self.active_slot()?)?)
     }
 
+    /// Whether `[block]` of an image names an end of a flow, as the datapath sees it.
+    pub fn is_blocked_by(&self, image: &Image, pair: &Pair) -> bool {
+        pair.ends(&pair.key).into_iter().any(|end| image.blocks(end.ip()) && !self.is_own(end.ip()))
+    }
+
     /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward
     /// that does not exist.
     ///

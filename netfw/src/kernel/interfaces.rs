@@ -55,6 +55,15 @@ impl Maps {
         Ok(())
     }
 
+    /// Whether the datapath takes an address for the host's.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        let absent = match address {
+            IpAddr::V4(address) => matches!(self.locals4.get(&addr4(address)), Ok(None)),
+            IpAddr::V6(address) => matches!(self.locals6.get(&addr6(address)), Ok(None)),
+        };
+        !absent
+    }
+
     /// Tells the datapath of addresses that are the host's own, and where they belong
     /// ([`netfw_common::interface::LOCAL_EXTERNAL`] or [`netfw_common::interface::LOCAL_OTHER`]).
     ///
