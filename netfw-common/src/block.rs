@@ -46,9 +46,9 @@ shared! {
 
 /// A page of a list of blocked prefixes, which lies in an array of them: the sieve, if the list is long; the index; the keys.
 ///
-/// A list never changes: another one is made beside it, which takes less time than to enter a thousandth of it into a hash of
-/// the kernel's. A key falls into a bucket by its hash. The index has a word for each bucket, and the keys of a bucket lie
-/// beside each other, in half a cache line each. So a prefix that is not listed costs one look in most cases.
+/// A list never changes: another one is made beside it, in the time that a fiftieth of it would need to enter a hash of the
+/// kernel's. A key falls into a bucket by its hash. The index has a word for each bucket, and the keys of a bucket lie beside
+/// each other, in half a cache line each. So a prefix that is not listed costs a look or two.
 pub type Page = [u32; PAGE as usize];
 
 /// Words of a page.
@@ -61,7 +61,7 @@ pub const SIEVE_PAGES: u32 = 1024;
 /// Keys that a bucket may have.
 pub const BUCKET: u32 = 15;
 
-/// Where what is in the pages of a list. Made with them, so it is no part of a compiled policy.
+/// Where a list has what in its pages. Made with them, so it is no part of a compiled policy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Layout {

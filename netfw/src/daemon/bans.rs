@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session};
+use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session, state::remove};
 use crate::{
     image::{block_keys, blocked_prefix},
     kernel::{Maps, boot_seconds},
@@ -46,7 +46,7 @@ pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host
     let until = time.map_or(Ok(0), |time| boot_seconds().map(|now| now + time.as_secs().max(1)))?;
     let bans: Vec<(IpNet, u64)> = prefixes.iter().map(|prefix| (prefix.trunc(), until)).collect();
     maps.ban(&bans)?;
-    let until = time.map(|time| SystemTime::now() + time);
+    let until = time.and_then(|time| SystemTime::now().checked_add(time));
     let lines = bans.iter().map(|&(prefix, _)| Ban { prefix, until });
     note(instance, &maps, lines)
 }
@@ -114,7 +114,7 @@ fn note(instance: &Instance, maps: &Maps, lines: impl Iterator<Item = Ban>) -> R
     let [before, after] = append(&path, lines).with_context(|| cannot_write(&path))?;
     if after.max(SHORT).ilog2() > before.max(SHORT).ilog2() {
         let draft = path.with_extension("new");
-        fs::remove_file(&draft).or_else(unless_missing)?;
+        remove(&draft)?;
         append(&draft, list(maps)?.into_iter())
             .and_then(|_| fs::rename(&draft, &path))
             .with_context(|| cannot_write(&path))?;
@@ -124,10 +124,6 @@ fn note(instance: &Instance, maps: &Maps, lines: impl Iterator<Item = Ban>) -> R
 
 fn cannot_write(path: &Path) -> String {
     format!("cannot write {}: what has changed holds only until the machine is started again", path.display())
-}
-
-fn unless_missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// The file's length before and after.

@@ -220,7 +220,7 @@ impl Change<'_> {
             let before = self.stores.load(SeqCst);
             let blocked = blocked(loaded, host)?;
             // Packets on both sides of a store meet both lists.
-            if before % 2 == 0 && self.stores.load(SeqCst) == before {
+            if before.is_multiple_of(2) && self.stores.load(SeqCst) == before {
                 let listed = host == ON_BOTH || host == ON_THE_SECOND && before / 2 % 2 == 1;
                 let expected = if listed { u64::from(ROUNDS) } else { 0 };
                 ensure!(blocked == expected, "{blocked} packets of {host} were blocked, not {expected}");

@@ -10,8 +10,7 @@ use xshell::{Shell, cmd};
 /// processor verifies the programs for a quarter of a minute at each `netfw up`.
 const SHORT: [(&str, &str); 4] =
     [("kernel", ""), ("lab", "ssh_reaches"), ("port_forward", "is_translated"), ("ssh", "")];
-/// Spark takes four Java machines, and a list of a million prefixes much memory, which no emulated processor carries in
-/// reasonable time.
+/// Spark takes four Java machines, and a million prefixes much reading, which no emulated processor does in reasonable time.
 const HARNESS: &str = "--test-threads=1 --skip spark --skip a_million_blocked_prefixes";
 
 /// A program to take along.
