@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
-    lab::Lab,
+    lab::{Engine, Lab},
     net::{SILENCE, TcpServer, UdpServer, ask, connect, exchange_line, udp_socket},
     netfw::Netfw,
     rules,
@@ -26,6 +26,10 @@ const OUT: [(&str, &str, &str); 2] =
     [("192.168.80.2", "192.0.2.254", "203.0.113.10"), ("fd00:80::2", "2001:db8::fe", "2001:db8:1::10")];
 /// A way in: the client's next hop, and the master.
 const IN: [(&str, &str); 2] = [("203.0.113.1", "192.0.2.1"), ("2001:db8:1::1", "2001:db8::1")];
+
+/// A worker, the master as the outside knows it, and the client, as they stand before a port.
+const ENDS: [(&str, &str, &str); 2] =
+    [("192.168.80.3", "192.0.2.1", "203.0.113.10"), ("[fd00:80::3]", "[2001:db8::1]", "[2001:db8:1::10]")];
 
 /// Each hop once, by UDP, ICMP and TCP.
 #[test]
@@ -95,14 +99,12 @@ fn tracepath_through_a_port_forward() -> Result<()> {
 }
 
 /// Large datagrams, which their senders learn to cut: of a forward's answers, and of the LAN; whole and in fragments.
+/// (Scenario 10.)
 #[test]
 fn datagrams_through_a_narrow_hop() -> Result<()> {
     two_armed(&rules::two_armed(RULES), |lab, _| {
         narrow_outside(lab)?;
-        for (worker, master, client) in [
-            ("192.168.80.3", "192.0.2.1", "203.0.113.10"),
-            ("[fd00:80::3]", "[2001:db8::1]", "[2001:db8:1::10]"),
-        ] {
+        for (worker, master, client) in ENDS {
             let _inside = UdpServer::echo(lab.host("worker1"), &format!("{worker}:7000"))?;
             let _outside = UdpServer::echo(lab.host("client"), &format!("{client}:9"))?;
             for size in [1_400, 4_000, 60_000] {
@@ -118,13 +120,9 @@ fn datagrams_through_a_narrow_hop() -> Result<()> {
 /// neither end sends segments that don't fit.
 #[test]
 fn the_segment_size_fits_without_icmp() -> Result<()> {
-    each_way_of_narrowness(|lab, netfw, families| {
+    each_way_of_narrowness(|lab, netfw| {
         netfw.start()?;
-        let ends = [
-            ("192.168.80.3", "192.0.2.1", "203.0.113.10"),
-            ("[fd00:80::3]", "[2001:db8::1]", "[2001:db8:1::10]"),
-        ];
-        for (worker, master, client) in ends.into_iter().take(families) {
+        for (worker, master, client) in ENDS {
             let _inside = TcpServer::echo(lab.host("worker1"), &format!("{worker}:7000"))?;
             let _outside = TcpServer::echo(lab.host("client"), &format!("{client}:9"))?;
             for (from, to) in [("client", format!("{master}:7000")), ("worker2", format!("{client}:9"))] {
@@ -136,14 +134,51 @@ fn the_segment_size_fits_without_icmp() -> Result<()> {
     })
 }
 
-/// The master knows of the narrow hop by its interface, or (over IPv4) by a route.
-fn each_way_of_narrowness(story: impl Fn(&Lab, &Netfw<'_>, usize) -> Result<()>) -> Result<()> {
-    for &engine in netfw_tests::lab::Engine::chosen()? {
+/// The LAN is narrower than the outside, or the other way round, and only ICMP tells: files arrive as they were sent. (Scenario 13.)
+#[test]
+fn files_between_different_widths() -> Result<()> {
+    for &engine in Engine::chosen()? {
+        for (interface, neighbours) in [("eth1", &["worker1", "worker2"][..]), ("eth0", &["internet"])] {
+            let lab = Lab::two_armed(engine)?;
+            lab.host("master").shell(&format!("ip link set {interface} mtu 1300"))?;
+            for neighbour in neighbours {
+                lab.host(neighbour).shell("ip link set eth0 mtu 1300")?;
+            }
+            let rules = format!("{RULES}[engine]\nmode = \"{engine}\"\nmss-clamp = false\n");
+            let netfw = Netfw::up(&lab, &rules::two_armed(&rules))?;
+            netfw.expect_drops("too-big", ..);
+            files_both_ways(&lab).with_context(|| format!("engine {engine}, narrow {interface}"))?;
+            netfw.finish()?;
+        }
+    }
+    Ok(())
+}
+
+/// A file through the forward and one through the masquerade, and back.
+fn files_both_ways(lab: &Lab) -> Result<()> {
+    let file: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for (worker, master, client) in ENDS {
+        let _inside = TcpServer::echo(lab.host("worker1"), &format!("{worker}:7000"))?;
+        let _outside = TcpServer::echo(lab.host("client"), &format!("{client}:9"))?;
+        for (from, to) in [("client", format!("{master}:7000")), ("worker2", format!("{client}:9"))] {
+            let mut stream = connect(lab.host(from), &to)?;
+            exchange_line(&mut stream, &file).with_context(|| format!("{from} to {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The master knows of the narrow hop by its interface, or by a route.
+fn each_way_of_narrowness(story: impl Fn(&Lab, &Netfw<'_>) -> Result<()>) -> Result<()> {
+    for &engine in Engine::chosen()? {
         for by_route in [false, true] {
             let lab = Lab::two_armed(engine)?;
             if by_route {
                 lab.host("internet").shell("ip link set eth0 mtu 1300")?;
-                lab.host("master").shell("ip route change default via 192.0.2.254 mtu lock 1300")?;
+                lab.host("master").shell(
+                    "ip route change default via 192.0.2.254 mtu lock 1300; \
+                     ip -6 route change default via 2001:db8::fe mtu lock 1300",
+                )?;
             } else {
                 lab.host("master").shell("ip link set eth0 mtu 1300")?;
             }
@@ -156,8 +191,7 @@ fn each_way_of_narrowness(story: impl Fn(&Lab, &Netfw<'_>, usize) -> Result<()>)
                 )?;
             }
             let netfw = Netfw::prepare(&lab, &rules::two_armed(RULES))?;
-            story(&lab, &netfw, if by_route { 1 } else { 2 })
-                .with_context(|| format!("engine {engine}, by route: {by_route}"))?;
+            story(&lab, &netfw).with_context(|| format!("engine {engine}, by route: {by_route}"))?;
             netfw.finish().with_context(|| format!("engine {engine}, by route: {by_route}"))?;
         }
     }

@@ -5,7 +5,7 @@ use netfw_common::{checksum::Sum, family::Family, image::MSS_CLAMP, wire::TCP_SY
 
 use super::{
     context::{Context, View},
-    kernel::{Kernel, Route, Way},
+    kernel::{Kernel, Query, Route, Way},
     route,
     work::{self, Work},
 };
@@ -56,19 +56,24 @@ fn swapped(value: u16) -> Sum {
 fn narrower<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
     let known = |mtu: u32| if mtu == 0 { u32::MAX } else { mtu };
     let of = |slot: u32| kernel.interface(slot).map_or(0, |interface| u32::from(interface.mtu));
-    let out = of(kernel.slot_of(work.way.hop.ifindex));
-    let interfaces = known(out).min(known(of(work.interface)));
-    let smallest = known(work.way.hop.mtu).min(known(way_back(kernel, work))).min(interfaces);
+    let interfaces = known(of(kernel.slot_of(work.way.hop.ifindex))).min(known(of(work.interface)));
+    let out = match work.way.hop.mtu {
+        0 => width(kernel, &route::out(work, WIDEST)),
+        mtu => mtu,
+    };
+    let back = width(kernel, &route::back(work, WIDEST));
+    let smallest = known(out).min(known(back)).min(interfaces);
     if smallest == u32::MAX { 0 } else { smallest }
 }
 
-/// MTU of the route to the sender, which may be narrower than the interface; 0: not known.
+/// No route is as wide: so the kernel tells its MTU even where it doesn't know the neighbour.
+const WIDEST: u32 = u16::MAX as u32;
+
+/// MTU of a route, which may be narrower than the interface; 0: not known.
 #[inline(always)]
-fn way_back<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
-    // Nothing is as wide: so the kernel tells the MTU even where it doesn't know the neighbour.
-    let back = route::back(work, u32::from(u16::MAX));
+fn width<F: Family, K: Kernel<F>>(kernel: &K, query: &Query<F::Addr>) -> u32 {
     let mut way = Way::default();
-    match kernel.route(&back, &mut way) {
+    match kernel.route(query, &mut way) {
         Route::TooBig => way.hop.mtu,
         _ => 0,
     }

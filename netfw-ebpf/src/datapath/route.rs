@@ -85,16 +85,22 @@ pub fn decide<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hoo
     }
 }
 
-/// Asks for the way to the planned destination; the answer is good for [`FRESH`] if the neighbour is known.
+/// The question for the way to the planned destination.
 #[inline(always)]
-pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
-    let query = Query {
+pub fn out<F: Family>(work: &Work<F>, length: u32) -> Query<F::Addr> {
+    Query {
         source: work.tuple.source,
         destination: work.leaving.destination,
         ifindex: work.ifindex,
-        length: work.wire_length,
+        length,
         tos: work.tos,
-    };
+    }
+}
+
+/// Asks for the way to the planned destination; the answer is good for [`FRESH`] if the neighbour is known.
+#[inline(always)]
+pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
+    let query = out(work, work.wire_length);
     let route = kernel.route(&query, &mut work.way);
     work.way.hop.expires = if route == Route::Found { work.now.0.wrapping_add(FRESH) } else { work.now.0 };
     work.too_big = u32::from(route == Route::TooBig);

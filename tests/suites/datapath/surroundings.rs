@@ -1,11 +1,17 @@
 //! What is around the master changes: neighbours, routes, widths, its own programs.
 
+use std::{cell::RefCell, rc::Rc};
+
 use netfw_tests::packet::{
-    ACK, Body, Fate, Packet, SYN, Side, quoted,
-    world::{ROUTER_MAC, next_mac},
+    ACK, Action, Body, Counters, Fate, Gateway, Hook, Hooks as _, Packet, SYN, Side, quoted, read,
+    stories::tcp::announcing,
+    world::{ROUTER_MAC, V4, V6, next_mac},
 };
 
-use crate::tell;
+use crate::{
+    memory::{Machine, Memory},
+    tell,
+};
 
 const RULES: &str = r#"
     [masquerade]
@@ -42,7 +48,7 @@ fn too_big_and_whole() {
     });
 }
 
-/// Too large but divisible: translated like any other, left to the stack to be cut, and not aged twice.
+/// Too large but divisible: translated like any other, left to the stack to be cut, and not aged twice. (Scenario 13.)
 #[test]
 fn too_big_and_divisible() {
     tell(|gateway, machine| {
@@ -63,6 +69,86 @@ fn too_big_and_divisible() {
             assert_eq!(outcome.packet(), out.from(world.at("master", 5000)));
         }
     });
+}
+
+/// The segment size fits the narrowest of both interfaces and of the routes to both ends, also where a neighbour is not known
+/// yet. (Scenarios 11, 13.)
+#[test]
+fn the_segment_size_fits_the_narrowest() {
+    for narrow in [Side::Outside, Side::Inside] {
+        for by_route in [true, false] {
+            for unresolved in [None, Some(ROUTER_MAC), Some(next_mac(V4.host("worker1")))] {
+                tell(|gateway, machine| {
+                    if by_route {
+                        machine.borrow_mut().mtu[narrow as usize] = 1300;
+                    } else {
+                        machine.borrow_mut().set_width(narrow, 1300);
+                    }
+                    machine.borrow_mut().unresolved.extend(unresolved);
+                    both_announce(gateway, 1300);
+                });
+            }
+        }
+    }
+}
+
+/// Both ends of a connection announce more than fits into packets of `mtu` bytes; each hears of what fits.
+#[track_caller]
+fn both_announce(gateway: &mut Gateway, mtu: u16) {
+    let world = gateway.world;
+    let size = (mtu - if world.is_v6() { 60 } else { 40 }).to_be_bytes();
+    gateway.apply("[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = \"worker1:22\"\n");
+    let syn = Packet::tcp(world.at("client", 4000), world.at("master", 2201), SYN);
+    let arrived = gateway.outside(&announcing(&syn, 8960)).forwarded_somehow();
+    assert_eq!(arrived.payload[2..], size);
+    let answer = Packet { payload: Vec::new(), ..arrived.answer().flags(SYN | ACK) };
+    let restored = gateway.inside(&announcing(&answer, 8960)).forwarded_somehow();
+    assert_eq!(restored.payload[2..], size);
+}
+
+/// XDP sees the first buffer of a large frame alone: it leaves the frame as it is to TC, which sees the whole of it.
+#[test]
+fn more_than_xdp_can_see() {
+    for world in [V4, V6] {
+        let machine = Rc::new(RefCell::new(Machine::new(8, 8)));
+        machine.borrow_mut().mtu = [9000; 2];
+        let mut memory = Memory::new(Rc::clone(&machine));
+        memory.apply(&netfw_tests::rules::two_armed(RULES));
+        let query = Packet::udp(world.at("client", 4000), world.at("master", 53)).sized(8000);
+        let frame = Gateway::framed(Side::Outside, &query);
+        let ran = memory.run(Hook::Xdp, Side::Outside, &frame[..3500]);
+        assert_eq!((ran.action, &ran.frame[..]), (Action::Next, &frame[..3500]));
+        assert_eq!(memory.counters(), Counters::default());
+        let ran = memory.run(Hook::Ingress, Side::Outside, &frame);
+        assert_eq!(ran.action, Action::Transmit);
+        let arrived = query.to(world.at("worker1", 5353)).hop();
+        assert_eq!(read(&ran.frame).expect("a right packet"), arrived);
+    }
+}
+
+/// One arm: the client comes in, from behind a router, by the interface that the target is behind. Whom the target would answer
+/// past the master is hidden; who is answered through it is not. (Scenario 7.)
+#[test]
+fn who_is_answered_past_the_master() {
+    let rules = netfw_tests::rules::two_armed(RULES);
+    let rules = rules.replace("[interfaces]", "[interfaces]\nanti-spoof = \"off\"");
+    for world in [V4, V6] {
+        let machine = Rc::new(RefCell::new(Machine::new(8, 64)));
+        machine.borrow_mut().moved.insert(world.host("client"));
+        machine.borrow_mut().far.extend(["client", "worker3"].map(|name| world.host(name)));
+        let mut memory = Memory::new(Rc::clone(&machine));
+        memory.apply(&rules);
+        let mut seen = |side, from, port| {
+            let query = Packet::udp(world.at(from, port), world.at("master", 53));
+            let ran = memory.run(Hook::Ingress, side, &Gateway::framed(side, &query));
+            read(&ran.frame).expect("a right packet").source.ip()
+        };
+        assert_eq!(seen(Side::Inside, "client", 4000), world.host("gateway"), "the same interface");
+        assert_eq!(seen(Side::Outside, "worker2", 4001), world.host("gateway"), "the target's neighbour");
+        assert_eq!(seen(Side::Outside, "worker3", 4002), world.host("worker3"), "behind a router");
+        machine.borrow_mut().far.insert(world.host("worker1"));
+        assert_eq!(seen(Side::Outside, "worker2", 4003), world.host("worker2"), "the target behind a router");
+    }
 }
 
 /// A neighbour that isn't known yet is for the kernel to find; a moved one is found after a second.

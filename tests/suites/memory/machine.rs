@@ -70,6 +70,8 @@ pub(crate) struct Machine {
     pub(crate) unreachable: HashSet<IpAddr>,
     /// Hosts that are reached by the other interface.
     pub(crate) moved: HashSet<IpAddr>,
+    /// Hosts inside that are reached through a router.
+    pub(crate) far: HashSet<IpAddr>,
     /// Local ports on which the master listens: protocol and port.
     pub(crate) sockets: HashSet<(u32, u16)>,
     v4: Store<Ipv4>,
@@ -151,6 +153,7 @@ impl Machine {
             unresolved: HashSet::new(),
             unreachable: HashSet::new(),
             moved: HashSet::new(),
+            far: HashSet::new(),
             sockets: HashSet::new(),
             v4: Store::new(proven, unproven),
             v6: Store::new(proven, unproven),
@@ -207,6 +210,11 @@ impl Machine {
             self.health.remove(&word.into());
         }
         self.image.policy.generation = generation;
+    }
+
+    /// Makes an interface so wide, whatever its routes say ([`Self::mtu`]).
+    pub(crate) fn set_width(&mut self, side: Side, mtu: u16) {
+        self.interfaces[side.slot() as usize].mtu = mtu;
     }
 
     /// Takes an address away from the master.
@@ -419,7 +427,7 @@ impl<F: Stored> Kernel<F> for Machine {
         if self.moved.contains(&destination) {
             out = if out == Side::Outside { Side::Inside } else { Side::Outside };
         }
-        if out == Side::Outside {
+        if out == Side::Outside || self.far.contains(&destination) {
             way.gateway = router::<F>();
         }
         let mtu = self.mtu[out as usize];
@@ -430,6 +438,7 @@ impl<F: Stored> Kernel<F> for Machine {
         }
         let mac = next_mac(destination);
         if self.unresolved.contains(&mac) {
+            way.hop.mtu = 0;
             return Route::NoNeighbour;
         }
         way.hop.macs = macs(mac, out.mac());

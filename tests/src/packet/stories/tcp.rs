@@ -146,11 +146,14 @@ pub fn a_refusal(gateway: &mut Gateway) {
     assert_eq!(gateway.counters().since(&before).translation("ssh").flows_opened, 1);
 }
 
-/// Both ends open at once (RFC 5382 REQ-2): their SYNs cross behind a masquerade.
+/// Both ends open at once (RFC 5382 REQ-2, REQ-4): their SYNs cross behind a masquerade, also where the one from outside came
+/// too early.
 pub fn both_open_at_once(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway.apply("[masquerade]\nfrom = [\"lan\"]\n");
     let syn = Packet::tcp(world.at("worker1", 4000), world.at("client", 5000), SYN);
+    let early = syn.from(world.at("master", 4000)).answer();
+    gateway.outside(&early).dropped("policy-input");
     let left = gateway.inside(&syn).forwarded_somehow();
     for flags in [SYN, SYN | ACK, ACK] {
         let answer = left.answer().flags(flags);
@@ -194,31 +197,80 @@ pub fn flags_of_scans(gateway: &mut Gateway) {
     }
 }
 
-/// A SYN with one option: the largest segment that its sender takes.
-fn announcing(packet: &Packet, size: u16) -> Packet {
+/// The segment with these options, padded.
+pub fn with_options(packet: &Packet, options: &[u8]) -> Packet {
     let mut segment = packet.datagram()[if packet.is_v6() { 40 } else { 20 }..].to_vec();
-    segment.extend([2, 4]);
-    segment.extend(size.to_be_bytes());
-    segment[12] = 0x60;
+    segment.extend(options);
+    segment.resize(segment.len().next_multiple_of(4), 0);
+    segment[12] = (segment.len() as u8 / 4) << 4;
     segment[16..18].fill(0);
     Packet { body: Body::Raw(6), payload: segment, ..packet.clone() }.with_checksum(16)
 }
 
+/// A SYN with one option: the largest segment that its sender takes.
+pub fn announcing(packet: &Packet, size: u16) -> Packet {
+    let [high, low] = size.to_be_bytes();
+    with_options(packet, &[2, 4, high, low])
+}
+
 /// The segment size that a SYN announces is clamped to what fits both interfaces, in both directions, and never
-/// raised. (Scenario 11.)
+/// raised; not where nobody wants it. (Scenario 11.)
 pub fn the_segment_size(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway.apply(SSH);
     let limit = if world.is_v6() { 1440 } else { 1460 };
     for (port, size) in [(4000, 1460), (4001, 8960), (4002, 1200), (4003, 536)] {
+        announce(gateway, port, size, size.min(limit));
+    }
+    gateway.apply(&format!("{SSH}[engine]\nmss-clamp = false\n"));
+    announce(gateway, 4004, 8960, 8960);
+}
+
+/// Both ends announce `size`; each learns of `expected`.
+#[track_caller]
+fn announce(gateway: &mut Gateway, port: u16, size: u16, expected: u16) {
+    let world = gateway.world;
+    let syn = Packet::tcp(world.at("client", port), world.at("master", 2201), SYN);
+    let frame = Gateway::framed(Side::Outside, &announcing(&syn, size));
+    let arrived = gateway.receive(Side::Outside, &frame).forwarded_somehow();
+    // The reader takes options for data.
+    assert_eq!(arrived.payload[2..], expected.to_be_bytes());
+    let answer = Packet { payload: Vec::new(), ..arrived.answer().flags(SYN | ACK) };
+    let frame = Gateway::framed(Side::Inside, &announcing(&answer, size));
+    let restored = gateway.receive(Side::Inside, &frame).forwarded_somehow();
+    assert_eq!(restored.payload[2..], expected.to_be_bytes());
+}
+
+/// The segment size is found among other options, at an odd place too, and nothing else is taken for it. (Scenario 11.)
+pub fn the_segment_size_among_other_options(gateway: &mut Gateway) {
+    const SIZE: [u8; 4] = [2, 4, 0x23, 0];
+    const SELECTIVE: [u8; 2] = [4, 2];
+    const NOTHING: [u8; 1] = [1];
+    const END: [u8; 1] = [0];
+    /// With a length that it cannot have.
+    const BROKEN: [u8; 5] = [2, 5, 0x23, 0, 0];
+    let world = gateway.world;
+    gateway.apply(SSH);
+    let clamped = if world.is_v6() { 1440_u16 } else { 1460 }.to_be_bytes();
+    let cases: [(&[&[u8]], bool); 6] = [
+        (&[&NOTHING, &SIZE], true),
+        (&[&NOTHING, &NOTHING, &SIZE], true),
+        (&[&SELECTIVE, &SIZE, &NOTHING], true),
+        (&[&SELECTIVE, &NOTHING, &SIZE], true),
+        (&[&END, &SIZE], false),
+        (&[&BROKEN], false),
+    ];
+    for (port, (options, found)) in (4000..).zip(cases) {
+        let sent = options.concat();
+        let mut expected = sent.clone();
+        if found {
+            let at = expected.windows(2).position(|two| two == &SIZE[2..]).expect("a size");
+            expected[at..at + 2].copy_from_slice(&clamped);
+        }
+        expected.resize(expected.len().next_multiple_of(4), 0);
         let syn = Packet::tcp(world.at("client", port), world.at("master", 2201), SYN);
-        let frame = Gateway::framed(Side::Outside, &announcing(&syn, size));
+        let frame = Gateway::framed(Side::Outside, &with_options(&syn, &sent));
         let arrived = gateway.receive(Side::Outside, &frame).forwarded_somehow();
-        // The reader takes options for data.
-        assert_eq!(arrived.payload[2..], size.min(limit).to_be_bytes());
-        let answer = Packet { payload: Vec::new(), ..arrived.answer().flags(SYN | ACK) };
-        let frame = Gateway::framed(Side::Inside, &announcing(&answer, size));
-        let restored = gateway.receive(Side::Inside, &frame).forwarded_somehow();
-        assert_eq!(restored.payload[2..], size.min(limit).to_be_bytes());
+        assert_eq!(arrived.payload, expected, "{sent:?}");
     }
 }
