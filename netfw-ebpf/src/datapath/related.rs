@@ -30,8 +30,10 @@ pub struct Quoted {
     transport: u32,
     /// Its IPv4 header checksum.
     header_checksum: u16,
-    /// Its UDP checksum; 0: none.
-    udp_checksum: u16,
+    /// The checksum behind that; 0: none, or not quoted.
+    checksum: u16,
+    /// Its offset.
+    checksum_at: u32,
     /// It is an echo request or reply.
     echo: bool,
 }
@@ -144,22 +146,26 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
         return None;
     }
     let view = ctx.view::<8>(transport)?;
-    let mut udp_checksum = 0;
+    let (mut checksum, mut checksum_at) = (0, transport);
     let mut echo = false;
     if left.protocol == u32::from(wire::TCP) || left.protocol == u32::from(wire::UDP) {
         left.source_port = u16::from_be(view.half(0));
         left.destination_port = u16::from_be(view.half(2));
         if left.protocol == u32::from(wire::UDP) {
-            udp_checksum = view.half(6);
+            (checksum, checksum_at) = (view.half(6), transport + 6);
+        } else if transport + 18 <= work.length + ETHERNET {
+            checksum_at = transport + 16;
+            checksum = ctx.view::<2>(checksum_at).map_or(0, |view| view.half(0));
         }
     } else if left.protocol == u32::from(F::ICMP) {
+        (checksum, checksum_at) = (view.half(2), transport + 2);
         let identifier = u16::from_be(view.half(4));
         let request = view.byte(0) == if F::V6 { 128 } else { 8 };
         *(if request { &mut left.source_port } else { &mut left.destination_port }) = identifier;
         echo = true;
     }
     work.tuple = left.reversed();
-    Some(Quoted { header, transport, header_checksum, udp_checksum, echo })
+    Some(Quoted { header, transport, header_checksum, checksum, checksum_at, echo })
 }
 
 /// Turns the quoted packet (which left as [`Work::reply`] says) into what its sender knows ([`Work::reply_key`]), and mends the
@@ -177,13 +183,16 @@ fn quoted<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quoted) ->
     if F::V6 {
         plain = plain + addresses;
     }
-    let udp_checksum = (addresses + ports).update_udp(quote.udp_checksum);
-    plain = plain + (Sum::of_half(udp_checksum) - Sum::of_half(quote.udp_checksum));
+    // Of ICMP, only IPv6 covers the addresses (RFC 4443 §2.3).
+    let covered = if quote.echo && !F::V6 { ports } else { addresses + ports };
+    // 0 and 0xffff are the same number, and UDP's rule harms nobody else.
+    let checksum = covered.update_udp(quote.checksum);
+    plain = plain + (Sum::of_half(checksum) - Sum::of_half(quote.checksum));
     let pseudo = if F::V6 { outer } else { Sum::default() };
     ctx.fix_checksum(work.transport + 2, pseudo, plain, false)
         && quoted_addresses::<F, C>(ctx, quote, inner, addresses)
         && quoted_ports(ctx, quote, inner)
-        && (quote.udp_checksum == 0 || ctx.store(quote.transport + 6, &[udp_checksum]))
+        && (quote.checksum == 0 || ctx.store(quote.checksum_at, &[checksum]))
 }
 
 #[inline(always)]
