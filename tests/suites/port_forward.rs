@@ -96,6 +96,56 @@ fn bystanders_see_nothing() -> Result<()> {
     })
 }
 
+/// Scenario 3: two targets answer one socket of the client's from the same port, and one target answers it through two ports of
+/// the master: each answer comes from the port that was asked.
+#[test]
+fn answers_that_look_alike() -> Result<()> {
+    let rules = rules::two_armed(
+        r#"
+        [[port-forward]]
+        name = "each"
+        protocol = ["tcp", "udp"]
+        port = "7001-7002"
+        to = ["worker1:7", "worker2:7"]
+        spread = "one-to-one"
+
+        [[port-forward]]
+        name = "same"
+        protocol = ["tcp", "udp"]
+        port = "7003-7004"
+        to = "worker3:7"
+        "#,
+    );
+    let families = [
+        ("203.0.113.10:4000", "192.0.2.1", ["192.168.80.3:7", "192.168.80.4:7", "192.168.80.5:7"]),
+        ("[2001:db8:1::10]:4000", "[2001:db8::1]", ["[fd00:80::3]:7", "[fd00:80::4]:7", "[fd00:80::5]:7"]),
+    ];
+    two_armed(&rules, |lab, _| {
+        for (client, outside, inside) in families {
+            let mut servers = Vec::new();
+            for (worker, address) in ["worker1", "worker2", "worker3"].iter().zip(inside) {
+                let host = lab.host(worker);
+                servers.push((UdpServer::echo(host, address)?, TcpServer::echo(host, address)?));
+            }
+            let asked = [7001, 7002, 7003, 7004].map(|port| format!("{outside}:{port}"));
+            let socket = udp_socket(lab.host("client"), client)?;
+            let mut streams = Vec::new();
+            for to in &asked {
+                streams.push(connect_from(lab.host("client"), client, to)?);
+            }
+            for _ in 0..3 {
+                for (to, stream) in asked.iter().zip(&mut streams) {
+                    ask(&socket, to, to.as_bytes())?;
+                    exchange_line(stream, to.as_bytes())?;
+                }
+            }
+            let seen = servers[2].0.peers();
+            ensure!(seen.iter().any(|peer| *peer != seen[0]), "worker3 cannot tell two conversations apart");
+        }
+        Ok(())
+    })
+}
+
 /// A range keeps or shifts its places; one-to-one gives each target its port.
 #[test]
 fn ranges_shift_and_spread() -> Result<()> {

@@ -16,7 +16,7 @@ use netfw_tests::{
     scenario::two_armed,
     wait,
 };
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 const RULES: &str =
     "[[port-forward]]\nname = \"port\"\nprotocol = \"tcp\"\nport = 7000\nto = \"worker1:7\"\n";
@@ -162,6 +162,57 @@ fn liars_do_not_end_a_connection() -> Result<()> {
             ensure!(flow["state"] == "established", "{flow}");
             exchange_line(&mut stream, b"and after").context("after some silence")?;
         }
+        Ok(())
+    })
+}
+
+/// Keep-alives, of one end alone, keep a connection much longer than it may be silent. (Scenario 16.)
+#[test]
+fn keep_alives_keep_a_connection() -> Result<()> {
+    let rules = format!("{RULES}[timeouts]\ntcp-established = \"2s\"\ntcp-transitory = \"1s\"\n");
+    two_armed(&rules::two_armed(&rules), |lab, netfw| {
+        for (client, outside, inside) in FAMILIES {
+            let _server = TcpServer::echo(lab.host("worker1"), inside)?;
+            let mut stream = connect_from(lab.host("client"), client, outside)?;
+            let second = Duration::from_secs(1);
+            SockRef::from(&stream)
+                .set_tcp_keepalive(&TcpKeepalive::new().with_time(second).with_interval(second))?;
+            exchange_line(&mut stream, b"before")?;
+            let flow = || netfw.flows().expect("flows").into_iter().find(|flow| flow["client"] == client);
+            let packets = || flow().map_or(0, |flow| flow["packets"].as_u64().unwrap_or(0));
+            let before = packets();
+            wait::until("four keep-alives and their answers", || (packets() >= before + 8).then_some(()))?;
+            exchange_line(&mut stream, b"and after")?;
+            ensure!(flow().is_some_and(|flow| flow["state"] == "established"), "{:?}", flow());
+        }
+        assert_eq!(netfw.counters()?.number("port_forwards.port.flows_opened"), 2, "one a family");
+        Ok(())
+    })
+}
+
+/// The master forgets everything, as when it starts anew: what is established goes on with the client's next word, and is proven
+/// by the answer. (Scenario 17.)
+#[test]
+fn connections_outlive_the_master() -> Result<()> {
+    two_armed(&rules::two_armed(RULES), |lab, netfw| {
+        let mut servers = Vec::new();
+        let mut streams = Vec::new();
+        for (client, outside, inside) in FAMILIES {
+            servers.push(TcpServer::echo(lab.host("worker1"), inside)?);
+            let mut stream = connect_from(lab.host("client"), client, outside)?;
+            exchange_line(&mut stream, b"before")?;
+            streams.push(stream);
+        }
+        netfw.down()?;
+        netfw.start()?;
+        ensure!(netfw.flows()?.is_empty(), "nothing is known any more");
+        for stream in &mut streams {
+            for _ in 0..3 {
+                exchange_line(stream, b"and after")?;
+            }
+        }
+        assert_eq!(netfw.counters()?.number("port_forwards.port.flows_opened"), 2);
+        ensure!(netfw.flows()?.iter().all(|flow| flow["state"] == "established"));
         Ok(())
     })
 }

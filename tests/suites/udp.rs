@@ -5,13 +5,48 @@ use std::{net::Ipv6Addr, sync::Barrier, thread};
 use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpHeader};
 use netfw_tests::{
-    lab::Lab,
+    lab::{Engine, Lab},
     net::{RawPort, UdpServer, ask, frame, udp_socket},
+    netfw::Netfw,
     rules,
     scenario::two_armed,
 };
 
 const RULES: &str = "[masquerade]\nfrom = [\"lan\"]\n[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
+
+/// Frames that fill more than the one buffer that XDP sees. (Scenario 8.)
+#[test]
+fn jumbo_frames_arrive_unchanged() -> Result<()> {
+    for &engine in Engine::chosen()? {
+        let lab = Lab::two_armed(engine)?;
+        for (host, interface) in JUMBO {
+            lab.host("switch").shell(&format!("ip link set {host}-{interface} mtu 9000"))?;
+            lab.host(host).shell(&format!("ip link set {interface} mtu 9000"))?;
+        }
+        let netfw = Netfw::up(&lab, &rules::two_armed(RULES))?;
+        for (worker, master) in [("192.168.80.3", "192.0.2.1"), ("[fd00:80::3]", "[2001:db8::1]")] {
+            let any = if worker.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+            let _server = UdpServer::echo(lab.host("worker1"), &format!("{worker}:7"))?;
+            let socket = udp_socket(lab.host("client"), any)?;
+            for size in [3_000, 4_096, 8_952] {
+                ask(&socket, &format!("{master}:7000"), &vec![0x5a; size])
+                    .with_context(|| format!("engine {engine}: {size} bytes to {master}"))?;
+            }
+        }
+        netfw.finish()?;
+    }
+    Ok(())
+}
+
+/// Who has to be wide for that.
+const JUMBO: [(&str, &str); 6] = [
+    ("client", "eth0"),
+    ("internet", "eth0"),
+    ("internet", "eth1"),
+    ("master", "eth0"),
+    ("master", "eth1"),
+    ("worker1", "eth0"),
+];
 
 /// Empty, odd, and as large as the link carries, through a forward and a masquerade, both families.
 #[test]
