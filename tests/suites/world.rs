@@ -129,6 +129,8 @@ fn an_address_changes() -> Result<()> {
             "ip address del 192.0.2.1/24 dev eth0 && ip address add 192.0.2.7/24 dev eth0 && \
              ip route replace default via 192.0.2.254",
         )?;
+        // Nobody answers for the old one any more.
+        lab.host("internet").shell("ip neigh flush dev eth0")?;
         let (socket, to) = &talks.masqueraded;
         wait::until("the LAN to reach the outside", || answers(socket, *to).then_some(()))?;
         let socket = &talks.forwarded[0].0;

@@ -21,6 +21,31 @@ fn the_arriving_interface_speaks() {
     });
 }
 
+/// A program of the master whose packet is refused hears it from the far end: an address of the master's own that came in from
+/// outside would be a martian.
+#[test]
+fn to_its_own_programs_the_far_end_speaks() {
+    tell(|gateway, _| {
+        let world = gateway.world;
+        gateway.apply("[policy]\noutput = \"reject\"\n");
+        let sent = Packet::udp(world.at("master", 4000), world.at("client", 53));
+        let answer = gateway.send(&sent).answered("rejected");
+        assert_eq!((answer.source.ip(), answer.destination.ip()), (sent.destination.ip(), sent.source.ip()));
+    });
+}
+
+/// Nobody is told of the end of what went to many (RFC 1122 §3.2.2, RFC 4443 §2.4e.3).
+#[test]
+fn never_about_a_group() {
+    tell(|gateway, _| {
+        let world = gateway.world;
+        gateway.apply("[policy]\ninput = \"reject\"\n");
+        let to = |address| Packet::udp(world.at("client", 4000), (address, 53).into());
+        gateway.outside(&to(world.address("224.0.1.1", "ff0e::1"))).dropped("rejected");
+        let _ = gateway.outside(&to(world.host("master"))).answered("rejected");
+    });
+}
+
 /// Only so many at once, and only so many a second; resets are no errors.
 #[test]
 fn not_too_often() {

@@ -196,17 +196,33 @@ fn datagrams_and_echoes() {
     });
 }
 
-/// A port-forward's own timeout stands in for the general one.
+/// A port-forward's own timeout, longer or shorter, stands in for the general one of what was answered, and of nothing else.
 #[test]
 fn a_forwards_own_timeout() {
-    tell(|gateway, machine| {
-        gateway.apply(&format!("{FORWARD}idle-timeout = \"24h\"\n"));
-        let (sent, arrived) = establish(gateway, machine);
-        machine.borrow().wait(24 * HOUR - 1);
-        gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
-        machine.borrow().wait(24 * HOUR + 2);
-        gateway.inside(&arrived.answer()).dropped("policy-forward");
-    });
+    for own in [24 * HOUR, 30] {
+        tell(|gateway, machine| {
+            let world = gateway.world;
+            gateway.apply(&format!("{FORWARD}idle-timeout = \"{own}s\"\n"));
+            let (sent, arrived) = establish(gateway, machine);
+            machine.borrow().wait(own - 1);
+            gateway.inside(&arrived.answer()).forwarded(Side::Outside, &sent.answer().hop());
+            machine.borrow().wait(own + 2);
+            gateway.inside(&arrived.answer()).dropped("policy-forward");
+
+            let syn = sent.flags(SYN).from(world.at("client", 4001));
+            let query = Packet::udp(world.at("client", 4002), world.at("master", 2201));
+            for (unanswered, life) in [(syn, 4 * MINUTE), (query, 2 * MINUTE)] {
+                let before = opened(gateway);
+                let _ = gateway.outside(&unanswered).forwarded_somehow();
+                machine.borrow().wait(life - 1);
+                let _ = gateway.outside(&unanswered).forwarded_somehow();
+                assert_eq!(opened(gateway), before + 1, "it still waits");
+                machine.borrow().wait(life + 2);
+                let _ = gateway.outside(&unanswered).forwarded_somehow();
+                assert_eq!(opened(gateway), before + 2, "nobody waits so long");
+            }
+        });
+    }
 }
 
 /// Ports that ran out come back with the timeout. (Scenario 4.)
@@ -221,6 +237,25 @@ fn exhaustion_heals() {
         gateway.inside(&ask("worker3")).dropped("no-free-port");
         machine.borrow().wait(2 * MINUTE + 2);
         let _ = gateway.inside(&ask("worker3")).forwarded_somehow();
+    });
+}
+
+/// The port of a connection that is over is free at once. (Scenario 4.)
+#[test]
+fn a_closed_connection_holds_no_port() {
+    tell(|gateway, _| {
+        let world = gateway.world;
+        gateway.apply("[masquerade]\nfrom = [\"lan\"]\nports = \"20000\"\n");
+        let syn = |name| Packet::tcp(world.at(name, 5000), world.at("client", 80), SYN);
+        let sent = syn("worker1");
+        let left = gateway.inside(&sent).forwarded_somehow();
+        let _ = gateway.outside(&left.answer().flags(SYN | ACK)).forwarded_somehow();
+        let _ = gateway.inside(&sent.flags(ACK)).forwarded_somehow();
+        gateway.inside(&syn("worker2")).dropped("no-free-port");
+        let _ = gateway.inside(&sent.flags(FIN | ACK)).forwarded_somehow();
+        gateway.inside(&syn("worker2")).dropped("no-free-port");
+        let _ = gateway.outside(&left.answer().flags(FIN | ACK)).forwarded_somehow();
+        assert_eq!(gateway.inside(&syn("worker2")).forwarded_somehow().source, left.source);
     });
 }
 

@@ -66,6 +66,37 @@ fn held_until_they_are_in_order() {
     });
 }
 
+/// The hop that the detour costs is the one that the master takes: the last but one is enough.
+#[test]
+fn the_detour_costs_no_hop_more() {
+    tell(|gateway, machine| {
+        machine.borrow_mut().reassembler = 99;
+        gateway.apply(DNS);
+        let (packet, _) = question(gateway.world);
+        let parts = fragments(&Gateway::framed(Side::Outside, &packet.ttl(2)), 1400);
+        for part in parts.iter().rev() {
+            assert_eq!(gateway.receive(Side::Outside, part).fate, Fate::Held);
+        }
+        let arrived: Vec<_> = parts.iter().map(|part| come_back(gateway, machine, part)).collect();
+        assert_eq!(reassemble(&arrived).expect("whole again").ttl, 1);
+    });
+}
+
+/// What comes back without its first is not sent there again.
+#[test]
+fn only_once() {
+    tell(|gateway, machine| {
+        machine.borrow_mut().reassembler = 99;
+        gateway.apply(DNS);
+        let (_, parts) = question(gateway.world);
+        assert_eq!(gateway.receive(Side::Outside, &parts[1]).fate, Fate::Held);
+        let place = machine.borrow().last_held.get();
+        machine.borrow().comes_back.set(place);
+        gateway.receive(Side::Outside, &aged(&parts[1])).dropped("fragment-before-first");
+        machine.borrow().comes_back.set(0);
+    });
+}
+
 /// Those that never come back are dropped, and counted when their place is needed.
 #[test]
 fn given_up() {
@@ -97,7 +128,26 @@ fn not_held() {
         machine.borrow_mut().reassembler = 99;
         gateway.apply(DNS);
         let (packet, _) = question(gateway.world);
-        let parts = fragments(&Gateway::framed(Side::Outside, &packet.ttl(1)), 1400);
-        gateway.receive(Side::Outside, &parts[1]).dropped("fragment-before-first");
+        let local = gateway.world.address("169.254.0.7", "fe80::7");
+        for packet in [packet.ttl(1), packet.from((local, 4000).into())] {
+            let parts = fragments(&Gateway::framed(Side::Outside, &packet), 1400);
+            gateway.receive(Side::Outside, &parts[1]).dropped("fragment-before-first");
+        }
+        if !gateway.world.is_v6() {
+            let parts = fragments(&Gateway::framed(Side::Outside, &packet), 1400);
+            gateway.receive(Side::Outside, &optioned(&parts[1])).dropped("fragment-before-first");
+        }
     });
+}
+
+/// The same IPv4 frame with a word of no operation in its header.
+fn optioned(frame: &[u8]) -> Vec<u8> {
+    let mut frame = [&frame[..34], &[1; 4], &frame[34..]].concat();
+    frame[14] = 0x46;
+    let length = (frame.len() as u16 - 14).to_be_bytes();
+    frame[16..18].copy_from_slice(&length);
+    frame[24..26].fill(0);
+    let sum = checksum(&frame[14..38]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
 }

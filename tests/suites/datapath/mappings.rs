@@ -1,11 +1,21 @@
 //! Endpoint-independent mappings: how long they live, and what they are good for.
 
+use std::net::IpAddr;
+
+use netfw_common::{
+    family::{Address, Ipv4, Ipv6, addr4, addr6},
+    mapping::Mapping,
+};
 use netfw_tests::packet::{
     ACK, FIN, Fate, Gateway, Packet, RST, SYN, Side,
     world::{V4, V6, World},
 };
 
-use crate::{gateway, tell};
+use crate::{
+    gateway,
+    memory::{Machine, machine::Stored},
+    tell,
+};
 
 const MINUTE: u64 = 60;
 const OPEN: &str = r#"
@@ -37,7 +47,10 @@ fn a_mapping_lives_with_outbound_traffic() {
             machine.borrow().wait(5 * MINUTE - 1);
             assert!(reaches(gateway, &knock(port)));
         }
-        machine.borrow().wait(2);
+        // Nor does what belongs to a flow.
+        machine.borrow().wait(1);
+        let _ = gateway.outside(&knock(3)).forwarded_somehow();
+        machine.borrow().wait(1);
         assert!(!reaches(gateway, &knock(9)));
         // Its end still sends, and is reached again; the answer to a stranger counts likewise.
         let answer = knock(3).to(asked.source).answer();
@@ -75,6 +88,7 @@ fn lives_with_its_connection(end: End) {
         let knock = |port| Packet::tcp(world.at("stranger", port), world.at("master", 5000), SYN);
         machine.borrow().wait(120 * MINUTE);
         assert!(reaches(gateway, &knock(1)));
+        let _ = gateway.inside(&syn.flags(ACK)).forwarded_somehow();
         match end {
             End::Fins => {
                 let _ = gateway.inside(&syn.flags(FIN | ACK)).forwarded_somehow();
@@ -88,6 +102,84 @@ fn lives_with_its_connection(end: End) {
         machine.borrow().wait(2);
         assert!(!reaches(gateway, &knock(3)));
     });
+}
+
+/// The table is full of others' mappings: the oldest gives way, and the next packet of a flow that uses it puts it back.
+#[test]
+fn a_mapping_that_was_pushed_out_comes_back() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let asked = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+        let left = gateway.inside(&asked).forwarded_somehow();
+        gateway.outside(&left.answer()).forwarded(Side::Inside, &asked.answer().hop());
+        // The flow proves itself: it stays.
+        machine.borrow().wait(1);
+        gateway.inside(&asked).forwarded(Side::Outside, &left);
+        for port in 6000..6040 {
+            let _ = gateway
+                .inside(&Packet::udp(world.at("worker2", port), asked.destination))
+                .forwarded_somehow();
+        }
+        let knock = |port| Packet::udp(world.at("stranger", port), world.at("master", 5000));
+        assert!(!reaches(gateway, &knock(1)));
+        machine.borrow().wait(1);
+        gateway.inside(&asked).forwarded(Side::Outside, &left);
+        assert!(reaches(gateway, &knock(2)));
+    });
+}
+
+/// A mapping that is used is never the oldest, neither of its halves.
+#[test]
+fn a_mapping_in_use_is_not_pushed_out() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let asked = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+        let left = gateway.inside(&asked).forwarded_somehow();
+        for port in 6000..6100 {
+            gateway.outside(&left.answer()).forwarded(Side::Inside, &asked.answer().hop());
+            gateway.inside(&asked).forwarded(Side::Outside, &left);
+            let other = Packet::udp(world.at("worker2", port), asked.destination);
+            let _ = gateway.inside(&other).forwarded_somehow();
+            machine.borrow().wait(1);
+        }
+        let knock = Packet::udp(world.at("stranger", 4000), world.at("master", 5000));
+        assert!(reaches(gateway, &knock));
+    });
+}
+
+/// One half of a mapping was pushed out and its port has gone to somebody else: its end gets another.
+#[test]
+fn half_a_mapping_is_none() {
+    tell(|gateway, machine| {
+        let world = gateway.world;
+        gateway.apply(OPEN);
+        let ask = |worker, server| Packet::udp(world.at(worker, 5000), world.at(server, 53));
+        let port = |gateway: &mut Gateway, worker, server| {
+            gateway.inside(&ask(worker, server)).forwarded_somehow().source.port()
+        };
+        assert_eq!(port(gateway, "worker1", "client"), 5000);
+        if world.is_v6() {
+            lose_outside_half::<Ipv6>(&machine.borrow(), world);
+        } else {
+            lose_outside_half::<Ipv4>(&machine.borrow(), world);
+        }
+        assert_eq!(port(gateway, "worker2", "stranger"), 5000);
+        let other = port(gateway, "worker1", "neighbour");
+        assert_ne!(other, 5000);
+        assert_eq!(port(gateway, "worker1", "stranger"), other);
+        assert_eq!(port(gateway, "worker2", "neighbour"), 5000);
+    });
+}
+
+/// Forgets who is behind port 5000 of the master.
+fn lose_outside_half<F: Stored>(machine: &Machine, world: World) {
+    let address = match world.host("master") {
+        IpAddr::V4(address) => F::Addr::narrow(addr4(address).widen()),
+        IpAddr::V6(address) => F::Addr::narrow(addr6(address)),
+    };
+    machine.store::<F>().remove_mapping(&Mapping::outside_key(address, 5000, 17));
 }
 
 /// A mapping that is dead gives its port to whoever wants it.
@@ -120,6 +212,8 @@ fn a_mapping_shadows_no_program_of_the_master() {
         gateway.outside(&query).accepted(&query);
         let other = gateway.inside(&asked.to(world.at("neighbour", 53))).forwarded_somehow().source;
         assert_ne!(other.port(), 5000);
+        let third = asked.to(world.at("neighbour", 54));
+        gateway.inside(&third).forwarded(Side::Outside, &third.from(other).hop());
     });
 }
 

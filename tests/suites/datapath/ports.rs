@@ -1,5 +1,7 @@
 //! How source ports are given out, by the numbers.
 
+use std::collections::BTreeSet;
+
 use netfw_common::{
     family::{Ipv4, Ipv6, addr4, addr6},
     tuple::Tuple,
@@ -14,11 +16,11 @@ use crate::memory::{Machine, Memory, machine::Stored};
 
 const RANGE: u16 = 1000;
 
-/// A machine that hides the LAN behind [`RANGE`] ports.
-fn machine() -> Machine {
-    let mut machine = Machine::new(8, 4 * usize::from(RANGE));
-    machine
-        .apply(&netfw_tests::rules::two_armed("[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20999\"\n"));
+/// A machine that hides the LAN behind so many ports, from 20000 on.
+fn machine(ports: u16) -> Machine {
+    let mut machine = Machine::new(8, 16 * usize::from(ports));
+    let range = format!("ports = \"20000-{}\"", 20_000 + ports - 1);
+    machine.apply(&netfw_tests::rules::two_armed(&format!("[masquerade]\nfrom = [\"lan\"]\n{range}\n")));
     machine
 }
 
@@ -67,7 +69,7 @@ fn remove<F: Stored>(machine: &Machine, packet: &Packet) {
 #[test]
 fn a_search_seldom_fails_while_a_tenth_is_free() {
     for world in [V4, V6] {
-        let machine = machine();
+        let machine = machine(RANGE);
         for number in 0..RANGE / 10 * 9 {
             port(&machine, &query(world, number)).expect("a free port");
         }
@@ -84,11 +86,28 @@ fn a_search_seldom_fails_while_a_tenth_is_free() {
     }
 }
 
+/// A range that has fewer ports than are looked at is searched whole: its last port is found. (Scenario 4.)
+#[test]
+fn a_small_range_is_used_up() {
+    const SMALL: u16 = 127;
+    for world in [V4, V6] {
+        let machine = machine(SMALL);
+        // Towards each server anew.
+        for server in 53..61 {
+            let ask = |number| query(world, number).to(world.at("client", server));
+            let used: BTreeSet<u16> =
+                (0..SMALL).map(|number| port(&machine, &ask(number)).expect("a free port")).collect();
+            assert_eq!(used.len(), usize::from(SMALL));
+            assert_eq!(port(&machine, &ask(SMALL)), None);
+        }
+    }
+}
+
 /// Whoever cannot keep a port gets one that nobody can guess (RFC 6056): all parts of the range alike, none after the other.
 #[test]
 fn ports_are_drawn_by_chance() {
     for world in [V4, V6] {
-        let machine = machine();
+        let machine = machine(RANGE);
         let (mut parts, mut in_a_row, mut last) = ([0_u32; 10], 0, 0);
         for number in 0..4000 {
             let asked = query(world, number);

@@ -19,6 +19,10 @@ pub fn through_the_outside_address(gateway: &mut Gateway) {
         gateway.inside(&answer).forwarded(Side::Inside, &syn.answer().flags(SYN | ACK).hop());
         gateway.inside(&syn.flags(ACK)).forwarded(Side::Inside, &arrived.flags(ACK).hop());
     }
+    // Behind the inner address, which nothing is forwarded from, any port may be kept.
+    let datagram = Packet::udp(world.at("worker2", 85), world.at("master", 85));
+    let arrived = datagram.to(world.at("worker1", 8085)).from(world.at("gateway", 85));
+    gateway.inside(&datagram).forwarded(Side::Inside, &arrived.hop());
     // Another host with the same source port gets one of its own.
     let datagram = |from| Packet::udp(world.at(from, 4000), world.at("master", 85));
     let one = gateway.inside(&datagram("worker3")).forwarded_somehow();

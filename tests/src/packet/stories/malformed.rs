@@ -239,7 +239,7 @@ pub fn link_local(gateway: &mut Gateway) {
     assert_eq!(fate, refused);
 }
 
-/// IPv4 options are for the master's own stack, if for anybody.
+/// IPv4 options are for the master's own stack, if for anybody. (Scenario 14.)
 pub fn ip_options(gateway: &mut Gateway) {
     if gateway.world.is_v6() {
         return;

@@ -74,6 +74,8 @@ pub fn strangers_are_let_in(gateway: &mut Gateway) {
     for (kind, header) in
         [(Packet::udp as fn(_, _) -> Packet, 8), (|from, to| Packet::tcp(from, to, SYN), 20)]
     {
+        // What one protocol has opened is shut for the other.
+        gateway.outside(&kind(world.at("stranger", 4001), world.at("master", 5000))).dropped("policy-input");
         let asked = kind(world.at("worker1", 5000), world.at("client", 53));
         let _ = gateway.inside(&asked).forwarded_somehow();
         let before = gateway.counters();
@@ -123,6 +125,20 @@ pub fn rules_come_first(gateway: &mut Gateway) {
     assert_ne!(left.port(), 5000);
     let third = Packet::udp(asked.source, world.at("stranger", 98));
     gateway.inside(&third).forwarded(Side::Outside, &third.from(left).hop());
+}
+
+/// A mapped port that `ports` leaves out from now on is given up; the flows that use it go on.
+pub fn a_port_out_of_range_is_given_up(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(MAPPING);
+    let ask = |server| Packet::udp(world.at("worker1", 5000), world.at(server, 53));
+    let left = ask("client").from(world.at("master", 5000)).hop();
+    gateway.inside(&ask("client")).forwarded(Side::Outside, &left);
+    gateway.apply(&format!("{MAPPING}ports = \"20000-20010\"\n"));
+    gateway.inside(&ask("client")).forwarded(Side::Outside, &left);
+    let new = gateway.inside(&ask("stranger")).forwarded_somehow().source;
+    assert!((20_000..=20_010).contains(&new.port()), "{new}");
+    gateway.inside(&ask("neighbour")).forwarded(Side::Outside, &ask("neighbour").from(new).hop());
 }
 
 /// When strangers are no longer let in, those who were are cut off; the inside end's own flows go on.

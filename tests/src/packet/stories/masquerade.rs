@@ -75,6 +75,21 @@ pub fn several_addresses(gateway: &mut Gateway) {
     }
 }
 
+/// A host whose outside address has no port left gets none of another address (RFC 7857 §4).
+pub fn no_port_of_another_address(gateway: &mut Gateway) {
+    const BOTH: &str = r#"to = ["192.0.2.1", "2001:db8::1", "192.0.2.9", "2001:db8::9"]"#;
+    let world = gateway.world;
+    let ask = |last, to| Packet::udp(lan_host(world, last, 5000), world.at(to, 53));
+    gateway.apply(&format!("{LAN}{BOTH}\n"));
+    let own =
+        |gateway: &mut Gateway, last| gateway.inside(&ask(last, "stranger")).forwarded_somehow().source.ip();
+    let address = own(gateway, 3);
+    let other = (4..20).find(|&last| own(gateway, last) == address).expect("two hosts share an address");
+    gateway.apply(&format!("{LAN}{BOTH}\nports = \"20000\"\n"));
+    assert_eq!(gateway.inside(&ask(3, "client")).forwarded_somehow().source, (address, 20_000).into());
+    gateway.inside(&ask(other, "client")).dropped("no-free-port");
+}
+
 /// Many LAN hosts use the same source port to the same server: each gets its own, and its own answers. (Scenario 4.)
 pub fn the_same_source_port(gateway: &mut Gateway) {
     let world = gateway.world;
@@ -195,7 +210,7 @@ pub fn the_same_echo_identifier(gateway: &mut Gateway) {
     }
 }
 
-/// The master's own ping with an identifier that a LAN host uses already: both get their answers. (Scenario 14.)
+/// The master's own datagram from a port that a LAN host uses already: both get their answers. (Scenario 4.)
 pub fn the_master_shares_its_address(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway.apply(LAN);

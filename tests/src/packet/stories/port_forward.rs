@@ -229,7 +229,35 @@ pub fn balanced_by_chance(gateway: &mut Gateway) {
     assert_eq!(workers.len(), 3);
 }
 
-/// Two targets answer the same client from the same port: both conversations work. (Scenario 3.)
+/// Two targets answer the same client, which asked from one port, from the same port: each answer comes from the port that was
+/// asked. (Scenario 3.)
+pub fn two_targets_answer_alike(gateway: &mut Gateway) {
+    let world = gateway.world;
+    gateway.apply(
+        r#"
+        [[port-forward]]
+        name = "ssh"
+        protocol = ["tcp", "udp"]
+        port = "2201-2202"
+        to = ["worker1:22", "worker2:22"]
+        spread = "one-to-one"
+        "#,
+    );
+    let client = world.at("client", 4000);
+    for kind in [Packet::udp, |from, to| Packet::tcp(from, to, SYN)] {
+        let asked = [2201, 2202].map(|port| kind(client, world.at("master", port)));
+        for (question, worker) in asked.iter().zip(["worker1", "worker2"]) {
+            let arrived = question.to(world.at(worker, 22));
+            gateway.outside(question).forwarded(Side::Inside, &arrived.hop());
+        }
+        for (question, worker) in asked.iter().zip(["worker1", "worker2"]) {
+            let answer = question.to(world.at(worker, 22)).answer();
+            gateway.inside(&answer).forwarded(Side::Outside, &question.answer().hop());
+        }
+    }
+}
+
+/// Two ports lead a client's one to the same target, which could not tell its connections apart: both work. (Scenario 3.)
 pub fn two_forwards_to_one_target(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway.apply(

@@ -1,6 +1,6 @@
 //! What a router does to every packet, and what it doesn't. (Scenario 9.)
 
-use crate::packet::{Body, Gateway, Packet, Side, quoted};
+use crate::packet::{Body, Fate, Gateway, Packet, Side, fragments, quoted};
 
 const OPEN: &str = "[policy]\ninput = \"accept\"\nforward = \"accept\"\n";
 
@@ -40,7 +40,8 @@ pub fn the_last_hop(gateway: &mut Gateway) {
     gateway.outside(&local).accepted(&local);
 }
 
-/// An error quotes the packet as it came, whole or its first 512 bytes, also where it would have been translated.
+/// An error quotes the packet as it came, whole or its first 512 bytes, also where it would have been translated; it
+/// comes from the address that was asked.
 pub fn the_packet_is_quoted(gateway: &mut Gateway) {
     let world = gateway.world;
     gateway
@@ -53,6 +54,8 @@ pub fn the_packet_is_quoted(gateway: &mut Gateway) {
         assert_eq!(answer.payload, expected, "{length} bytes");
         assert_eq!(answer.source.ip(), world.host("master"));
     }
+    let elsewhere = Packet::udp(world.at("client", 4000), world.at("second", 53)).ttl(1);
+    assert_eq!(gateway.outside(&elsewhere).answered("ttl-exceeded").source.ip(), world.host("second"));
 }
 
 /// Nobody is told of an error's end, nor of a later fragment's.
@@ -71,4 +74,8 @@ pub fn never_about_errors(gateway: &mut Gateway) {
         left.hop()
     });
     gateway.inside(&error.ttl(1)).dropped("ttl-exceeded");
+    let parts =
+        |ttl| fragments(&Gateway::framed(Side::Outside, &sent.divisible().sized(3000).ttl(ttl)), 1400);
+    assert_eq!(gateway.receive(Side::Outside, &parts(64)[0]).fate, Fate::Forwarded);
+    gateway.receive(Side::Outside, &parts(1)[1]).dropped("ttl-exceeded");
 }

@@ -1,6 +1,8 @@
 //! Datagrams: checksums at their edges, lengths, fragments.
 
-use crate::packet::{Body, Fate, Gateway, Packet, Side, fragments, reassemble};
+use crate::packet::{
+    Body, Fate, Gateway, Packet, Side, fragments, reassemble, wire::ETHERNET, world::side_of,
+};
 
 const DNS: &str =
     "[[port-forward]]\nname = \"dns\"\nprotocol = \"udp\"\nport = 53\nto = [\"worker1:5353\"]\n";
@@ -63,15 +65,36 @@ pub fn lengths(gateway: &mut Gateway) {
     }
 }
 
-/// Fragments in order go through the translation, each by itself. (Scenario 12.)
+/// Fragments in order go through every kind of translation, each by itself, and twice if they come twice. (Scenario 12.)
 pub fn fragments_in_order(gateway: &mut Gateway) {
-    gateway.apply(DNS);
-    let (sent, arrived) = question(gateway);
-    for length in [1481, 4096, 9999] {
-        let (sent, arrived) = (sent.divisible().sized(length), arrived.divisible().sized(length));
-        carry_fragments(gateway, Side::Outside, &sent, &arrived);
-        let (answer, restored) = (arrived.answer(), sent.answer().hop());
-        carry_fragments(gateway, Side::Inside, &answer, &restored);
+    let world = gateway.world;
+    gateway.apply(&format!("{DNS}source-nat = \"auto\"\n[[port-forward]]\nname = \"hidden\"\nprotocol = \"udp\"\nport = \"60-69\"\nto = \"worker2:160-169\"\nsource-nat = \"always\"\n[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20001\"\n"));
+    let ask = |from, to| Packet::udp(from, to);
+    let (client, worker2) = (world.at("client", 4000), world.at("worker2", 4000));
+    let ways = [
+        (Side::Outside, ask(client, world.at("master", 53)), client, world.at("worker1", 5353)),
+        (
+            Side::Outside,
+            ask(client, world.at("master", 65)),
+            world.at("gateway", 4000),
+            world.at("worker2", 165),
+        ),
+        (
+            Side::Inside,
+            ask(worker2, world.at("master", 53)),
+            world.at("gateway", 4000),
+            world.at("worker1", 5353),
+        ),
+        (Side::Inside, ask(world.at("worker1", 20_001), client), world.at("master", 20_001), client),
+    ];
+    for (side, sent, from, to) in ways {
+        let arrived = sent.from(from).to(to).hop();
+        for length in [1481, 4096, 60_000] {
+            let (sent, arrived) = (sent.divisible().sized(length), arrived.divisible().sized(length));
+            carry_fragments(gateway, side, &sent, &arrived);
+            let (answer, restored) = (arrived.answer(), sent.answer().hop());
+            carry_fragments(gateway, side_of(to.ip()), &answer, &restored);
+        }
     }
 }
 
@@ -81,9 +104,10 @@ fn carry_fragments(gateway: &mut Gateway, side: Side, sent: &Packet, expected: &
     let arrived: Vec<_> = parts
         .iter()
         .map(|part| {
-            let outcome = gateway.receive(side, part);
-            assert_eq!(outcome.fate, Fate::Forwarded);
-            outcome.frame().to_vec()
+            let [once, twice] = [(), ()].map(|()| gateway.receive(side, part));
+            assert_eq!((once.fate, twice.fate), (Fate::Forwarded, Fate::Forwarded));
+            assert_eq!(once.frame()[ETHERNET..], twice.frame()[ETHERNET..]);
+            once.frame().to_vec()
         })
         .collect();
     assert_eq!(reassemble(&arrived).expect("whole again"), *expected);
