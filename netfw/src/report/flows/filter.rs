@@ -97,3 +97,38 @@ fn place(end: SocketAddr) -> (u128, u16) {
     };
     (address.to_bits(), end.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use netfw_common::{flow::Flow, tuple::Tuple};
+
+    use super::*;
+
+    /// The ports of three flows in the order in which they are shown; each value puts them into another.
+    fn sorted(sort: Sort, reverse: bool) -> [u16; 3] {
+        let pair = |source_port, [last_seen, created]: [u32; 2], [bytes, packets]: [u64; 2]| {
+            let flow = Flow { last_seen, created, bytes, packets, ..Flow::default() };
+            Pair::for_test(false, Tuple { source_port, ..Tuple::default() }, flow)
+        };
+        let mut pairs =
+            [pair(2, [90, 50], [100, 7]), pair(3, [80, 10], [300, 8]), pair(1, [70, 30], [200, 9])];
+        pairs.sort_by_key(|pair| sort.rank(pair, Tick(100), reverse));
+        pairs.map(|pair| pair.key.source_port)
+    }
+
+    #[test]
+    fn each_order_is_another() {
+        let orders = [
+            (Sort::Idle, [2, 3, 1]),
+            (Sort::Bytes, [3, 1, 2]),
+            (Sort::Packets, [1, 3, 2]),
+            (Sort::Age, [2, 1, 3]),
+            (Sort::Client, [1, 2, 3]),
+        ];
+        for (sort, mut expected) in orders {
+            assert_eq!(sorted(sort, false), expected, "{sort:?}");
+            expected.reverse();
+            assert_eq!(sorted(sort, true), expected, "{sort:?} the other way round");
+        }
+    }
+}
