@@ -4,12 +4,12 @@
 //! Packets are random: opened and odd ones from both sides, answers to what came out, more of the same, and ICMP errors about
 //! it. The seeds are always the same, so that a failure is one; `NETFW_SEED` tries another.
 
+mod admission;
+mod chance;
 mod differences;
 mod normal;
 mod script;
 mod twin;
-
-use std::env;
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
@@ -18,12 +18,10 @@ use netfw_tests::{
     packet::{Packet, Side},
     rules,
 };
-use proptest::{
-    strategy::{Strategy, ValueTree},
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use proptest::strategy::{Strategy, ValueTree};
 
 use self::{
+    chance::VARIABLE,
     differences::{Case, explanation},
     normal::Ports,
     script::{Script, Step},
@@ -32,11 +30,6 @@ use self::{
 
 /// Packets sent in each engine.
 const STEPS: usize = 3000;
-
-/// Environment variable with another seed.
-const VARIABLE: &str = "NETFW_SEED";
-/// What chance begins with.
-const SEEDS: [u64; 2] = [1, 2];
 
 /// What both gateways do. Nothing here depends on chance but ports that are not free.
 const RULES: &str = r#"
@@ -135,18 +128,11 @@ struct Exchange {
 #[test]
 fn netfw_and_nftables_agree() -> Result<()> {
     for &engine in Engine::chosen()? {
-        for seed in seeds()? {
+        for seed in chance::seeds()? {
             play(seed, engine).with_context(|| format!("{VARIABLE}={seed}, engine {engine}"))?;
         }
     }
     Ok(())
-}
-
-fn seeds() -> Result<Vec<u64>> {
-    match env::var(VARIABLE) {
-        Ok(seed) => Ok(vec![seed.parse().with_context(|| format!("{VARIABLE} is no number: {seed}"))?]),
-        Err(_) => Ok(SEEDS.to_vec()),
-    }
 }
 
 fn play(seed: u64, engine: Engine) -> Result<()> {
@@ -163,10 +149,7 @@ fn play(seed: u64, engine: Engine) -> Result<()> {
 
 /// Plays one random script to both.
 fn compare(seed: u64, mut twins: [Twin; 2]) -> Result<()> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut runner = chance::runner(seed);
     let mut ports = [Ports::default(), Ports::default()];
     let mut script = Script::default();
     let mut tally = differences::Tally::default();

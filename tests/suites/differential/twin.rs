@@ -20,13 +20,14 @@ const SILENCE: &str = "table inet silence {
     chain out { type filter hook output priority -400; policy drop; icmpv6 type 133-137 accept; }
 }";
 
-/// What netfilter's tracking must not be stricter in, or forget sooner, than netfw. Errors are not to be missed.
-const SYSCTLS: [(&str, &str); 14] = [
+/// Errors are not to be missed.
+const ERRORS: [(&str, &str); 3] =
+    [("net/ipv4/icmp_ratelimit", "0"), ("net/ipv4/icmp_ratemask", "0"), ("net/ipv6/icmp/ratelimit", "0")];
+
+/// What netfilter's tracking must not be stricter in, or forget sooner, than netfw.
+const SYSCTLS: [(&str, &str); 11] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
-    ("net/ipv4/icmp_ratelimit", "0"),
-    ("net/ipv4/icmp_ratemask", "0"),
-    ("net/ipv6/icmp/ratelimit", "0"),
     ("net/netfilter/nf_conntrack_tcp_be_liberal", "1"),
     ("net/netfilter/nf_conntrack_tcp_ignore_invalid_rst", "1"),
     ("net/netfilter/nf_conntrack_tcp_timeout_close", "240"),
@@ -42,7 +43,13 @@ const SYSCTLS: [(&str, &str); 14] = [
 pub(crate) fn forward_with_nftables(lab: &Lab, rules: &str) -> Result<()> {
     let master = lab.host("master");
     master.enter(|| command::feed(["nft", "-f", "-"], rules)?.success())?;
-    SYSCTLS.iter().try_for_each(|(key, value)| master.namespace().sysctl(key, value))
+    SYSCTLS.iter().try_for_each(|(key, value)| master.namespace().sysctl(key, value))?;
+    tell_every_error(lab)
+}
+
+/// Lets the stack of a master send as many errors as there is reason for.
+pub(crate) fn tell_every_error(lab: &Lab) -> Result<()> {
+    ERRORS.iter().try_for_each(|(key, value)| lab.host("master").namespace().sysctl(key, value))
 }
 
 /// The two ends of the gateway of a lab.
