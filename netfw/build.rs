@@ -12,8 +12,8 @@ use std::{
 #[path = "build/tools.rs"]
 mod tools;
 
-/// Binaries of the crate `netfw-ebpf`.
-const OBJECTS: [&str; 2] = ["netfw-ebpf", "netfw-bench"];
+/// Binaries of the crate `netfw-ebpf`, by the features that they are built with.
+const OBJECTS: [(&str, &[&str]); 2] = [("", &["netfw-ebpf", "netfw-bench"]), ("dry-run", &["netfw-explain"])];
 const INPUTS: [&str; 4] = ["netfw-ebpf", "netfw-common", "Cargo.toml", "Cargo.lock"];
 const VARIABLES: [&str; 4] =
     ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS"];
@@ -46,9 +46,9 @@ enum Failure {
 fn objects(workspace: &Path, out: &Path) -> Result<(), Failure> {
     let built = match env::var_os("NETFW_BPF_OBJ_DIR") {
         Some(ready_made) => PathBuf::from(ready_made),
-        None => build(workspace, &out.join("ebpf"))?,
+        None => build_all(workspace, &out.join("ebpf"))?,
     };
-    for name in OBJECTS {
+    for name in OBJECTS.iter().flat_map(|(_, names)| *names) {
         let (from, to) = (built.join(name), out.join(name));
         fs::copy(&from, &to).map_err(|error| {
             Failure::Missing(format!("the eBPF object {} cannot be read: {error}", from.display()))
@@ -58,7 +58,15 @@ fn objects(workspace: &Path, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf, Failure> {
+fn build_all(workspace: &Path, target_dir: &Path) -> Result<PathBuf, Failure> {
+    let mut built = PathBuf::new();
+    for (features, names) in OBJECTS {
+        built = build(workspace, target_dir, features, names)?;
+    }
+    Ok(built)
+}
+
+fn build(workspace: &Path, target_dir: &Path, features: &str, names: &[&str]) -> Result<PathBuf, Failure> {
     let toolchain =
         tools::bpf_toolchain().ok_or_else(|| missing("a Rust toolchain with the source of core"))?;
     let linker = tools::bpf_linker().ok_or_else(|| missing("bpf-linker"))?;
@@ -71,12 +79,14 @@ fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf, Failure> {
         "build",
         "--package",
         "netfw-ebpf",
-        "--bins",
         "--release",
         "-Zbuild-std=core",
         "--target",
         target,
+        "--features",
+        features,
     ]);
+    cargo.args(names.iter().flat_map(|name| ["--bin", name]));
     cargo.arg("--target-dir").arg(target_dir).current_dir(workspace);
     for inherited in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO"] {
         cargo.env_remove(inherited);

@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod checksum;
 pub mod counters;
 pub mod event;
+pub mod explain;
 pub mod family;
 pub mod flow;
 pub mod fragment;

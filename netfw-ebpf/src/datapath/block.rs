@@ -2,14 +2,16 @@
 
 use core::hint::black_box;
 
-use netfw_common::{block, family::Family, reason::Reason};
+use netfw_common::{block, explain::Note, family::Family, reason::Reason};
 
 use super::{Step, kernel::Kernel, link, work::Work};
 
 /// Drops a packet without a flow if an end of it is blocked.
 #[inline(always)]
 pub fn new_flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    match kernel.blocked(work) {
+    let found = kernel.blocked(work);
+    kernel.note(Note::Block, found);
+    match found {
         FREE => Ok(()),
         LISTED => work.drop(Reason::Blocked),
         _ => work.drop(Reason::Banned),

@@ -2,6 +2,7 @@
 
 use netfw_common::{
     counters::Count,
+    explain::Note,
     family::Family,
     flow::{ADMITTED_BEFORE, Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
     reason::Reason,
@@ -25,6 +26,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     let Some(mut entry) = find::flow(kernel, work) else {
         return Ok(());
     };
+    kernel.note(Note::Flow, 1);
     // Its source may be false; only the routing table can tell.
     if C::HOOK != Hook::Egress && entry.origin != work.origin && work.astray == 0 {
         work.astray = 1;
@@ -69,7 +71,10 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
     let (reason, suspends) = match kernel.blocked_flow(work) {
         block::LISTED => (Reason::Blocked, Reason::Blocked),
         block::BANNED => (Reason::Banned, Reason::Banned),
-        _ if kernel.readmit(work) => return Ok(()),
+        _ if kernel.readmit(work) => {
+            kernel.note(Note::Readmitted, 1);
+            return Ok(());
+        }
         _ => (Reason::FlowCut, Reason::Suspended),
     };
     if C::HOOK == Hook::Xdp {

@@ -13,6 +13,7 @@ use super::{
 /// Counts a packet. Every packet that arrives for us is counted exactly once, by the hook that finishes it.
 #[inline(always)]
 pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, verdict: Verdict) {
+    kernel.conclude(work, verdict);
     if matches!(verdict, Verdict::Pass | Verdict::Punt | Verdict::Hold) {
         return;
     }

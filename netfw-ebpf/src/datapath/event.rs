@@ -118,8 +118,9 @@ fn describe<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     }
 }
 
+/// Puts a tuple down in the form of both families.
 #[inline(always)]
-fn widen<A: Address>(tuple: &Tuple<A>, wide: &mut Tuple<[u32; 4]>) {
+pub(super) fn widen<A: Address>(tuple: &Tuple<A>, wide: &mut Tuple<[u32; 4]>) {
     wide.source = tuple.source.widen();
     wide.destination = tuple.destination.widen();
     wide.source_port = tuple.source_port;

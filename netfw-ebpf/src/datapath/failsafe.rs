@@ -3,7 +3,7 @@
 //! It is stateless: no flow, limit, block or policy is asked, so that none can shut it, neither by a mistake in the rules
 //! nor by a full table.
 
-use netfw_common::{family::Family, image::FAILSAFE, tuple::Tuple};
+use netfw_common::{explain::Note, family::Family, image::FAILSAFE, tuple::Tuple};
 
 use super::{
     Step, Verdict,
@@ -28,6 +28,7 @@ pub fn door<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>)
     if going_in {
         route::not_spoofed(kernel, work)?;
     }
+    kernel.note(Note::Door, 1);
     fragment::remember(kernel, work);
     Err(Verdict::Accept)
 }

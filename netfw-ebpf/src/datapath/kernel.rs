@@ -1,25 +1,21 @@
-//! What the pipeline asks of its surroundings: the policy, the flow table, routes, time, chance, counters.
+//! What the pipeline asks of its surroundings: the policy, routes, time, chance, and what earlier packets have left there
+//! ([`super::traces`]).
 //!
 //! The kernel implements it over BPF maps and helpers, the tests over plain collections with a fake clock.
 
-use core::ops::DerefMut;
-
 use netfw_common::{
     block::{Bans, Key},
-    counters::{Count, InterfaceCount, TranslationCount},
-    event::{Event, Watch},
+    event::Watch,
     family::Family,
-    flow::{Flow, Hop},
+    flow::Hop,
     fragment::{Held, Ports},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::Interface,
-    mapping::Mapping,
-    reason::Reason,
     tick::Tick,
     tuple::Tuple,
 };
 
-use super::{block, commit, event, judge, limit, mapping, port, promote, target, work::Work};
+use super::{block, commit, event, judge, limit, mapping, port, promote, target, traces::Traces, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -140,12 +136,7 @@ pub struct Way<A> {
 }
 
 /// Everything around the pipeline.
-pub trait Kernel<F: Family>: Tables<F> + Sized {
-    /// A flow table entry that can be changed in place.
-    type Entry: DerefMut<Target = Flow<F::Addr>>;
-    /// Half of a mapping that can be changed in place.
-    type Half: DerefMut<Target = Mapping<F::Addr>>;
-
+pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     /// Now.
     fn now(&self) -> Tick;
     /// Now, in nanoseconds: costs more.
@@ -168,47 +159,19 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
     fn can_transmit(&self, ifindex: u32) -> bool;
     /// Whether a socket of the master would take a packet with this tuple.
     fn socket(&self, tuple: &Tuple<F::Addr>) -> bool;
-
-    /// Looks a flow up.
-    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry>;
-    /// Inserts an entry whose key must not exist.
-    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted;
-    /// Removes an entry if it is there.
-    fn remove(&self, table: Table, key: &Tuple<F::Addr>);
-
-    /// Looks half of a mapping up.
-    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half>;
-    /// Inserts half of a mapping whose key must not exist.
-    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted;
-    /// Removes half of a mapping if it is there.
-    fn remove_mapping(&self, key: &Tuple<F::Addr>);
-
-    /// Advances the hand over the ring of proven flows: the next place to look at.
-    fn next_place(&self) -> u32;
     /// Key of the flow that holds a place, if one does.
     fn place(&self, place: u32) -> Option<Tuple<F::Addr>>;
-    /// Gives a place to a flow.
-    fn take_place(&self, place: u32, key: &Tuple<F::Addr>);
-
-    /// Remembers the ports of a fragmented packet, under its addresses, protocol and identification.
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports);
-    /// Recalls them.
+    /// Recalls the ports of a fragmented packet, by its addresses, protocol and identification.
     fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports>;
     /// Kernel index of the interface behind which the kernel reassembles for us; 0: there is none.
     fn reassembler(&self) -> u32;
     /// Fragments that are there, by place.
     fn held(&self, place: u32) -> Option<Held>;
-    /// Changes them.
-    fn hold(&self, place: u32, held: &Held);
     /// Flows that a port-forward (by its stable id) has opened: whose turn it is.
     fn turn(&self, forward: u32) -> u32;
-    /// The turn was taken.
-    fn take_turn(&self, forward: u32);
 
     /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64;
-    /// Changes it from `old` to `new`, unless another core was quicker.
-    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool;
     /// Stands at the end of a loop whose body the compiler may lay out before its head.
     #[inline(always)]
     fn again(&self) {}
@@ -342,34 +305,14 @@ pub trait Kernel<F: Family>: Tables<F> + Sized {
         promote::flow(self, work);
     }
 
-    /// Whether this core may send an ICMP error now ([`netfw_common::bucket`]).
-    fn may_tell(&self, now: Tick) -> bool;
-
     /// What the watcher wants, if there ever was one.
     fn watch(&self) -> Option<&Watch>;
-    /// The watcher is gone.
-    fn end_watch(&self);
     /// The bucket of a channel of events ([`netfw_common::event`]).
     fn channel(&self, number: u32) -> u64;
-    /// Changes it from `old` to `new`, unless another core was quicker.
-    fn exchange_channel(&self, number: u32, old: u64, new: u64) -> bool;
-    /// Puts an event into a ring; says whether there was room.
-    fn emit(&self, ring: Ring, event: &Event) -> bool;
 
     /// [`event::tell`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn tell(&self, work: &mut Work<F>) {
         event::tell(self, work);
     }
-
-    /// Counts an event that was left out.
-    fn count_left_out(&self, channel: u32);
-    /// Adds to a counter of an interface.
-    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count);
-    /// Adds to the drops.
-    fn count_drop(&self, reason: Reason, size: Count);
-    /// Adds to a rule.
-    fn count_rule(&self, counter: u32, size: Count);
-    /// Changes the counters of a port-forward (`id + 1`) or of the masquerade (0).
-    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount));
 }

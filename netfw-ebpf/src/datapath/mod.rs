@@ -16,6 +16,7 @@ pub mod commit;
 pub mod context;
 pub mod count;
 pub mod event;
+pub mod explain;
 pub mod failsafe;
 pub mod find;
 pub mod fragment;
@@ -35,6 +36,7 @@ pub mod rewrite;
 pub mod route;
 pub mod stages;
 pub mod target;
+pub mod traces;
 pub mod work;
 
 use netfw_common::{family::Family, reason::Reason};

@@ -2,6 +2,7 @@
 
 use netfw_common::{
     counters::Count,
+    explain::Note,
     family::{Address, Family},
     flow::{INSIDE, LOCAL, MASQUERADED, UNASKED},
     image::{ACCEPT, FORWARD, INPUT, OUTPUT, REJECT},
@@ -25,6 +26,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         return route::not_spoofed(kernel, work);
     }
     if link::needs(work) {
+        kernel.note(Note::Link, 1);
         return Err(if C::HOOK == Hook::Xdp { Verdict::Punt } else { Verdict::Accept });
     }
     if is_unasked(work) {
@@ -104,6 +106,7 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 #[inline(always)]
 fn admitted<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let action = kernel.judge(work);
+    kernel.note(Note::Judged, action);
     if !kernel.has_token(work) {
         return work.drop(Reason::RateLimited);
     }

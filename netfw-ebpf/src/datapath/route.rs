@@ -1,6 +1,7 @@
 //! Stage 4: is it for us, and if not, which way out? XDP leaves a packet to TC here or not at all.
 
 use netfw_common::{
+    explain::{NOWHERE, Note},
     family::{Address, Family},
     flow::LOCAL,
     image::{FORWARD, INPUT, SPOOF_LOOSE, SPOOF_OFF},
@@ -28,6 +29,7 @@ pub fn not_spoofed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
         return Ok(());
     }
     let route = kernel.route(&back(work, 0), &mut work.way);
+    kernel.note(Note::Back, if route == Route::None { NOWHERE } else { work.way.hop.ifindex });
     if route != Route::None && work.way.gateway == work.tuple.source {
         work.beside = work.way.hop.ifindex;
     }
@@ -104,6 +106,7 @@ pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     let route = kernel.route(&query, &mut work.way);
     work.way.hop.expires = if route == Route::Found { work.now.0.wrapping_add(FRESH) } else { work.now.0 };
     work.too_big = u32::from(route == Route::TooBig);
+    kernel.note(Note::Route, route as u32);
     route
 }
 

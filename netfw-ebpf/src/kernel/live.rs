@@ -1,11 +1,6 @@
 //! [`Kernel`] over BPF maps and helpers.
 
-use core::{
-    arch::asm,
-    ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
-    ptr,
-};
+use core::{arch::asm, ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -20,8 +15,7 @@ use aya_ebpf::{
 };
 use netfw_common::{
     block::{self, Bans},
-    counters::{Count, InterfaceCount, TranslationCount},
-    event::{Event, Watch},
+    event::Watch,
     family::Address,
     flow::Flow,
     fragment::{Held, Ports},
@@ -30,8 +24,6 @@ use netfw_common::{
         Service, Target, Vector, boot_time,
     },
     interface::{Interface, XDP_TRANSMIT},
-    mapping::Mapping,
-    reason::Reason,
     tick::Tick,
     tuple::Tuple,
     wire,
@@ -43,13 +35,11 @@ use super::{
     stages::{self, Parts},
 };
 use crate::datapath::{
-    kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way},
+    kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
     work::{NONE, Work},
 };
 
 const FIVE_MINUTES: u64 = 300_000_000_000;
-const BPF_NOEXIST: u64 = 1;
-const EEXIST: i32 = -17;
 const BPF_F_CURRENT_NETNS: u64 = u64::MAX;
 
 /// The tables as one packet sees them: bound to the image that held when it came.
@@ -164,27 +154,25 @@ fn inserted(code: u32) -> Inserted {
     }
 }
 
-/// Changes an aligned word of a map from `old` to `new`, unless another core was quicker.
-#[inline(always)]
-fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
-    const SEQUENTIAL: AtomicOrdering = AtomicOrdering::SeqCst;
-    // SAFETY: the word is in a map, which is never freed while a program uses it.
-    unsafe { atomic_cxchg::<u64, SEQUENTIAL, SEQUENTIAL>(word, old, new).1 }
-}
-
 /// Where a bucket lies; a source that was not seen yet has none.
 #[inline(always)]
-fn bucket_word<F: Maps>(key: &BucketKey<F::Addr>) -> Option<*mut u64> {
+pub(super) fn bucket_word<F: Maps>(key: &BucketKey<F::Addr>) -> Option<*mut u64> {
     if !key.per_source {
         return maps::RULE_BUCKETS.get_ptr_mut(key.rule);
     }
     F::source_buckets().get_ptr_mut(SourceKey { rule: key.rule, source: key.source })
 }
 
-impl<F: Maps + Parts> Kernel<F> for Live {
-    type Entry = &'static mut Flow<F::Addr>;
-    type Half = &'static mut Mapping<F::Addr>;
+/// Where the entry of a flow lies.
+#[inline(always)]
+pub(super) fn flow_entry<F: Maps>(table: Table, key: &Tuple<F::Addr>) -> Option<*mut Flow<F::Addr>> {
+    match F::flows(table) {
+        FlowMap::Hash(map) => map.get_ptr_mut(key),
+        FlowMap::Lru(map) => map.get_ptr_mut(key),
+    }
+}
 
+impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn now(&self) -> Tick {
         let nanos = maps::JIFFY_NANOS.load();
@@ -286,85 +274,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry> {
-        let entry = match F::flows(table) {
-            FlowMap::Hash(map) => map.get_ptr_mut(key),
-            FlowMap::Lru(map) => map.get_ptr_mut(key),
-        }?;
-        // SAFETY: see the module's documentation.
-        Some(unsafe { &mut *entry })
-    }
-
-    #[inline(always)]
-    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
-        let result = match F::flows(table) {
-            FlowMap::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
-            FlowMap::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
-        };
-        match result {
-            Ok(()) => Inserted::Done,
-            Err(EEXIST) => Inserted::Exists,
-            Err(_) => Inserted::Full,
-        }
-    }
-
-    #[inline(always)]
-    fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
-        // Somebody else may have removed it: as good.
-        let _ = match F::flows(table) {
-            FlowMap::Hash(map) => map.remove(key),
-            FlowMap::Lru(map) => map.remove(key),
-        };
-    }
-
-    #[inline(always)]
-    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half> {
-        // SAFETY: see the module's documentation.
-        F::mappings().get_ptr_mut(key).map(|half| unsafe { &mut *half })
-    }
-
-    #[inline(always)]
-    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
-        match F::mappings().insert(key, half, BPF_NOEXIST) {
-            Ok(()) => Inserted::Done,
-            Err(EEXIST) => Inserted::Exists,
-            Err(_) => Inserted::Full,
-        }
-    }
-
-    #[inline(always)]
-    fn remove_mapping(&self, key: &Tuple<F::Addr>) {
-        // Somebody else may have removed it: as good.
-        let _ = F::mappings().remove(key);
-    }
-
-    #[inline(always)]
-    fn next_place(&self) -> u32 {
-        let Some(hand) = maps::HANDS.get_ptr_mut(F::HAND) else { return 0 };
-        // SAFETY: an aligned word of a map, counted up atomically. Not relaxed: LLVM 22 loses the result of a relaxed
-        // fetch-and-add on this target.
-        let turn = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(hand, 1) };
-        turn.checked_rem(u64::from(maps::PLACE_COUNT.load())).unwrap_or(0) as u32
-    }
-
-    #[inline(always)]
     fn place(&self, place: u32) -> Option<Tuple<F::Addr>> {
         F::places().get(place).copied().filter(|key| key.protocol != 0)
-    }
-
-    #[inline(always)]
-    fn take_place(&self, place: u32, key: &Tuple<F::Addr>) {
-        if let Some(slot) = F::places().get_ptr_mut(place) {
-            // SAFETY: see the module's documentation.
-            unsafe { *slot = *key };
-        }
-    }
-
-    #[inline(always)]
-    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports) {
-        let key = FragmentKey { tuple: *key, identification };
-        // Without room the later fragments are dropped with their own reason.
-        let _ = F::fragments().insert(&key, ports, 0);
     }
 
     #[inline(always)]
@@ -385,24 +296,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn hold(&self, place: u32, held: &Held) {
-        if let Some(slot) = maps::HELD.get_ptr_mut(place) {
-            // SAFETY: see the module's documentation; what two cores lose for each other is missing in a counter.
-            unsafe { *slot = *held };
-        }
-    }
-
-    #[inline(always)]
     fn turn(&self, forward: u32) -> u32 {
         maps::ROUND_ROBIN.get(forward).copied().unwrap_or(0)
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, forward: u32) {
-        if let Some(turn) = maps::ROUND_ROBIN.get_ptr_mut(forward) {
-            // SAFETY: see the module's documentation; a lost update sends two flows to the same target.
-            unsafe { *turn = (*turn).wrapping_add(1) };
-        }
     }
 
     /// Linux 6.1 lets only jumps lead backwards in its walk over the program, and takes an instruction that runs on into a loop's
@@ -452,17 +347,6 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
         // SAFETY: an aligned word of a map. Volatile: it must be read before the clock.
         bucket_word::<F>(key).map_or(0, |word| unsafe { ptr::read_volatile(word) })
-    }
-
-    #[inline(always)]
-    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {
-        match bucket_word::<F>(key) {
-            Some(word) => exchange(word, old, new),
-            None => {
-                let key = SourceKey { rule: key.rule, source: key.source };
-                F::source_buckets().insert(key, new, BPF_NOEXIST).is_ok()
-            }
-        }
     }
 
     #[inline(always)]
@@ -541,22 +425,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn may_tell(&self, now: Tick) -> bool {
-        // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
-        maps::ERRORS.get_ptr_mut(0).is_some_and(|bucket| unsafe { &mut *bucket }.take(now))
-    }
-
-    #[inline(always)]
     fn watch(&self) -> Option<&Watch> {
         maps::WATCH.get(0)
-    }
-
-    #[inline(always)]
-    fn end_watch(&self) {
-        if let Some(watch) = maps::WATCH.get_ptr_mut(0) {
-            // SAFETY: see the module's documentation; a watcher that comes right now asks again within a second.
-            unsafe { (*watch).until = 0 };
-        }
     }
 
     #[inline(always)]
@@ -566,61 +436,7 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn exchange_channel(&self, number: u32, old: u64, new: u64) -> bool {
-        maps::EVENT_BUCKETS.get_ptr_mut(number).is_some_and(|word| exchange(word, old, new))
-    }
-
-    #[inline(always)]
-    fn emit(&self, ring: Ring, event: &Event) -> bool {
-        match ring {
-            Ring::Watched => maps::WATCHED.output::<Event>(event, 0),
-            Ring::Logged => maps::LOGGED.output::<Event>(event, 0),
-        }
-        .is_ok()
-    }
-
-    #[inline(always)]
     fn tell(&self, work: &mut Work<F>) {
         F::tell(work);
-    }
-
-    #[inline(always)]
-    fn count_left_out(&self, channel: u32) {
-        if let Some(count) = maps::LEFT_OUT.get_ptr_mut(channel) {
-            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
-            unsafe { *count += 1 };
-        }
-    }
-
-    #[inline(always)]
-    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {
-        if let Some(count) = maps::INTERFACE_COUNTS.get_ptr_mut(slot) {
-            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
-            which(unsafe { &mut *count }).add(size.packets, size.bytes);
-        }
-    }
-
-    #[inline(always)]
-    fn count_drop(&self, reason: Reason, size: Count) {
-        if let Some(count) = maps::DROPS.get_ptr_mut(reason as u32) {
-            // SAFETY: as above.
-            unsafe { &mut *count }.add(size.packets, size.bytes);
-        }
-    }
-
-    #[inline(always)]
-    fn count_rule(&self, counter: u32, size: Count) {
-        if let Some(count) = maps::RULE_COUNTS.get_ptr_mut(counter) {
-            // SAFETY: as above.
-            unsafe { &mut *count }.add(size.packets, size.bytes);
-        }
-    }
-
-    #[inline(always)]
-    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount)) {
-        if let Some(count) = maps::TRANSLATION_COUNTS.get_ptr_mut(counter) {
-            // SAFETY: as above.
-            change(unsafe { &mut *count });
-        }
     }
 }

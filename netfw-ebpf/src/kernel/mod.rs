@@ -6,11 +6,15 @@
 
 #![expect(unsafe_code, reason = "helpers, maps and packet pointers; see the module's documentation")]
 
+#[cfg(feature = "dry-run")]
+mod dry;
 pub mod fib;
 pub mod live;
 pub mod maps;
 pub mod stages;
 pub mod tc;
+#[cfg(not(feature = "dry-run"))]
+mod traces;
 pub mod xdp;
 
 /// Verdicts of programs at the TC hooks. `NEXT` lets other programs on the hook see the packet too: it is TCX_NEXT

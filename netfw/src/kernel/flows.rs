@@ -17,7 +17,7 @@ use netfw_common::{
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    maps::Maps,
+    maps::{FlowTables, Maps},
     table::{EXISTING, Table},
 };
 use crate::image::Image;
@@ -130,6 +130,14 @@ impl Maps {
         pair.ends(&pair.key).into_iter().any(|end| image.blocks(end.ip()) && !self.is_own(end.ip()))
     }
 
+    /// The flow that a packet with this tuple belongs to, living or dead.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn flow_of(&self, v6: bool, tuple: &Tuple<Addr6>) -> Result<Option<Pair>> {
+        if v6 { pair_of(&self.flows6, v6, tuple) } else { pair_of(&self.flows4, v6, &narrow_tuple(tuple)) }
+    }
+
     /// Makes the datapath refuse a flow that the rules admit: it is judged again, as one of a port-forward
     /// that does not exist.
     ///
@@ -172,6 +180,25 @@ impl Maps {
         }
         Ok(())
     }
+}
+
+fn pair_of<A: Address>(tables: &FlowTables<A>, v6: bool, tuple: &Tuple<A>) -> Result<Option<Pair>>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    for (part, table) in tables.all().into_iter().enumerate() {
+        let Some(found) = table.get(tuple)? else { continue };
+        let peer_key = found.peer_key();
+        let peer = table.get(&peer_key)?.filter(|peer| peer.id == found.id);
+        let (key, original, reply) = match peer {
+            Some(peer) if found.is_reply() => (peer_key, peer, Some(found)),
+            peer => (*tuple, found, peer),
+        };
+        let reply = reply.as_ref().map(widen);
+        return Ok(Some(Pair { v6, part, key: widen_tuple(&key), original: widen(&original), reply }));
+    }
+    Ok(None)
 }
 
 fn holds<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<bool>

@@ -70,6 +70,15 @@ impl Maps {
         Ok(slot)
     }
 
+    /// A slot that was written only to be asked gives its long lists up.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn give_up(&self, slot: u32) -> Result<()> {
+        let holding = self.policy()?.unwrap_or_default();
+        self.forget_unequal_blocks(slot, &holding.block_digest)
+    }
+
     /// Says which slot holds: the one store that a change is.
     ///
     /// # Errors

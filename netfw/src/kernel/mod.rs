@@ -9,6 +9,7 @@ mod bans;
 mod blocks;
 mod capacity;
 mod counters;
+mod dry;
 mod events;
 mod flows;
 mod health;
@@ -31,6 +32,7 @@ pub use attach::{
 };
 pub use bans::boot_seconds;
 pub use counters::Counters;
+pub use dry::{DryRun, Hook, Told};
 pub use events::{Event, LeftOut, Listener, Ring};
 pub use flows::{Pair, nanos, now};
 pub use install::{boot_now, wait_for_readers};

@@ -91,13 +91,26 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     if pins.exist() {
         check_abi(pins)?;
     }
-    let sizes = Sizes::for_flows(capacity);
+    pin_abi(pins)?;
+    let mut object = load_maps(OBJECT, pins, Sizes::for_flows(capacity), debug, &[])?;
+    load_programs(object.programs_mut())?;
+    Ok(object)
+}
+
+/// Loads an object without its programs. Its maps are those that are pinned, or become them, but for its `own`.
+pub(super) fn load_maps(
+    bytes: &[u8],
+    pins: &Pins,
+    sizes: Sizes,
+    debug: bool,
+    own: &[&str],
+) -> Result<Ebpf> {
     // The ring that is there counts, not the one that the rules file asks for now.
     let places = MapInfo::from_pin(pins.map("PLACES4")).map_or(sizes.places, |info| info.max_entries());
     let level: u8 = if debug { 5 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader.btf(None);
-    for name in PINNED {
+    for name in PINNED.iter().filter(|name| !own.contains(name)) {
         loader.map_pin_path(name, pins.map(name));
     }
     for (name, entries) in sizes.by_map() {
@@ -108,10 +121,7 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     loader.override_global("JIFFY_NANOS", &jiffy, true);
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     loader.override_global("DEBUG", &level, true);
-    pin_abi(pins)?;
-    let mut object = loader.load(OBJECT).context("the kernel refuses the maps of the datapath")?;
-    load_programs(&mut object)?;
-    Ok(object)
+    loader.load(bytes).context("the kernel refuses the maps of the datapath")
 }
 
 /// Length of a jiffy: the coarse clock moves once in each.
@@ -121,9 +131,9 @@ fn jiffy_nanos() -> Result<u64> {
 }
 
 /// Without signals: one that comes in the middle, such as that to reload, makes the verifier give up.
-fn load_programs(object: &mut Ebpf) -> Result<()> {
+pub(super) fn load_programs<'a>(mut programs: impl Iterator<Item = (&'a str, &'a mut Program)>) -> Result<()> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let loaded = object.programs_mut().try_for_each(|(name, program)| {
+    let loaded = programs.try_for_each(|(name, program)| {
         load_program(program)
             .map_err(shortened)
             .with_context(|| format!("the kernel refuses the program {name}"))

@@ -67,7 +67,11 @@ impl<K: Shared, V: Shared> Table<K, V> {
         Self::check(MapData::create(shape, name, None)?, name)
     }
 
-    fn check(map: MapData, name: &str) -> Result<Self> {
+    /// A map of an object that was just loaded.
+    ///
+    /// # Errors
+    /// Its keys or values have another size.
+    pub(super) fn check(map: MapData, name: &str) -> Result<Self> {
         let info = map.info()?;
         if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
             bail!("the map {name} has entries of another size: another version of netfw made it");

@@ -25,7 +25,10 @@ use netfw_common::{
     tick::Tick,
     tuple::Tuple,
 };
-use netfw_ebpf::datapath::kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way};
+use netfw_ebpf::datapath::{
+    kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way},
+    traces::Traces,
+};
 use netfw_tests::packet::{
     Side,
     world::{V4, V6, next_mac, side_of},
@@ -367,9 +370,6 @@ fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
 }
 
 impl<F: Stored> Kernel<F> for Machine {
-    type Entry = Entry<Flow<F::Addr>>;
-    type Half = Entry<Mapping<F::Addr>>;
-
     fn now(&self) -> Tick {
         Tick(self.now.get())
     }
@@ -453,6 +453,47 @@ impl<F: Stored> Kernel<F> for Machine {
         self.sockets.contains(&(tuple.protocol, tuple.destination_port))
     }
 
+    fn place(&self, place: u32) -> Option<Tuple<F::Addr>> {
+        F::store(self).place(place)
+    }
+
+    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
+        F::store(self).recall(key, identification)
+    }
+
+    fn reassembler(&self) -> u32 {
+        self.reassembler
+    }
+
+    fn held(&self, place: u32) -> Option<Held> {
+        self.held.borrow().get(place as usize).copied()
+    }
+
+    fn turn(&self, forward: u32) -> u32 {
+        self.turns.borrow().get(&forward).copied().unwrap_or(0)
+    }
+
+    fn health(&self, number: u32) -> u32 {
+        self.health.get(&number).copied().unwrap_or(0)
+    }
+
+    fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
+        self.buckets.borrow().get(&bucket_key(key)).copied().unwrap_or(0)
+    }
+
+    fn watch(&self) -> Option<&Watch> {
+        (!self.watch_ended.get()).then_some(&self.watch)
+    }
+
+    fn channel(&self, number: u32) -> u64 {
+        self.channels.borrow().get(&number).copied().unwrap_or(0)
+    }
+}
+
+impl<F: Stored> Traces<F> for Machine {
+    type Entry = Entry<Flow<F::Addr>>;
+    type Half = Entry<Mapping<F::Addr>>;
+
     fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry> {
         self.used();
         F::store(self).flow(table, key)
@@ -487,10 +528,6 @@ impl<F: Stored> Kernel<F> for Machine {
         F::store(self).next_place()
     }
 
-    fn place(&self, place: u32) -> Option<Tuple<F::Addr>> {
-        F::store(self).place(place)
-    }
-
     fn take_place(&self, place: u32, key: &Tuple<F::Addr>) {
         F::store(self).take_place(place, key);
     }
@@ -499,41 +536,17 @@ impl<F: Stored> Kernel<F> for Machine {
         F::store(self).remember(key, identification, ports);
     }
 
-    fn recall_ports(&self, key: &Tuple<F::Addr>, identification: u32) -> Option<Ports> {
-        F::store(self).recall(key, identification)
-    }
-
-    fn reassembler(&self) -> u32 {
-        self.reassembler
-    }
-
-    fn held(&self, place: u32) -> Option<Held> {
-        self.held.borrow().get(place as usize).copied()
-    }
-
     fn hold(&self, place: u32, held: &Held) {
         self.held.borrow_mut()[place as usize] = *held;
         self.last_held.set(place + 1);
-    }
-
-    fn turn(&self, forward: u32) -> u32 {
-        self.turns.borrow().get(&forward).copied().unwrap_or(0)
     }
 
     fn take_turn(&self, forward: u32) {
         *self.turns.borrow_mut().entry(forward).or_default() += 1;
     }
 
-    fn health(&self, number: u32) -> u32 {
-        self.health.get(&number).copied().unwrap_or(0)
-    }
-
     fn may_tell(&self, now: Tick) -> bool {
         self.errors.borrow_mut().take(now)
-    }
-
-    fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
-        self.buckets.borrow().get(&bucket_key(key)).copied().unwrap_or(0)
     }
 
     fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {
@@ -547,16 +560,8 @@ impl<F: Stored> Kernel<F> for Machine {
         unchanged
     }
 
-    fn watch(&self) -> Option<&Watch> {
-        (!self.watch_ended.get()).then_some(&self.watch)
-    }
-
     fn end_watch(&self) {
         self.watch_ended.set(true);
-    }
-
-    fn channel(&self, number: u32) -> u64 {
-        self.channels.borrow().get(&number).copied().unwrap_or(0)
     }
 
     fn exchange_channel(&self, number: u32, _old: u64, new: u64) -> bool {

@@ -1,0 +1,46 @@
+//! The programs that `netfw explain` runs: those of netfw, built so that they leave no trace.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "names of sections and programs"))]
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        macros::{classifier, xdp},
+        programs::{TcContext, XdpContext},
+    };
+    use netfw_ebpf::kernel;
+
+    /// As `netfw_xdp`.
+    #[xdp(frags)]
+    fn explain_xdp(ctx: XdpContext) -> u32 {
+        kernel::xdp::run(&ctx)
+    }
+
+    /// As `netfw_ingress`.
+    #[classifier]
+    fn explain_ingress(ctx: TcContext) -> i32 {
+        kernel::tc::run::<false>(&ctx)
+    }
+
+    /// As `netfw_egress`.
+    #[classifier]
+    fn explain_egress(ctx: TcContext) -> i32 {
+        kernel::tc::run::<true>(&ctx)
+    }
+
+    /// Gives the programs all helpers.
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+/// Code that can panic must fail to load, not run on: the verifier refuses this loop.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

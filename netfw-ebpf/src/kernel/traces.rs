@@ -1,0 +1,207 @@
+//! [`Traces`] in BPF maps: those of real packets.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+
+use netfw_common::{
+    counters::{Count, InterfaceCount, TranslationCount},
+    event::Event,
+    flow::Flow,
+    fragment::{Held, Ports},
+    mapping::Mapping,
+    reason::Reason,
+    tick::Tick,
+    tuple::Tuple,
+};
+
+use super::{
+    live::{Live, bucket_word, flow_entry},
+    maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
+};
+use crate::datapath::{
+    kernel::{BucketKey, Inserted, Ring, Table},
+    traces::Traces,
+};
+
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+
+/// Changes an aligned word of a map from `old` to `new`, unless another core was quicker.
+#[inline(always)]
+fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    const SEQUENTIAL: AtomicOrdering = AtomicOrdering::SeqCst;
+    // SAFETY: the word is in a map, which is never freed while a program uses it.
+    unsafe { atomic_cxchg::<u64, SEQUENTIAL, SEQUENTIAL>(word, old, new).1 }
+}
+
+impl<F: Maps> Traces<F> for Live {
+    type Entry = &'static mut Flow<F::Addr>;
+    type Half = &'static mut Mapping<F::Addr>;
+
+    #[inline(always)]
+    fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry> {
+        // SAFETY: see the module's documentation.
+        flow_entry::<F>(table, key).map(|entry| unsafe { &mut *entry })
+    }
+
+    #[inline(always)]
+    fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
+        let result = match F::flows(table) {
+            FlowMap::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
+            FlowMap::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
+        };
+        match result {
+            Ok(()) => Inserted::Done,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
+        // Somebody else may have removed it: as good.
+        let _ = match F::flows(table) {
+            FlowMap::Hash(map) => map.remove(key),
+            FlowMap::Lru(map) => map.remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half> {
+        // SAFETY: see the module's documentation.
+        F::mappings().get_ptr_mut(key).map(|half| unsafe { &mut *half })
+    }
+
+    #[inline(always)]
+    fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
+        match F::mappings().insert(key, half, BPF_NOEXIST) {
+            Ok(()) => Inserted::Done,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_mapping(&self, key: &Tuple<F::Addr>) {
+        // Somebody else may have removed it: as good.
+        let _ = F::mappings().remove(key);
+    }
+
+    #[inline(always)]
+    fn next_place(&self) -> u32 {
+        let Some(hand) = maps::HANDS.get_ptr_mut(F::HAND) else { return 0 };
+        // SAFETY: an aligned word of a map, counted up atomically. Not relaxed: LLVM 22 loses the result of a relaxed
+        // fetch-and-add on this target.
+        let turn = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(hand, 1) };
+        turn.checked_rem(u64::from(maps::PLACE_COUNT.load())).unwrap_or(0) as u32
+    }
+
+    #[inline(always)]
+    fn take_place(&self, place: u32, key: &Tuple<F::Addr>) {
+        if let Some(slot) = F::places().get_ptr_mut(place) {
+            // SAFETY: see the module's documentation.
+            unsafe { *slot = *key };
+        }
+    }
+
+    #[inline(always)]
+    fn remember_ports(&self, key: &Tuple<F::Addr>, identification: u32, ports: Ports) {
+        let key = FragmentKey { tuple: *key, identification };
+        // Without room the later fragments are dropped with their own reason.
+        let _ = F::fragments().insert(&key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn hold(&self, place: u32, held: &Held) {
+        if let Some(slot) = maps::HELD.get_ptr_mut(place) {
+            // SAFETY: see the module's documentation; what two cores lose for each other is missing in a counter.
+            unsafe { *slot = *held };
+        }
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, forward: u32) {
+        if let Some(turn) = maps::ROUND_ROBIN.get_ptr_mut(forward) {
+            // SAFETY: see the module's documentation; a lost update sends two flows to the same target.
+            unsafe { *turn = (*turn).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {
+        match bucket_word::<F>(key) {
+            Some(word) => exchange(word, old, new),
+            None => {
+                let key = SourceKey { rule: key.rule, source: key.source };
+                F::source_buckets().insert(key, new, BPF_NOEXIST).is_ok()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn may_tell(&self, now: Tick) -> bool {
+        // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+        maps::ERRORS.get_ptr_mut(0).is_some_and(|bucket| unsafe { &mut *bucket }.take(now))
+    }
+
+    #[inline(always)]
+    fn end_watch(&self) {
+        if let Some(watch) = maps::WATCH.get_ptr_mut(0) {
+            // SAFETY: see the module's documentation; a watcher that comes right now asks again within a second.
+            unsafe { (*watch).until = 0 };
+        }
+    }
+
+    #[inline(always)]
+    fn exchange_channel(&self, number: u32, old: u64, new: u64) -> bool {
+        maps::EVENT_BUCKETS.get_ptr_mut(number).is_some_and(|word| exchange(word, old, new))
+    }
+
+    #[inline(always)]
+    fn emit(&self, ring: Ring, event: &Event) -> bool {
+        match ring {
+            Ring::Watched => maps::WATCHED.output::<Event>(event, 0),
+            Ring::Logged => maps::LOGGED.output::<Event>(event, 0),
+        }
+        .is_ok()
+    }
+
+    #[inline(always)]
+    fn count_left_out(&self, channel: u32) {
+        if let Some(count) = maps::LEFT_OUT.get_ptr_mut(channel) {
+            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+            unsafe { *count += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn count_interface(&self, slot: u32, which: impl FnOnce(&mut InterfaceCount) -> &mut Count, size: Count) {
+        if let Some(count) = maps::INTERFACE_COUNTS.get_ptr_mut(slot) {
+            // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+            which(unsafe { &mut *count }).add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, reason: Reason, size: Count) {
+        if let Some(count) = maps::DROPS.get_ptr_mut(reason as u32) {
+            // SAFETY: as above.
+            unsafe { &mut *count }.add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, counter: u32, size: Count) {
+        if let Some(count) = maps::RULE_COUNTS.get_ptr_mut(counter) {
+            // SAFETY: as above.
+            unsafe { &mut *count }.add(size.packets, size.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_translation(&self, counter: u32, change: impl FnOnce(&mut TranslationCount)) {
+        if let Some(count) = maps::TRANSLATION_COUNTS.get_ptr_mut(counter) {
+            // SAFETY: as above.
+            change(unsafe { &mut *count });
+        }
+    }
+}
