@@ -36,11 +36,12 @@ type Room = [u64; 24];
 const _: () = assert!(
     size_of::<Room>() >= size_of::<Flow<Addr6>>() && size_of::<Room>() >= size_of::<Mapping<Addr6>>()
 );
-/// Copies of what the pipeline changes: of a flow, of a mapping.
+/// Copies of what the pipeline changes: of a flow, a mapping, held fragments.
 #[map]
-static COPIES: Array<Room> = Array::with_max_entries(2, 0);
+static COPIES: Array<Room> = Array::with_max_entries(3, 0);
 const FLOW: u32 = 0;
 const MAPPING: u32 = 1;
+const HELD: u32 = 2;
 
 /// An entry of a map that stays as it is: the first change makes a copy of it.
 pub struct Kept<T: 'static> {
@@ -122,8 +123,14 @@ impl<F: Maps> Traces<F> for Live {
     #[inline(always)]
     fn remember_ports(&self, _: &Tuple<F::Addr>, _: u32, _: Ports) {}
 
+    /// Into a copy: what the compiler makes of an entry that nobody wants, it takes apart in a way that the verifier refuses.
     #[inline(always)]
-    fn hold(&self, _: u32, _: &Held) {}
+    fn hold(&self, _: u32, held: &Held) {
+        if let Some(copy) = COPIES.get_ptr_mut(HELD) {
+            // SAFETY: there is room for it; this run alone has the copies.
+            unsafe { *copy.cast() = *held };
+        }
+    }
 
     #[inline(always)]
     fn take_turn(&self, _: u32) {}

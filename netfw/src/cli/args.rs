@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use netfw_common::reason::Reason;
 
+use super::explain::{End, end};
 use crate::{
     config::{self, PROTOCOLS},
     daemon::instance::{Instance, RULES_FILE},
@@ -73,9 +74,8 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
-    /// Not yet supported.
-    #[command(hide = true)]
-    Explain(Words),
+    /// What becomes of a packet, and why.
+    Explain(Explain),
     /// Drop everything from and to addresses, and end their live flows.
     Ban {
         /// Whom: addresses or CIDRs.
@@ -184,6 +184,26 @@ pub struct Watch {
     /// Of this protocol, by name or number.
     #[arg(long, value_parser = protocol)]
     pub protocol: Option<u8>,
+}
+
+/// `netfw explain`. The datapath itself is asked; nothing is sent, counted or remembered.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// tcp, udp, icmp, icmpv6, or another by its number.
+    #[arg(value_name = "PROTO", value_parser = protocol)]
+    pub protocol: u8,
+    /// Who sends it. Without a port: one that programs draw; of an echo request the port is its identifier.
+    #[arg(value_name = "SRC[:PORT]", value_parser = end)]
+    pub source: End,
+    /// To whom.
+    #[arg(value_name = "DST[:PORT]", value_parser = end)]
+    pub destination: End,
+    /// Where it arrives, if not where the route back to its source leads.
+    #[arg(long = "in", value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// Ask the rules in this file, which stay unapplied.
+    #[arg(long, value_name = "FILE")]
+    pub with: Option<PathBuf>,
 }
 
 /// What to do with flows.
@@ -362,8 +382,17 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_is_described_in_words() -> Result<(), clap::Error> {
+        parse("netfw explain tcp 10.0.0.1:5 10.0.0.2:22 --in eth0 --with new.toml")?;
+        parse("netfw explain 47 2001:db8::1 2001:db8::2")?;
+        assert!(parse("netfw explain tcp nobody 10.0.0.2:22").is_err());
+        assert!(parse("netfw explain spoons 10.0.0.1 10.0.0.2").is_err());
+        Ok(())
+    }
+
+    #[test]
     fn what_is_not_built_yet_takes_any_words() -> Result<(), clap::Error> {
-        parse("netfw explain tcp 10.0.0.1:5 10.0.0.2:22 --in eth0")?;
+        parse("netfw top --anything 5")?;
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ impl Exit {
         match error.downcast_ref::<Failure>() {
             Some(Failure::NotUp(_)) => return Self::NotUp,
             Some(Failure::InvalidRules(_)) => return Self::InvalidRules,
+            Some(Failure::Usage(_)) => return Self::Usage,
             Some(Failure::NotRoot(_) | Failure::OldKernel(_)) => return Self::NotPossible,
             Some(Failure::Refused(_) | Failure::LockOut(_)) => return Self::Failed,
             None => {}

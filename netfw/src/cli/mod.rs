@@ -3,6 +3,7 @@
 pub mod args;
 mod change;
 pub mod exit;
+mod explain;
 mod flows;
 pub mod output;
 mod packaging;

@@ -10,7 +10,7 @@ use super::{
     args::{Arguments, Command, Up, period},
     change,
     exit::Exit,
-    flows, output, packaging,
+    explain, flows, output, packaging,
     watch::watch,
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Flows(typed) => asynchronously(flows::run(instance, *json, typed))?,
         Command::Completions { shell } => packaging::completions(*shell)?,
         Command::Man => packaging::manual()?,
-        Command::Explain(_) => return Ok(not_yet("explain")),
+        Command::Explain(typed) => asynchronously(explain::run(instance, *json, typed))?,
         Command::Ban { addresses, time } => {
             bans::ban(instance, addresses, *time, &asynchronously(Host::gather())?)?;
         }
@@ -87,6 +87,7 @@ fn needs_root(command: &Command) -> Option<&'static str> {
         Command::Stats { .. } => Some("stats"),
         Command::Flows(_) => Some("flows"),
         Command::Watch(_) => Some("watch"),
+        Command::Explain(_) => Some("explain"),
         _ => None,
     }
 }

@@ -28,6 +28,9 @@ pub enum Failure {
          does"
     )]
     LockOut(String),
+    /// What was typed makes no sense here.
+    #[error("{0}")]
+    Usage(String),
     /// Somebody without the rights.
     #[error("netfw {0} needs root\nhelp: run it with sudo")]
     NotRoot(&'static str),

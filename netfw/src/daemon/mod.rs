@@ -9,6 +9,7 @@ pub mod choice;
 pub mod control;
 mod controller;
 pub mod engine;
+pub mod explain;
 pub mod failure;
 pub mod health;
 pub mod host;

@@ -57,7 +57,7 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
 }
 
 /// As the instance would, but nothing is remembered of it.
-fn compile(state: &mut State, policy: &ValidPolicy) -> Result<Image> {
+pub(super) fn compile(state: &mut State, policy: &ValidPolicy) -> Result<Image> {
     let names = policy.interfaces().iter().map(|interface| interface.name.clone());
     let slots = names.map(|name| state.slot(&name).map(|slot| (name, slot)));
     let host = image::Host { interfaces: slots.collect::<Result<_>>()? };

@@ -98,13 +98,7 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
 }
 
 /// Loads an object without its programs. Its maps are those that are pinned, or become them, but for its `own`.
-pub(super) fn load_maps(
-    bytes: &[u8],
-    pins: &Pins,
-    sizes: Sizes,
-    debug: bool,
-    own: &[&str],
-) -> Result<Ebpf> {
+pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, own: &[&str]) -> Result<Ebpf> {
     // The ring that is there counts, not the one that the rules file asks for now.
     let places = MapInfo::from_pin(pins.map("PLACES4")).map_or(sizes.places, |info| info.max_entries());
     let level: u8 = if debug { 5 } else { 0 };
@@ -131,7 +125,9 @@ fn jiffy_nanos() -> Result<u64> {
 }
 
 /// Without signals: one that comes in the middle, such as that to reload, makes the verifier give up.
-pub(super) fn load_programs<'a>(mut programs: impl Iterator<Item = (&'a str, &'a mut Program)>) -> Result<()> {
+pub(super) fn load_programs<'a>(
+    mut programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
+) -> Result<()> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let loaded = programs.try_for_each(|(name, program)| {
         load_program(program)

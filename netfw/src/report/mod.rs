@@ -3,6 +3,7 @@
 pub mod bans;
 pub mod difference;
 pub mod events;
+pub mod explain;
 pub mod flows;
 pub mod generations;
 pub mod plan;

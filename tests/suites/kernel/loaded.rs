@@ -20,7 +20,7 @@ use aya::{
 use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
     image::Ids,
-    kernel::{Maps, Pins, Programs, Ring},
+    kernel::{self, DryRun, Maps, Pins, Programs, Ring, Told},
     policy::ValidPolicy,
 };
 use netfw_common::{
@@ -42,6 +42,7 @@ use netfw_tests::packet::{
 };
 
 use super::{
+    explained,
     memory::policy::compiled,
     network::{Network, index},
 };
@@ -59,6 +60,7 @@ pub(crate) struct Loaded {
     xdp: Xdp,
     ingress: SchedClassifier,
     egress: SchedClassifier,
+    dry: DryRun,
     maps: Maps,
     rings: [Ring; 2],
     pins: Pins,
@@ -96,6 +98,7 @@ impl Loaded {
             xdp: Xdp::from_pin(directory.join("netfw_xdp"), XdpAttachType::Interface)?,
             ingress: SchedClassifier::from_pin(directory.join("netfw_ingress"))?,
             egress: SchedClassifier::from_pin(directory.join("netfw_egress"))?,
+            dry: DryRun::load(&pins, None)?,
             maps: Maps::open(&pins)?,
             rings: [Ring::watched(&pins)?, Ring::logged(&pins)?],
             pins,
@@ -208,8 +211,34 @@ impl Loaded {
         Ok(all)
     }
 
+    /// Runs a hook on a frame, after it was asked what it would do, which must be what it does.
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Result<Ran> {
-        Ok(self.run_often(hook, side, frame, 1)?.0)
+        let before = (self.count()?, self.list()?);
+        let told = self.ask(hook, side, frame)?;
+        assert_eq!((self.count()?, self.list()?), before, "asking has left a trace");
+        let (ran, _) = self.run_often(hook, side, frame, 1)?;
+        explained::compare(&told, &ran, hook);
+        Ok(ran)
+    }
+
+    /// What a hook would do with a frame.
+    pub(crate) fn ask(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Result<Told> {
+        let ifindex = self.indexes[side as usize];
+        let (asked, arrived) = match hook {
+            Hook::Xdp => (kernel::Hook::Xdp, 0),
+            Hook::Ingress => (kernel::Hook::Ingress, 0),
+            Hook::Egress => (kernel::Hook::Egress, 0),
+            Hook::Routed => (kernel::Hook::Egress, LOOPBACK),
+            Hook::Handled => (kernel::Hook::Egress, self.indexes[1 - side as usize]),
+        };
+        self.dry.ask(asked, ifindex, arrived, frame)
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let mut list = List(Vec::new());
+        self.each_table(&mut list)?;
+        list.0.sort();
+        Ok(list.0)
     }
 
     /// Runs a hook `times` on a frame; says also how long it took each time.
@@ -242,8 +271,7 @@ impl Loaded {
         }
         .with_context(|| format!("{hook:?} with {} bytes", frame.len()))?;
         room.truncate(result.data_size_out as usize);
-        let action =
-            if hook == Hook::Xdp { xdp_action(result.return_value) } else { tc_action(result.return_value) };
+        let action = action(hook, result.return_value);
         let out = SIDES.into_iter().find(|side| room.get(6..12) == Some(&side.mac()[..]));
         let out = out.filter(|_| room[..12] != frame[..12]);
         Ok((Ran { action, out, frame: room }, result.duration))
@@ -326,6 +354,11 @@ fn skb_context(ifindex: u32, arrived: u32) -> Vec<u8> {
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// What a hook's code means.
+pub(crate) fn action(hook: Hook, code: u32) -> Action {
+    if hook == Hook::Xdp { xdp_action(code) } else { tc_action(code) }
 }
 
 fn xdp_action(code: u32) -> Action {
@@ -418,9 +451,6 @@ impl Hooks for Datapath {
     }
 
     fn flows(&self) -> Vec<String> {
-        let mut list = List(Vec::new());
-        self.0.borrow().each_table(&mut list).expect("reading flows");
-        list.0.sort();
-        list.0
+        self.0.borrow().list().expect("reading flows")
     }
 }

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod exhaustion;
+mod explained;
 mod listed;
 mod loaded;
 #[expect(dead_code, reason = "stories in memory also turn its clock and look into its tables")]

@@ -5,6 +5,7 @@ mod links;
 pub mod netns;
 pub mod qdisc;
 pub mod reassembly;
+pub mod route;
 mod sockets;
 pub mod sysctl;
 pub mod watch;

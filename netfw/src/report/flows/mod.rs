@@ -54,7 +54,8 @@ pub(super) fn port_forward(pair: &Pair, ids: &Ids) -> Option<String> {
 /// The words for states, in their order.
 pub const STATES: [&str; 4] = ["opening", "established", "closing", "closed"];
 
-fn state_word(state: Progress) -> &'static str {
+/// The word for a state.
+pub(super) fn state_word(state: Progress) -> &'static str {
     match state {
         Progress::Opening => STATES[0],
         Progress::Established => STATES[1],

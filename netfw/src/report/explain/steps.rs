@@ -1,0 +1,271 @@
+//! The way of a packet through the datapath, step by step.
+
+use netfw_common::{
+    explain::{NOWHERE, Note},
+    family::Addr6,
+    flow::{LOCAL, MASQUERADED, SOURCE_NAT, UNASKED},
+    image::{ACCEPT, FORWARD, INPUT, REJECT},
+    reason::Reason,
+};
+use netfw_ebpf::datapath::{block, kernel::Route, work::NONE};
+use serde::Serialize;
+
+use super::Facts;
+use crate::{kernel::Hook, report::flows::state_word};
+
+/// A step and how it ended.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Step {
+    pub(super) step: &'static str,
+    pub(super) outcome: String,
+}
+
+/// Those that the packet has come to, in their order.
+pub(super) fn steps(facts: &Facts<'_>) -> Vec<Step> {
+    type Teller = fn(&Facts<'_>) -> Option<String>;
+    let all: [(&str, Teller); 14] = [
+        ("hook", hook),
+        ("checks", checks),
+        ("fail-safe door", door),
+        ("flow", flow),
+        ("block", blocked),
+        ("link", link),
+        ("way back", way_back),
+        ("port-forward", port_forward),
+        ("route", route),
+        ("masquerade", source),
+        ("rules", rules),
+        ("limit", limit),
+        ("otherwise", otherwise),
+        ("verdict", verdict),
+    ];
+    all.into_iter().filter_map(|(step, tell)| Some(Step { step, outcome: tell(facts)? })).collect()
+}
+
+impl Facts<'_> {
+    fn note(&self, note: Note) -> Option<u32> {
+        self.account.note(note)
+    }
+
+    fn fell(&self, reasons: &[Reason]) -> Option<String> {
+        let reason = self.dropped().filter(|reason| reasons.contains(reason))?;
+        Some(format!("{}: {}", reason.word(), reason.sentence()))
+    }
+
+    /// Whether the translation was planned.
+    fn planned(&self) -> bool {
+        self.judged() || self.fell(&[Reason::NoTarget, Reason::NoAddress]).is_some()
+    }
+
+    fn target(&self) -> String {
+        let leaving = &self.account.leaving;
+        self.end(leaving.destination, leaving.destination_port)
+    }
+}
+
+fn hook(facts: &Facts<'_>) -> Option<String> {
+    let name = &facts.place.name;
+    Some(match facts.hook {
+        Hook::Xdp => format!("XDP on {name}"),
+        Hook::Ingress if facts.place.accelerated => format!("TC on {name}: XDP leaves such a packet to it"),
+        Hook::Ingress => format!("TC on {name}"),
+        Hook::Egress => format!("TC on {name}, as the packet leaves"),
+    })
+}
+
+fn checks(facts: &Facts<'_>) -> Option<String> {
+    const BROKEN: [Reason; 4] =
+        [Reason::Malformed, Reason::BadChecksum, Reason::Martian, Reason::BadTcpFlags];
+    Some(facts.fell(&BROKEN).unwrap_or_else(|| "a sound packet".to_owned()))
+}
+
+fn door(facts: &Facts<'_>) -> Option<String> {
+    let door = facts.policy.failsafe()?;
+    facts.note(Note::Door)?;
+    Some(format!("leads through it (port {}): no rule, block list or full table matters", door.port))
+}
+
+fn flow(facts: &Facts<'_>) -> Option<String> {
+    if facts.note(Note::Flow).is_none() {
+        return facts.note(Note::Block).map(|_| match facts.flow {
+            Some(_) => "none: the one with these ends is over".to_owned(),
+            None => "none: the packet would open one".to_owned(),
+        });
+    }
+    let Some(pair) = facts.flow else { return Some("belongs to one that was opened just now".to_owned()) };
+    let [client, destination] = pair.ends(&pair.key);
+    let mut text = format!("{}, opened by {client} to {destination}", state_word(pair.state()));
+    if facts.note(Note::Readmitted).is_some() {
+        let since = pair.original.generation;
+        text += &format!(", admitted by generation {since}; the rules that are asked admit it too");
+    }
+    if let Some(fell) =
+        facts.fell(&[Reason::FlowCut, Reason::Suspended, Reason::Blocked, Reason::Banned, Reason::Spoofed])
+    {
+        text += &format!("; {fell}");
+    }
+    Some(text)
+}
+
+fn blocked(facts: &Facts<'_>) -> Option<String> {
+    Some(match facts.note(Note::Block)? {
+        block::FREE => "neither end is blocked or banned".to_owned(),
+        _ => facts.fell(&[Reason::Blocked, Reason::Banned])?,
+    })
+}
+
+fn link(facts: &Facts<'_>) -> Option<String> {
+    facts.note(Note::Link)?;
+    Some("needed by the link itself, so no policy drops it".to_owned())
+}
+
+fn way_back(facts: &Facts<'_>) -> Option<String> {
+    let source = facts.packet.source;
+    let way = match facts.note(Note::Back)? {
+        NOWHERE => format!("there is no route back to {source}"),
+        index => format!("{source} is reached by {}", (facts.interface)(index)),
+    };
+    Some(match facts.fell(&[Reason::Spoofed]) {
+        Some(fell) => format!("{way}; {fell}"),
+        None => way,
+    })
+}
+
+fn port_forward(facts: &Facts<'_>) -> Option<String> {
+    if facts.carried().is_some() {
+        return Some(format!("\"{}\", as the flow has it", facts.port_forward()?));
+    }
+    let arrives = facts.planned() && facts.hook != Hook::Egress;
+    if !arrives {
+        return None;
+    }
+    if let Some(fell) = facts.fell(&[Reason::NoTarget]) {
+        return Some(fell);
+    }
+    if facts.account.flags & UNASKED != 0 {
+        return Some(format!("none, but an endpoint-independent mapping leads to {}", facts.target()));
+    }
+    let Some(name) = facts.port_forward() else { return Some("none applies".to_owned()) };
+    let place = facts.policy.port_forwards().iter().find(|forward| forward.name == name);
+    let place = place.map_or_else(String::new, |forward| format!(" ({})", forward.place));
+    let down = if facts.account.refused == 0 { "" } else { ", but no target takes new connections" };
+    Some(format!("\"{name}\"{place} leads to {}{down}", facts.target()))
+}
+
+fn route(facts: &Facts<'_>) -> Option<String> {
+    if facts.hook == Hook::Egress {
+        return facts.judged().then(|| format!("out by {}", facts.place.name));
+    }
+    if facts.carried().is_none() && facts.planned() && facts.account.flags & LOCAL != 0 {
+        return Some("to this host".to_owned());
+    }
+    let Some(answer) = facts.note(Note::Route) else {
+        return (facts.carried().is_some() && facts.verdict() == "forward")
+            .then(|| format!("out by {}, as the flow remembers", (facts.interface)(facts.account.out)));
+    };
+    const NO_NEIGHBOUR: u32 = Route::NoNeighbour as u32;
+    const ENCAPSULATED: u32 = Route::Encapsulated as u32;
+    const NONE: u32 = Route::None as u32;
+    let text = match answer {
+        ENCAPSULATED => {
+            "wrapped into another packet (a tunnel, segment routing, MPLS) by the kernel".to_owned()
+        }
+        NONE => "there is no route".to_owned(),
+        NO_NEIGHBOUR => format!("{}, whose link address is not known yet", way_out(facts)),
+        _ => way_out(facts),
+    };
+    Some(if facts.account.too_big == 0 {
+        text
+    } else {
+        format!("{text}; the packet is larger than its MTU of {}", facts.account.mtu)
+    })
+}
+
+fn way_out(facts: &Facts<'_>) -> String {
+    let out = (facts.interface)(facts.account.out);
+    match facts.account.gateway {
+        gateway if gateway == Addr6::default() || gateway == facts.account.leaving.destination => {
+            format!("out by {out}")
+        }
+        gateway => format!("out by {out}, to the next hop {}", facts.end(gateway, 0)),
+    }
+}
+
+fn source(facts: &Facts<'_>) -> Option<String> {
+    let (account, leaving) =
+        (facts.account, facts.end(facts.account.leaving.source, facts.account.leaving.source_port));
+    if !facts.planned() || account.chain != FORWARD {
+        return None;
+    }
+    if let Some(fell) = facts.fell(&[Reason::NoAddress, Reason::NoPort, Reason::Untranslatable]) {
+        return Some(fell);
+    }
+    let drawn = if account.drawn != 0 && facts.passes() { "; that port was drawn by chance" } else { "" };
+    Some(match account.flags & (MASQUERADED | SOURCE_NAT) {
+        0 => "none applies".to_owned(),
+        SOURCE_NAT => format!("none, but the port-forward hides the client behind {leaving}{drawn}"),
+        _ => {
+            let place = facts.policy.masquerades().get(account.masquerade as usize);
+            let place = place.map_or_else(String::new, |masquerade| format!(" ({})", masquerade.place));
+            format!("leaves as {leaving}{place}{drawn}")
+        }
+    })
+}
+
+fn chain(facts: &Facts<'_>) -> &'static str {
+    match facts.account.chain {
+        INPUT => "input",
+        FORWARD => "forward",
+        _ => "output",
+    }
+}
+
+fn action(action: u32) -> &'static str {
+    match action {
+        ACCEPT => "accept",
+        REJECT => "reject",
+        _ => "drop",
+    }
+}
+
+fn rules(facts: &Facts<'_>) -> Option<String> {
+    let decided = action(facts.note(Note::Judged)?);
+    Some(match facts.rule() {
+        Some(rule) => format!("chain {}: \"{}\" ({}) says {decided}", chain(facts), rule.name, rule.place),
+        None => format!("chain {}: none matches", chain(facts)),
+    })
+}
+
+fn limit(facts: &Facts<'_>) -> Option<String> {
+    facts.rule()?.limit?;
+    Some(facts.fell(&[Reason::RateLimited]).unwrap_or_else(|| "not reached".to_owned()))
+}
+
+fn otherwise(facts: &Facts<'_>) -> Option<String> {
+    let decided = action(facts.note(Note::Judged).filter(|_| facts.rule().is_none())?);
+    Some(if facts.account.forward != NONE {
+        "a port-forward allows what it translates".to_owned()
+    } else if facts.account.flags & (MASQUERADED | UNASKED) != 0 {
+        "a masquerade allows what it translates".to_owned()
+    } else {
+        format!("the policy of chain {} says {decided}", chain(facts))
+    })
+}
+
+fn verdict(facts: &Facts<'_>) -> Option<String> {
+    let mut text = facts.verdict().to_owned();
+    if let Some(reason) = facts.dropped() {
+        return Some(format!("{text}, {}: {}", reason.word(), reason.sentence()));
+    }
+    if facts.is_translated() {
+        let ends = facts.ends(&facts.account.leaving);
+        text += &format!(" as {} → {}", ends.source, ends.destination);
+    }
+    if facts.verdict() == "forward" && facts.hook != Hook::Egress {
+        text += &match facts.account.out {
+            0 => ", by the kernel's own routing".to_owned(),
+            out => format!(", out by {}", (facts.interface)(out)),
+        };
+    }
+    Some(text)
+}
