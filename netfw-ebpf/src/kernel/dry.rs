@@ -19,7 +19,7 @@ use netfw_common::{
 
 use super::{
     live::{Live, flow_entry},
-    maps::{self, Maps},
+    maps::Maps,
 };
 use crate::datapath::{
     Verdict, explain,
@@ -141,9 +141,9 @@ impl<F: Maps> Traces<F> for Live {
     }
 
     #[inline(always)]
-    fn may_tell(&self, now: Tick) -> bool {
-        // A copy.
-        maps::ERRORS.get(0).is_some_and(|bucket| { *bucket }.take(now))
+    fn may_tell(&self, _: Tick) -> bool {
+        // That too many were sent this moment, on this core, says nothing of the packet.
+        true
     }
 
     #[inline(always)]

@@ -55,6 +55,8 @@ pub struct Told {
 pub struct DryRun {
     object: Ebpf,
     account: Array<Account>,
+    /// The word that says which image holds, if it is not that of real packets: open until all programs are loaded.
+    _active: Option<Array<u64>>,
     loaded: Vec<Hook>,
 }
 
@@ -65,15 +67,16 @@ impl DryRun {
     /// Nothing is pinned, or another version of netfw pinned it; what the kernel refuses.
     pub fn load(pins: &Pins, slot: Option<u32>) -> Result<Self> {
         check_abi(pins)?;
-        // Real packets don't see the word that says which image holds here.
         let own: &[&str] = if slot.is_some() { &["ACTIVE"] } else { &[] };
         let mut object = load_maps(OBJECT, pins, Sizes::for_flows(0), false, own)?;
-        if let Some(slot) = slot {
+        let active = slot.map(|slot| -> Result<_> {
             let active: Array<u64> = own_map(&mut object, "ACTIVE")?;
             active.set(&0, Active::confirmed(slot).0, ANY)?;
-        }
+            Ok(active)
+        });
+        let active = active.transpose()?;
         let account = own_map(&mut object, "ACCOUNT")?;
-        Ok(Self { object, account, loaded: Vec::new() })
+        Ok(Self { object, account, _active: active, loaded: Vec::new() })
     }
 
     /// What becomes of a frame on the interface with the kernel index `ifindex`. At egress, `arrived` is that of the interface by

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use aya::{
     Pod,
     maps::{HashMap as Table, Map, MapData, PerCpuArray, PerCpuValues},
@@ -21,12 +21,13 @@ use aya_obj::{generated::bpf_map_type, programs::XdpAttachType};
 use netfw::{
     image::Ids,
     kernel::{self, DryRun, Maps, Pins, Programs, Ring, Told},
-    policy::ValidPolicy,
+    policy::{Spread, ValidPolicy},
 };
 use netfw_common::{
     bucket::Bucket,
     counters::MASQUERADE_COUNTER,
     event::{Event, Watch},
+    explain::Note,
     family::{Addr4, Addr6, addr4, addr6},
     flow::Flow,
     health::UNKNOWN,
@@ -151,11 +152,16 @@ impl Loaded {
             counters.reset_rule(rule)?;
         }
         self.ids = Ids::default();
+        self.forget_errors()?;
+        self.each_table(&mut Empty)
+    }
+
+    /// Forgets how many errors were sent.
+    pub(crate) fn forget_errors(&self) -> Result<()> {
         let errors = Map::PerCpuArray(MapData::from_pin(self.directory.join("ERRORS"))?);
         let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")?;
-        errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?;
-        self.each_table(&mut Empty)
+        Ok(errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?)
     }
 
     fn each_table(&self, visitor: &mut impl Visitor) -> Result<()> {
@@ -217,8 +223,25 @@ impl Loaded {
         let told = self.ask(hook, side, frame)?;
         assert_eq!((self.count()?, self.list()?), before, "asking has left a trace");
         let (ran, _) = self.run_often(hook, side, frame, 1)?;
-        explained::compare(&told, &ran, hook);
+        explained::compare(&told, &ran, hook, self.is_left_to_chance(&told)).map_err(|what| anyhow!(what))?;
         Ok(ran)
+    }
+
+    /// Whether chance has chosen a target or a port.
+    pub(crate) fn is_left_to_chance(&self, told: &Told) -> bool {
+        told.account.is_some_and(|account| {
+            let drawn = account.note(Note::Judged).is_some() && account.drawn != 0;
+            let id = account.forward_id.checked_sub(1).and_then(|id| u16::try_from(id).ok());
+            let name = id.and_then(|id| self.ids.port_forward_name(id));
+            let forward =
+                self.policy.port_forwards().iter().find(|forward| Some(forward.name.as_str()) == name);
+            drawn || forward.is_some_and(|forward| forward.spread == Spread::Random)
+        })
+    }
+
+    /// Name of the rule with this number.
+    pub(crate) fn rule_name(&self, number: u32) -> Option<&str> {
+        self.policy.rules().get(number as usize).map(|rule| rule.name.as_str())
     }
 
     /// What a hook would do with a frame.

@@ -11,6 +11,7 @@ mod loaded;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod network;
+mod random_rules;
 #[path = "../datapath/sketch.rs"]
 mod sketch;
 mod sources;
@@ -82,8 +83,9 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 4] = [
+    let checks: [(&str, Check); 5] = [
         ("agreement_with_memory", agreement::check),
+        ("explained_and_sent", explained::check),
         ("cost_of_exhaustion", exhaustion::measure),
         ("limit_of_many_sources", sources::check),
         ("a_million_blocked_prefixes", listed::check),

@@ -38,7 +38,7 @@ pub struct Place {
 pub(super) async fn find(question: &Question, state: &State, host: &Host) -> Result<Place> {
     let (source, destination) = (question.packet.source, question.packet.destination);
     if let Some(name) = &question.interface {
-        let Some(link) = host.link(name) else { return Err(unknown(name, host)) };
+        let Some(link) = host.link(name) else { return Err(unknown(name, state)) };
         return arriving(link, question, state, host).await;
     }
     if owns(host, source) {
@@ -77,12 +77,11 @@ async fn arriving(link: &Link, question: &Question, state: &State, host: &Host) 
     if let Some(out) = out.filter(|out| managed(state, out).is_some()) {
         return Ok(at(out, Hook::Egress, link.index, false));
     }
-    let names: Vec<&str> = state.interfaces.keys().map(String::as_str).collect();
     let text = format!(
-        "netfw does not manage {}, by which the packet comes in, nor where it would go: it never sees it\nhelp: managed are {}; \
-         name one of them with --in",
+        "netfw does not manage {}, by which the packet comes in, nor where it would go: it never sees it\nhelp: name one of \
+         {} with --in",
         link.name,
-        names.join(", ")
+        names(state)
     );
     Err(if question.interface.is_some() { Failure::Usage(text).into() } else { anyhow::anyhow!(text) })
 }
@@ -111,7 +110,11 @@ async fn leaving(source: IpAddr, destination: IpAddr, state: &State, host: &Host
     Ok(at(link, Hook::Egress, 0, false))
 }
 
-fn unknown(name: &str, host: &Host) -> anyhow::Error {
-    let names: Vec<&str> = host.links.iter().map(|link| link.name.as_str()).collect();
-    Failure::Usage(format!("no interface is called {name}\nhelp: this host has {}", names.join(", "))).into()
+fn unknown(name: &str, state: &State) -> anyhow::Error {
+    Failure::Usage(format!("no interface is called {name}\nhelp: netfw manages {}", names(state))).into()
+}
+
+fn names(state: &State) -> String {
+    let names: Vec<&str> = state.interfaces.keys().map(String::as_str).collect();
+    names.join(", ")
 }

@@ -99,9 +99,7 @@ fn flow(facts: &Facts<'_>) -> Option<String> {
         let since = pair.original.generation;
         text += &format!(", admitted by generation {since}; the rules that are asked admit it too");
     }
-    if let Some(fell) =
-        facts.fell(&[Reason::FlowCut, Reason::Suspended, Reason::Blocked, Reason::Banned, Reason::Spoofed])
-    {
+    if let Some(fell) = facts.fell(&[Reason::FlowCut, Reason::Suspended, Reason::Blocked, Reason::Banned]) {
         text += &format!("; {fell}");
     }
     Some(text)
@@ -133,7 +131,8 @@ fn way_back(facts: &Facts<'_>) -> Option<String> {
 
 fn port_forward(facts: &Facts<'_>) -> Option<String> {
     if facts.carried().is_some() {
-        return Some(format!("\"{}\", as the flow has it", facts.port_forward()?));
+        let name = facts.port_forward().filter(|_| facts.passes())?;
+        return Some(format!("\"{name}\", as the flow has it"));
     }
     let arrives = facts.planned() && facts.hook != Hook::Egress;
     if !arrives {
@@ -207,7 +206,7 @@ fn source(facts: &Facts<'_>) -> Option<String> {
         _ => {
             let place = facts.policy.masquerades().get(account.masquerade as usize);
             let place = place.map_or_else(String::new, |masquerade| format!(" ({})", masquerade.place));
-            format!("leaves as {leaving}{place}{drawn}")
+            format!("the source becomes {leaving}{place}{drawn}")
         }
     })
 }
