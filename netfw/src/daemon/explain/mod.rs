@@ -97,6 +97,7 @@ fn ask(
         policy: &asked.loaded.policy,
         head: &maps.policy()?.context("no policy holds")?,
         ids: &asked.ids,
+        with: question.with.as_deref(),
         now: now(),
         interface: &|index| {
             let link = host.links.iter().find(|link| link.index == index);

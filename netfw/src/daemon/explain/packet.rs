@@ -154,10 +154,12 @@ mod tests {
                     (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) => {
                         let header = ip.header().to_header();
                         header.header_checksum == header.calc_header_checksum()
-                            && tcp.calc_checksum_ipv4(ip.header()).ok() == Some(tcp.checksum())
+                            && tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).ok()
+                                == Some(tcp.checksum())
                     }
                     (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Tcp(tcp))) => {
-                        tcp.calc_checksum_ipv6(ip.header()).ok() == Some(tcp.checksum())
+                        tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).ok()
+                            == Some(tcp.checksum())
                     }
                     (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) => {
                         let header = udp.to_header();

@@ -2,7 +2,7 @@
 
 mod steps;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use netfw_common::{
     explain::{Account, Note},
@@ -17,7 +17,7 @@ use netfw_ebpf::datapath::{Verdict, work::NONE};
 use serde::Serialize;
 
 use super::{
-    flows::{List, Teller, port_forward},
+    flows::{Flow, Teller, port_forward},
     protocol_name,
 };
 use crate::{
@@ -46,6 +46,8 @@ pub struct Facts<'a> {
     pub head: &'a Policy,
     /// Names of the rules that were asked.
     pub ids: &'a Ids,
+    /// The file that they are in, if they are not in force.
+    pub with: Option<&'a Path>,
     /// Now.
     pub now: Tick,
     /// Name of an interface by kernel index.
@@ -64,8 +66,9 @@ pub struct Explanation {
     in_interface: Option<String>,
     hook: &'static str,
     generation: u32,
+    with: Option<String>,
     packet: Described,
-    flow: Option<List>,
+    flow: Option<Flow>,
     steps: Vec<Step>,
 }
 
@@ -94,39 +97,26 @@ struct Described {
 impl Explanation {
     /// Of what the datapath said.
     pub fn new(facts: &Facts<'_>) -> Self {
-        let rule = facts.rule().map(|rule| Written {
-            name: rule.name.clone(),
-            file: rule.place.file.display().to_string(),
-            line: rule.place.line,
-        });
-        let leaves = matches!(facts.verdict(), "forward") || facts.hook == Hook::Egress;
-        let out = match facts.hook {
-            Hook::Egress => facts.place.index,
-            _ => facts.account.out,
-        };
-        let arrives = match (facts.hook, facts.place.arrived) {
-            (Hook::Egress, 0) => None,
-            (Hook::Egress, index) => Some((facts.interface)(index)),
-            _ => Some(facts.place.name.clone()),
-        };
         Self {
             verdict: facts.verdict(),
             reason: facts.reason(),
-            rule,
+            rule: facts.rule().map(|rule| Written {
+                name: rule.name.clone(),
+                file: rule.place.file.display().to_string(),
+                line: rule.place.line,
+            }),
             port_forward: facts.port_forward(),
             translated: facts.is_translated().then(|| facts.ends(&facts.account.leaving)),
-            out_interface: (facts.passes() && leaves && out != 0).then(|| (facts.interface)(out)),
-            in_interface: arrives,
-            hook: match facts.hook {
-                Hook::Xdp => "xdp",
-                Hook::Ingress | Hook::Egress => "tc",
-            },
+            out_interface: facts.out().map(facts.interface),
+            in_interface: facts.arrived().map(facts.interface),
+            hook: if facts.hook == Hook::Xdp { "xdp" } else { "tc" },
             generation: facts.account.generation,
+            with: facts.with.map(|file| file.display().to_string()),
             packet: Described {
                 protocol: protocol_name(facts.packet.protocol.into()),
                 ends: facts.ends(&facts.packet.tuple()),
             },
-            flow: facts.carried().map(|pair| facts.teller().list(&[*pair])),
+            flow: facts.carried().map(|pair| Teller::new(facts.ids, facts.head, facts.now).flow(pair)),
             steps: steps(facts),
         }
     }
@@ -138,7 +128,9 @@ impl Explanation {
             (Some(name), _) => format!("arriving on {name}"),
             (None, _) => "from this host".to_owned(),
         };
-        let mut text = format!("{protocol} {} → {}, {place}\n\n", ends.source, ends.destination);
+        let rules =
+            self.with.as_ref().map_or_else(String::new, |file| format!(", under the rules in {file}"));
+        let mut text = format!("{protocol} {} → {}, {place}{rules}\n\n", ends.source, ends.destination);
         let width = self.steps.iter().map(|step| step.step.len()).max().unwrap_or(0);
         for step in &self.steps {
             text += &format!("  {:width$}  {}\n", step.step, step.outcome);
@@ -217,8 +209,23 @@ impl Facts<'_> {
         known && self.passes() && self.account.leaving != self.account.arriving
     }
 
-    fn teller(&self) -> Teller<'_> {
-        Teller::new(self.ids, self.head, self.now)
+    /// Kernel index of the interface by which it leaves.
+    fn out(&self) -> Option<u32> {
+        let out = match self.hook {
+            Hook::Egress => self.place.index,
+            _ if self.verdict() == "forward" => self.account.out,
+            _ => 0,
+        };
+        (self.passes() && out != 0).then_some(out)
+    }
+
+    /// Kernel index of the interface by which it came.
+    fn arrived(&self) -> Option<u32> {
+        match (self.hook, self.place.arrived) {
+            (Hook::Egress, 0) => None,
+            (Hook::Egress, index) => Some(index),
+            _ => Some(self.place.index),
+        }
     }
 
     fn ends(&self, tuple: &Tuple<Addr6>) -> Ends {

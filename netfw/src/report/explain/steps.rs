@@ -11,7 +11,7 @@ use netfw_ebpf::datapath::{block, kernel::Route, work::NONE};
 use serde::Serialize;
 
 use super::Facts;
-use crate::{kernel::Hook, report::flows::state_word};
+use crate::{kernel::Hook, policy::Spread, report::flows::state_word};
 
 /// A step and how it ended.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -47,9 +47,9 @@ impl Facts<'_> {
         self.account.note(note)
     }
 
+    /// The word for why it is dropped, if that is one of `reasons`.
     fn fell(&self, reasons: &[Reason]) -> Option<String> {
-        let reason = self.dropped().filter(|reason| reasons.contains(reason))?;
-        Some(format!("{}: {}", reason.word(), reason.sentence()))
+        self.dropped().filter(|reason| reasons.contains(reason)).map(|reason| reason.word().to_owned())
     }
 
     /// Whether the translation was planned.
@@ -100,7 +100,7 @@ fn flow(facts: &Facts<'_>) -> Option<String> {
         text += &format!(", admitted by generation {since}; the rules that are asked admit it too");
     }
     if let Some(fell) = facts.fell(&[Reason::FlowCut, Reason::Suspended, Reason::Blocked, Reason::Banned]) {
-        text += &format!("; {fell}");
+        text += &format!(": {fell}");
     }
     Some(text)
 }
@@ -124,7 +124,7 @@ fn way_back(facts: &Facts<'_>) -> Option<String> {
         index => format!("{source} is reached by {}", (facts.interface)(index)),
     };
     Some(match facts.fell(&[Reason::Spoofed]) {
-        Some(fell) => format!("{way}; {fell}"),
+        Some(fell) => format!("{way}: {fell}"),
         None => way,
     })
 }
@@ -145,10 +145,14 @@ fn port_forward(facts: &Facts<'_>) -> Option<String> {
         return Some(format!("none, but an endpoint-independent mapping leads to {}", facts.target()));
     }
     let Some(name) = facts.port_forward() else { return Some("none applies".to_owned()) };
-    let place = facts.policy.port_forwards().iter().find(|forward| forward.name == name);
-    let place = place.map_or_else(String::new, |forward| format!(" ({})", forward.place));
-    let down = if facts.account.refused == 0 { "" } else { ", but no target takes new connections" };
-    Some(format!("\"{name}\"{place} leads to {}{down}", facts.target()))
+    let forward = facts.policy.port_forwards().iter().find(|forward| forward.name == name);
+    let place = forward.map_or_else(String::new, |forward| format!(" ({})", forward.place));
+    let how = match forward.map(|forward| forward.spread) {
+        _ if facts.account.refused != 0 => ", but no target takes new connections",
+        Some(Spread::Random) => ", chosen by chance",
+        _ => "",
+    };
+    Some(format!("\"{name}\"{place} leads to {}{how}", facts.target()))
 }
 
 fn route(facts: &Facts<'_>) -> Option<String> {

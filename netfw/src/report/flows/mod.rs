@@ -20,8 +20,9 @@ pub use page::{Page, Wanted};
 use super::{protocol_name, table::table, timestamp};
 use crate::{image::Ids, kernel::Pair};
 
+/// A flow as documents show it.
 #[derive(Debug, Serialize)]
-struct Flow {
+pub(super) struct Flow {
     protocol: String,
     state: &'static str,
     client: SocketAddr,
@@ -81,7 +82,8 @@ impl<'a> Teller<'a> {
         Self { names: ids.port_forward_names().collect(), policy, now }
     }
 
-    fn flow(&self, pair: &Pair) -> Flow {
+    /// One flow, as a part of another report.
+    pub(super) fn flow(&self, pair: &Pair) -> Flow {
         let [client, original_destination] = pair.ends(&pair.key);
         let [source, target] = pair.ends(&pair.original.leaving);
         let (packets, bytes) = pair.count();
