@@ -1,10 +1,13 @@
 //! What the datapath says that it would do with a packet is what it does.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use anyhow::{Result, anyhow};
 use netfw::kernel::Told;
-use netfw_common::{explain::Account, reason::Reason};
+use netfw_common::{
+    explain::{Account, Note},
+    reason::Reason,
+};
 use netfw_ebpf::datapath::{Verdict, work::NONE};
 use netfw_tests::packet::{
     Action, Counters, Gateway, Hook, Hooks as _, Ran, Side,
@@ -13,6 +16,7 @@ use netfw_tests::packet::{
 use proptest::{
     collection::vec,
     prelude::*,
+    sample::select,
     test_runner::{Config, TestRunner},
 };
 
@@ -43,29 +47,76 @@ pub(crate) fn check(loaded: &Rc<RefCell<Loaded>>) -> Result<(), String> {
     let config =
         Config { cases: CASES, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let packets = vec((sketch(), any::<bool>(), 0..5_u8), PACKETS);
+    let way = select(vec![Way::Leaves, Way::Astray, Way::Tc, Way::Tc, Way::Xdp, Way::Xdp]);
+    let packets = vec((sketch(), way), PACKETS);
+    let seen = RefCell::new(BTreeSet::new());
     let told = runner.run(&(rules(), packets), |(rules, packets)| {
-        tell(loaded, &rules, &packets).map_err(|error| TestCaseError::fail(format!("{error:?}\n{rules}")))
+        let told = tell(loaded, &rules, &packets, &mut seen.borrow_mut());
+        told.map_err(|error| TestCaseError::fail(format!("{error:?}\n{rules}")))
     });
-    told.map_err(|error| error.to_string())
+    told.map_err(|error| error.to_string())?;
+    let seen = seen.into_inner();
+    let missing: Vec<_> = KINDS.iter().filter(|kind| !seen.contains(**kind)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("never seen: {missing:?}")) }
 }
 
-fn tell(loaded: &Rc<RefCell<Loaded>>, rules: &str, packets: &[(Sketch, bool, u8)]) -> Result<()> {
+/// What ten thousand packets meet at least once: verdicts, reasons, and how they are let through.
+const KINDS: [&str; 18] = [
+    "Accept",
+    "Forward",
+    "Drop",
+    "Answer",
+    "Punt",
+    "flow",
+    "door",
+    "rule",
+    "port-forward",
+    "masquerade",
+    "rejected",
+    "policy-input",
+    "policy-forward",
+    "policy-output",
+    "blocked",
+    "spoofed",
+    "rate-limited",
+    "icmp-unrelated",
+];
+
+/// Notes what a packet has met.
+fn note(account: &Account, seen: &mut BTreeSet<String>) {
+    let verdicts = [Verdict::Accept, Verdict::Forward, Verdict::Drop, Verdict::Answer, Verdict::Punt];
+    let verdict = verdicts.iter().find(|verdict| account.verdict == **verdict as u32 + 1);
+    seen.extend(verdict.map(|verdict| format!("{verdict:?}")));
+    let refused = matches!(verdict, Some(Verdict::Drop | Verdict::Answer));
+    let reason = Reason::ALL.iter().find(|reason| refused && account.reason == **reason as u32);
+    seen.extend(reason.map(|reason| reason.word().to_owned()));
+    let met = [
+        ("flow", account.note(Note::Flow).is_some()),
+        ("door", account.note(Note::Door).is_some()),
+        ("rule", account.rule != NONE),
+        ("port-forward", account.forward_id != 0),
+        ("masquerade", account.masquerade != NONE),
+    ];
+    seen.extend(met.iter().filter(|(_, met)| *met).map(|(kind, _)| (*kind).to_owned()));
+}
+
+fn tell(
+    loaded: &Rc<RefCell<Loaded>>,
+    rules: &str,
+    packets: &[(Sketch, Way)],
+    seen: &mut BTreeSet<String>,
+) -> Result<()> {
     loaded.borrow_mut().empty()?;
     Datapath(Rc::clone(loaded)).apply(rules);
     let mut loaded = loaded.borrow_mut();
     let mut before = loaded.count()?;
-    for (sketch, accelerated, leaving) in packets {
+    for (sketch, way) in packets {
         loaded.forget_errors()?;
-        let (side, frame) = if *leaving == 0 { sent(sketch) } else { received(sketch) };
-        let hooks: &[Hook] = match (*leaving == 0, *accelerated) {
-            (true, _) => &[Hook::Egress],
-            (false, true) => &[Hook::Xdp, Hook::Ingress],
-            (false, false) => &[Hook::Ingress],
-        };
+        let (side, frame, hooks) = way.of(sketch);
         for &hook in hooks {
             let told = loaded.ask(hook, side, &frame)?;
             let (ran, _) = loaded.run_often(hook, side, &frame, 1)?;
+            told.account.iter().for_each(|account| note(account, seen));
             let by_chance = loaded.is_left_to_chance(&told);
             let after = loaded.count()?;
             let moved = after.since(&before);
@@ -81,17 +132,38 @@ fn tell(loaded: &Rc<RefCell<Loaded>>, rules: &str, packets: &[(Sketch, bool, u8)
     Ok(())
 }
 
-/// The sketch as a frame from outside or from the LAN.
-fn received(sketch: &Sketch) -> (Side, Vec<u8>) {
-    (sketch.side, Gateway::framed(sketch.side, &sketch.packet()))
+/// How a packet meets the datapath.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// It comes in where it should, at TC.
+    Tc,
+    /// The same, at XDP first.
+    Xdp,
+    /// It comes in at the other side.
+    Astray,
+    /// What its receiver sends leaves.
+    Leaves,
 }
 
-/// The sketch the other way round: what its receiver sends.
-fn sent(sketch: &Sketch) -> (Side, Vec<u8>) {
-    let ends = (sketch.ends.1, sketch.ends.0);
-    let packet = Sketch { ends, side: Side::Outside, ..*sketch }.packet();
-    let side = side_of(packet.destination.ip());
-    (side, packet.frame(side.mac(), next_mac(packet.destination.ip())))
+impl Way {
+    /// The side at which a sketch's frame is seen, and by which hooks.
+    fn of(self, sketch: &Sketch) -> (Side, Vec<u8>, &'static [Hook]) {
+        let framed = |side| Gateway::framed(side, &sketch.packet());
+        match self {
+            Self::Tc => (sketch.side, framed(sketch.side), &[Hook::Ingress]),
+            Self::Xdp => (sketch.side, framed(sketch.side), &[Hook::Xdp, Hook::Ingress]),
+            Self::Astray => {
+                let other = if sketch.side == Side::Inside { Side::Outside } else { Side::Inside };
+                (other, framed(other), &[Hook::Ingress])
+            }
+            Self::Leaves => {
+                let ends = (sketch.ends.1, sketch.ends.0);
+                let packet = Sketch { ends, side: Side::Outside, ..*sketch }.packet();
+                let side = side_of(packet.destination.ip());
+                (side, packet.frame(side.mac(), next_mac(packet.destination.ip())), &[Hook::Egress])
+            }
+        }
+    }
 }
 
 /// Fails where the counters that moved say something else than was told: for which reason, by which rule, how often.
