@@ -6,9 +6,10 @@
 //! `kernel` is what surrounds it in the kernel: contexts of XDP and TC, maps, helpers; the only `unsafe` code.
 
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(all(target_arch = "bpf", not(feature = "dry-run")), feature(core_intrinsics))]
 #![cfg_attr(
-    target_arch = "bpf",
+    all(target_arch = "bpf", not(feature = "dry-run")),
     expect(internal_features, reason = "atomics with a result, on this target only")
 )]
 

@@ -55,7 +55,7 @@ fn packet(typed: &Explain) -> Result<Packet, Failure> {
         ICMP | ICMPV6 if destination.port.is_some() => (0, destination.port.unwrap_or_default()),
         ICMP | ICMPV6 => (source.port.unwrap_or(EPHEMERAL), 0),
         other if source.port.is_some() || destination.port.is_some() => {
-            return Err(usage(format!("protocol {other} has no ports"), "write the addresses alone"));
+            return Err(usage(&format!("protocol {other} has no ports"), "write the addresses alone"));
         }
         _ => (0, 0),
     };
@@ -68,7 +68,7 @@ fn packet(typed: &Explain) -> Result<Packet, Failure> {
     })
 }
 
-fn usage(what: String, help: &str) -> Failure {
+fn usage(what: &str, help: &str) -> Failure {
     Failure::Usage(format!("{what}\nhelp: {help}"))
 }
 
@@ -76,7 +76,7 @@ fn wanted_port(destination: &End) -> Result<u16, Failure> {
     destination.port.filter(|port| *port != 0).ok_or_else(|| {
         let end = SocketAddr::new(destination.ip, 22);
         usage(
-            format!("to which port of {}?", destination.ip),
+            &format!("to which port of {}?", destination.ip),
             &format!("write it behind the address, such as {end}"),
         )
     })
@@ -85,14 +85,14 @@ fn wanted_port(destination: &End) -> Result<u16, Failure> {
 fn check_families(protocol: u8, source: IpAddr, destination: IpAddr) -> Result<(), Failure> {
     if source.is_ipv4() != destination.is_ipv4() {
         let what = format!("no packet goes from {source} to {destination}: one is IPv4, the other IPv6");
-        return Err(usage(what, "write two addresses of one family"));
+        return Err(usage(&what, "write two addresses of one family"));
     }
     match protocol {
         ICMP if source.is_ipv6() => {
-            Err(usage("icmp is a protocol of IPv4".to_owned(), "for these addresses write icmpv6"))
+            Err(usage("icmp is a protocol of IPv4", "for these addresses write icmpv6"))
         }
         ICMPV6 if source.is_ipv4() => {
-            Err(usage("icmpv6 is a protocol of IPv6".to_owned(), "for these addresses write icmp"))
+            Err(usage("icmpv6 is a protocol of IPv6", "for these addresses write icmp"))
         }
         _ => Ok(()),
     }
