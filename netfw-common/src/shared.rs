@@ -5,7 +5,10 @@
 /// Implemented only by the macro `shared!`, which refuses at compile time any struct whose fields
 /// don't fill it: padding bytes are garbage in a map key (the look-up misses) and leak memory in a value.
 /// All fields are plain integers, so every bit pattern is a valid value.
-pub trait Shared: Copy + 'static + sealed::Sealed {}
+pub trait Shared: Copy + 'static + sealed::Sealed {
+    /// Names and offsets of the fields, in the order in which they are listed; none for what has none.
+    const FIELDS: &'static [(&'static str, usize)] = &[];
+}
 
 #[doc(hidden)]
 pub mod sealed {
@@ -25,7 +28,10 @@ macro_rules! shared {
             assert!(size_of::<$type>() == fields, "padding in a struct shared with the kernel");
         };
         impl $crate::shared::sealed::Sealed for $type {}
-        impl $crate::shared::Shared for $type {}
+        impl $crate::shared::Shared for $type {
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), core::mem::offset_of!($type, $field))),+];
+        }
     )+};
 }
 pub(crate) use shared;

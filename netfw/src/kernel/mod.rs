@@ -3,6 +3,8 @@
 
 #![expect(unsafe_code, reason = "system calls that no library wraps")]
 
+#[cfg(test)]
+mod abi;
 mod adopt;
 mod attach;
 mod bans;

@@ -23,7 +23,7 @@ use super::{
     table::{ANY, Table},
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netfw-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netfw-ebpf"));
 
 /// The XDP program.
 pub(super) const XDP: &str = "netfw_xdp";
@@ -33,7 +33,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-const PINNED: [&str; 47] = [
+pub(super) const PINNED: [&str; 47] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",

@@ -1,0 +1,94 @@
+//! Notices when the layout of the pinned maps has changed and its number has not.
+
+use std::fmt::Write as _;
+
+use aya_obj::Object;
+use netfw_common::{
+    ABI_VERSION,
+    block::{Bans, Layout, Lengths},
+    bucket::Bucket,
+    counters::{Count, InterfaceCount, TranslationCount},
+    event::{Event, Prefix, Watch},
+    family::{Addr4, Addr6},
+    flow::{Flow, Hop},
+    fragment::{Held, Ports},
+    image::{AddressClass, Forward, Masquerade, Policy, Rule, Service, Target, Vector},
+    interface::Interface,
+    limit::Limit,
+    mapping::Mapping,
+    shared::Shared,
+    tuple::Tuple,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::object::{OBJECT, PINNED};
+
+/// A layout, in short, and the number that it has.
+const KNOWN: (u32, &str) = (2, "2382fa0ac5e2320d");
+
+#[test]
+fn another_layout_has_another_number() {
+    let layout = structs() + &maps();
+    let digest: String = Sha256::digest(&layout).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (ABI_VERSION, digest.as_str()),
+        KNOWN,
+        "the layout of the maps has changed: raise ABI_VERSION if a version with it was out, and note both in KNOWN\n{layout}"
+    );
+}
+
+/// A line for each struct in a map: its name, size, and fields with their offsets.
+fn structs() -> String {
+    let mut lines = String::new();
+    macro_rules! describe {
+        ($($type:ty),+ $(,)?) => { $( describe::<$type>(stringify!($type), &mut lines); )+ };
+    }
+    describe!(
+        AddressClass,
+        Bans,
+        Bucket,
+        Count,
+        Event,
+        Flow<Addr4>,
+        Flow<Addr6>,
+        Forward,
+        Held,
+        Hop,
+        Interface,
+        InterfaceCount,
+        Layout,
+        Lengths,
+        Limit,
+        Mapping<Addr4>,
+        Mapping<Addr6>,
+        Masquerade,
+        Policy,
+        Ports,
+        Prefix,
+        Rule,
+        Service,
+        Target,
+        TranslationCount,
+        Tuple<Addr4>,
+        Tuple<Addr6>,
+        Vector,
+        Watch,
+    );
+    lines
+}
+
+fn describe<T: Shared>(name: &str, lines: &mut String) {
+    let _ = writeln!(lines, "{name} {} {:?}", size_of::<T>(), T::FIELDS);
+}
+
+/// A line for each pinned map: what it is, and how large keys and values are.
+fn maps() -> String {
+    let object = Object::parse(OBJECT).expect("the object was built with this crate");
+    let mut lines = String::new();
+    for name in PINNED {
+        let map = &object.maps[name];
+        let (kind, key, value, flags) = (map.map_type(), map.key_size(), map.value_size(), map.map_flags());
+        let _ = writeln!(lines, "{name} {kind} {key} {value} {flags}");
+    }
+    lines
+}
