@@ -30,16 +30,28 @@ use crate::{
 const CASES: u32 = 100;
 const PACKETS: usize = 100;
 
-/// Fails where a hook did something else than it had told. What chance has chosen it may choose otherwise the next time.
+/// Fails where a hook did something else than it had told. What chance has chosen it may choose otherwise the next time. At TC the
+/// cached way out of a flow may have lapsed meanwhile: then the kernel writes the MAC addresses.
 pub(crate) fn compare(told: &Told, ran: &Ran, hook: Hook, by_chance: bool) -> Result<(), String> {
     let expected = action(hook, told.action);
     if expected != ran.action {
         return Err(format!("{:?} instead of {expected:?}: {told:?}", ran.action));
     }
-    if told.frame != ran.frame && !by_chance {
+    let from = if hook != Hook::Xdp && follows_a_flow(told) { MACS } else { 0 };
+    if told.frame.get(from..) != ran.frame.get(from..) && !by_chance {
         return Err(format!("it left as {:?}: {told:?}", ran.frame));
     }
     Ok(())
+}
+
+/// Both addresses at the begin of a frame, bytes.
+const MACS: usize = 12;
+
+/// Whether the packet would be forwarded by a flow that is there, hence perhaps by its cached way out.
+pub(crate) fn follows_a_flow(told: &Told) -> bool {
+    told.account.is_some_and(|account| {
+        account.verdict == Verdict::Forward as u32 + 1 && account.note(Note::Flow).is_some()
+    })
 }
 
 /// Asks about ten thousand random packets under random rules, and sends them.
@@ -114,8 +126,7 @@ fn tell(
         loaded.forget_errors()?;
         let (side, frame, hooks) = way.of(sketch);
         for &hook in hooks {
-            let told = loaded.ask(hook, side, &frame)?;
-            let (ran, _) = loaded.run_often(hook, side, &frame, 1)?;
+            let (told, ran) = loaded.ask_and_run(hook, side, &frame)?;
             told.account.iter().for_each(|account| note(account, seen));
             let by_chance = loaded.is_left_to_chance(&told);
             let after = loaded.count()?;
