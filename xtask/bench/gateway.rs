@@ -1,120 +1,128 @@
-//! What is compared: five ways to get a datagram from the forwarded port to its target.
+//! What stands between source and sink: netfw, nftables, or as little as possible.
 
 use std::{
     any::Any,
     ffi::{OsStr, OsString},
-    fmt, fs,
+    fs,
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use netfw_tests::lab::{Background, command};
+use netfw_tests::{
+    lab::{Background, command},
+    netfw::Counters,
+};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Args, ends,
+    Common, ends,
     testbed::{FORWARDED, INTERFACES, TARGET, Testbed},
 };
 
 const INSTANCE: &str = "nfwbench";
 
-/// A way to forward. The thing to beat comes first, then the ceiling.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// How to make one.
 pub(crate) enum Gateway {
-    /// Destination translation by the kernel's own connection tracking.
-    Nftables,
-    /// A redirect without a look at the packet: the ceiling.
-    Bare,
-    /// A redirect that writes the MAC addresses, as any gateway must.
-    Touch,
-    /// netfw with its XDP program attached.
-    NetfwXdp,
-    /// netfw without.
-    NetfwTc,
+    /// What `nft -f` reads, and the family of the table `nfwbench` whose counter `dropped` is to move.
+    Nftables(String, &'static str),
+    /// A program at XDP that is not part of netfw, by name.
+    Bare(&'static str),
+    /// A rules file, and the reason for which it drops.
+    Netfw(String, &'static str),
 }
 
 impl Gateway {
     /// Whether frames must arrive translated.
-    pub(crate) fn translates(self) -> bool {
-        !matches!(self, Self::Bare | Self::Touch)
+    pub(crate) fn translates(&self) -> bool {
+        !matches!(self, Self::Bare(_))
     }
 
     /// Puts it into place; it goes with the guard.
-    pub(crate) fn stand_up<'a>(self, testbed: &'a Testbed, args: &Args) -> Result<Guard<'a>> {
-        let guard = match self {
-            Self::Nftables => nftables(testbed)?,
-            Self::Bare => redirect(testbed, &args.object, "redirect")?,
-            Self::Touch => redirect(testbed, &args.object, "touch")?,
-            Self::NetfwXdp => netfw(testbed, &args.netfw, "xdp")?,
-            Self::NetfwTc => netfw(testbed, &args.netfw, "tc")?,
-        };
+    pub(crate) fn stand_up<'a>(&'a self, testbed: &'a Testbed, common: &'a Common) -> Result<Guard<'a>> {
+        let mut guard = Guard { testbed, gateway: self, netfw: &common.netfw, undo: Vec::new(), held: None };
+        match self {
+            Self::Nftables(rules, _) => guard.nftables(rules)?,
+            Self::Bare(program) => guard.held = Some(Box::new(ends::bare(testbed, &common.object, program)?)),
+            Self::Netfw(rules, _) => guard.netfw(rules)?,
+        }
         testbed.pin_gateway()?;
         Ok(guard)
-    }
-}
-
-impl fmt::Display for Gateway {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.pad(match self {
-            Self::Nftables => "nftables",
-            Self::Bare => "bare XDP redirect",
-            Self::Touch => "redirect, new MACs",
-            Self::NetfwXdp => "netfw, XDP",
-            Self::NetfwTc => "netfw, TC",
-        })
     }
 }
 
 /// A gateway in place.
 pub(crate) struct Guard<'a> {
     testbed: &'a Testbed,
+    gateway: &'a Gateway,
+    netfw: &'a Path,
     /// Command that takes it away; empty: it goes with what is held.
     undo: Vec<OsString>,
-    _held: Option<Box<dyn Any>>,
+    held: Option<Box<dyn Any>>,
 }
 
-fn redirect<'a>(testbed: &'a Testbed, object: &Path, program: &str) -> Result<Guard<'a>> {
-    let ebpf = ends::redirect(testbed, object, program)?;
-    Ok(Guard { testbed, undo: Vec::new(), _held: Some(Box::new(ebpf)) })
+impl Guard<'_> {
+    /// Packets dropped so far for the reason that is measured, where that is counted.
+    pub(crate) fn dropped(&self) -> Result<Option<u64>> {
+        match self.gateway {
+            Gateway::Bare(_) => Ok(None),
+            Gateway::Nftables(_, family) => {
+                let words = ["nft", "-j", "list", "counter", family, "nfwbench", "dropped"];
+                let listed = self.document(&words.map(OsString::from))?;
+                let found = listed.pointer("/nftables/1/counter/packets").and_then(Value::as_u64);
+                Ok(Some(found.context("nft lists no counter `dropped`")?))
+            }
+            Gateway::Netfw(_, reason) => {
+                let stats = self.document(&words(self.netfw, &["--json".as_ref(), "stats".as_ref()]))?;
+                Ok(Some(Counters::read(&stats).drops(reason)))
+            }
+        }
+    }
+
+    fn document(&self, words: &[OsString]) -> Result<Value> {
+        let text = self.testbed.gateway.enter(|| command::run(words)?.success())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn nftables(&mut self, rules: &str) -> Result<()> {
+        self.undo = ["nft", "flush", "ruleset"].map(OsString::from).to_vec();
+        self.testbed.gateway.enter(|| command::feed(["nft", "-f", "-"], rules)?.success())?;
+        Ok(())
+    }
+
+    fn netfw(&mut self, rules: &str) -> Result<()> {
+        let dir = TempDir::new()?;
+        let file = dir.path().join("netfw.toml");
+        fs::write(&file, rules)?;
+        let up = words(self.netfw, &["up".as_ref(), "-c".as_ref(), file.as_ref()]);
+        let daemon = self.testbed.gateway.enter(|| Background::start(up, &dir.path().join("log")))?;
+        self.undo = words(self.netfw, &["down".as_ref()]);
+        let ready = daemon.wait_for("ready").context("netfw does not come up");
+        self.held = Some(Box::new((daemon, dir)));
+        ready
+    }
 }
 
-fn nftables(testbed: &Testbed) -> Result<Guard<'_>> {
-    let (address, port) = FORWARDED;
-    let (target, target_port) = TARGET;
-    let rules = format!(
-        "table ip nfwbench {{
-            chain nat {{
-                type nat hook prerouting priority dstnat;
-                ip daddr {address} udp dport {port} dnat to {target}:{target_port}
-            }}
-            chain forward {{
-                type filter hook forward priority filter; policy drop;
-                ct state established,related accept
-                ct status dnat accept
-            }}
-        }}"
-    );
-    testbed.gateway.enter(|| command::feed(["nft", "-f", "-"], &rules)?.success())?;
-    let undo = ["nft", "delete", "table", "ip", "nfwbench"].map(OsString::from).to_vec();
-    Ok(Guard { testbed, undo, _held: None })
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.undo.is_empty() {
+            return;
+        }
+        let done = self.testbed.gateway.enter(|| command::run(&self.undo)?.success());
+        if let Err(error) = done {
+            eprintln!("bench: a gateway could not be removed: {error:#}");
+        }
+    }
 }
 
-fn netfw<'a>(testbed: &'a Testbed, program: &Path, mode: &str) -> Result<Guard<'a>> {
-    let dir = TempDir::new()?;
-    let rules = dir.path().join("netfw.toml");
-    fs::write(&rules, rules_text(mode))?;
-    let words = |rest: &[&OsStr]| {
-        let words = [program.as_os_str(), "--instance".as_ref(), INSTANCE.as_ref()];
-        words.iter().chain(rest).map(OsString::from).collect::<Vec<_>>()
-    };
-    let up = words(&["up".as_ref(), "-c".as_ref(), rules.as_ref()]);
-    let daemon = testbed.gateway.enter(|| Background::start(up, &dir.path().join("log")))?;
-    let ready = daemon.wait_for("ready").context("netfw does not come up");
-    let guard = Guard { testbed, undo: words(&["down".as_ref()]), _held: Some(Box::new((daemon, dir))) };
-    ready.map(|_| guard)
+/// A command line of netfw for the instance here.
+pub(crate) fn words(netfw: &Path, rest: &[&OsStr]) -> Vec<OsString> {
+    let words = [netfw.as_os_str(), "--instance".as_ref(), INSTANCE.as_ref()];
+    words.iter().chain(rest).map(OsString::from).collect()
 }
 
-fn rules_text(mode: &str) -> String {
+/// A rules file with the port-forward that all measurements share, and more.
+pub(crate) fn netfw_rules(mode: &str, more: &str) -> String {
     let (outside, inside) = INTERFACES;
     let port = FORWARDED.1;
     let (target, target_port) = TARGET;
@@ -129,18 +137,28 @@ name = \"bench\"
 protocol = \"udp\"
 port = {port}
 to = \"{target}:{target_port}\"
-"
+{more}"
     )
 }
 
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if self.undo.is_empty() {
-            return;
-        }
-        let done = self.testbed.gateway.enter(|| command::run(&self.undo)?.success());
-        if let Err(error) = done {
-            eprintln!("bench: a gateway could not be removed: {error:#}");
-        }
-    }
+/// The same for nftables; `filter`: what follows in chain forward, `more`: what else the table holds.
+pub(crate) fn nftables_rules(filter: &str, more: &str) -> String {
+    let (address, port) = FORWARDED;
+    let (target, target_port) = TARGET;
+    format!(
+        "table ip nfwbench {{
+    counter dropped {{ }}
+    {more}
+    chain nat {{
+        type nat hook prerouting priority dstnat;
+        ip daddr {address} udp dport {port} dnat to {target}:{target_port}
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ct status dnat accept
+        {filter}
+    }}
+}}"
+    )
 }

@@ -1,58 +1,98 @@
-//! The table at the end: medians, their spread, and how often that is nftables.
+//! The table at the end: medians, their spread, how often that is the first row, and what part of the first column.
 
-use std::fmt;
+use anyhow::Result;
+use serde_json::json;
 
-use crate::gateway::Gateway;
+use crate::compare::Case;
 
-/// All measurements: for each gateway and number of flows, one a round.
+/// All measurements: for each row and column, one a round.
 pub(crate) struct Report {
-    gateways: Vec<Gateway>,
-    flows: Vec<u32>,
-    rates: Vec<(Gateway, usize, f64)>,
+    title: String,
+    rates: Vec<(&'static str, String, f64)>,
+}
+
+/// Packets per second.
+struct Summary {
+    median: f64,
+    least: f64,
+    most: f64,
 }
 
 impl Report {
     /// Without measurements yet.
-    pub(crate) fn new(gateways: &[Gateway], flows: &[u32]) -> Self {
-        Self { gateways: gateways.to_vec(), flows: flows.to_vec(), rates: Vec::new() }
+    pub(crate) fn new(title: &str) -> Self {
+        Self { title: title.to_owned(), rates: Vec::new() }
     }
 
-    /// One measurement, of the number of flows at `column`.
-    pub(crate) fn add(&mut self, gateway: Gateway, column: usize, rate: f64) {
-        self.rates.push((gateway, column, rate));
+    /// One measurement.
+    pub(crate) fn add(&mut self, case: &Case, rate: f64) {
+        self.rates.push((case.row, case.column.clone(), rate));
     }
 
-    fn sorted(&self, gateway: Gateway, column: usize) -> Vec<f64> {
-        let here = self.rates.iter().filter(|rate| (rate.0, rate.1) == (gateway, column));
-        let mut rates: Vec<_> = here.map(|rate| rate.2).collect();
-        rates.sort_by(f64::total_cmp);
-        rates
-    }
-
-    /// Median, least and most.
-    fn summary(&self, gateway: Gateway, column: usize) -> Option<(f64, f64, f64)> {
-        let rates = self.sorted(gateway, column);
-        Some((*rates.get(rates.len() / 2)?, *rates.first()?, *rates.last()?))
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "64-byte UDP through a port-forward, one core, million packets per second:")?;
-        writeln!(to, "median (least-most) × nftables")?;
-        write!(to, "{:18}", "flows")?;
-        self.flows.iter().try_for_each(|flows| write!(to, " {flows:>24}"))?;
-        for &gateway in &self.gateways {
-            write!(to, "\n{gateway:18}")?;
-            for column in 0..self.flows.len() {
-                let Some((median, least, most)) = self.summary(gateway, column) else { continue };
-                let spread = format!("({:.2}-{:.2})", least / 1e6, most / 1e6);
-                write!(to, " {:5.2} {spread:11}", median / 1e6)?;
-                if let Some((nftables, _, _)) = self.summary(Gateway::Nftables, column) {
-                    write!(to, " ×{:5.1}", median / nftables)?;
-                }
-            }
+    /// As a table, or as one JSON document.
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(&self.document())?);
+        } else {
+            println!("{}", self.table());
         }
         Ok(())
     }
+
+    fn rows(&self) -> Vec<&str> {
+        distinct(self.rates.iter().map(|rate| rate.0))
+    }
+
+    fn columns(&self) -> Vec<&str> {
+        distinct(self.rates.iter().map(|rate| rate.1.as_str()))
+    }
+
+    fn summary(&self, row: &str, column: &str) -> Option<Summary> {
+        let here = self.rates.iter().filter(|rate| rate.0 == row && rate.1 == column);
+        let mut rates: Vec<_> = here.map(|rate| rate.2).collect();
+        rates.sort_by(f64::total_cmp);
+        Some(Summary { median: *rates.get(rates.len() / 2)?, least: *rates.first()?, most: *rates.last()? })
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let rates = self.rates.iter();
+        let rates =
+            rates.map(|(row, column, rate)| json!({ "gateway": row, "case": column, "pps": rate.round() }));
+        json!({ "title": self.title, "rates": rates.collect::<Vec<_>>() })
+    }
+
+    fn table(&self) -> String {
+        let (rows, columns) = (self.rows(), self.columns());
+        let mut text = format!(
+            "{}: million packets per second of one core,\nmedian (least-most) ×first row ÷first column\n{:22}",
+            self.title, ""
+        );
+        columns.iter().for_each(|column| text += &format!(" {column:>32}"));
+        for row in &rows {
+            text += &format!("\n{row:22}");
+            for column in &columns {
+                text +=
+                    &format!(" {:>32}", self.cell(row, column, (rows[0], columns[0])).unwrap_or_default());
+            }
+        }
+        text
+    }
+
+    fn cell(&self, row: &str, column: &str, first: (&str, &str)) -> Option<String> {
+        let Summary { median, least, most } = self.summary(row, column)?;
+        let times = |other: Option<Summary>| other.map_or(f64::NAN, |other| median / other.median);
+        let (above, left) = (times(self.summary(first.0, column)), times(self.summary(row, first.1)));
+        let [median, least, most] = [median, least, most].map(|rate| rate / 1e6);
+        Some(format!("{median:.3} ({least:.3}-{most:.3}) ×{above:.2} ÷{left:.2}"))
+    }
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }

@@ -26,12 +26,14 @@ const PRIORITY: &str = "20";
 pub(crate) const SOURCE_LINK: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
 /// The gateway's interfaces: towards the source, towards the sink. Short, so that a thread's name holds the first.
 pub(crate) const INTERFACES: (&str, &str) = ("nb0", "nb1");
-/// Who sends.
+/// Who sends what is forwarded.
 pub(crate) const SOURCE: &str = "198.51.100.10";
 /// Where to: address and port of the gateway, before translation.
 pub(crate) const FORWARDED: (&str, u16) = ("198.51.100.1", 7000);
 /// Address and port after translation.
 pub(crate) const TARGET: (&str, u16) = ("192.168.80.3", 7001);
+/// Address and port behind the gateway that nothing leads to.
+pub(crate) const DROPPED: (&str, u16) = ("192.168.80.3", 7100);
 
 /// The three of them.
 pub(crate) struct Testbed {
@@ -54,6 +56,7 @@ impl Testbed {
              address add 192.168.80.1/24 dev nb1\n\
              link set nb0 up\n\
              link set nb1 up\n\
+             route add default via 198.51.100.10\n\
              neighbour add 198.51.100.10 lladdr 02:00:00:00:00:01 dev nb0\n\
              neighbour add 192.168.80.3 lladdr 02:00:00:00:00:04 dev nb1\n"
         ))?;

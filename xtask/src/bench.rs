@@ -1,6 +1,7 @@
-//! `cargo xtask bench forward`: builds netfw and the measurement, and runs it as root.
+//! `cargo xtask bench WHAT`: builds netfw and the measurements, and runs one as root.
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 use xshell::{Shell, cmd};
 
 use crate::{lint, root, setup};
@@ -8,35 +9,39 @@ use crate::{lint, root, setup};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(subcommand)]
     what: What,
+    /// Options of the measurement: --rounds, --seconds, --only, --json, --flows, --rules, --prefixes.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum What {
     /// Packets per second through a port-forward: nftables, a bare XDP redirect, netfw in XDP and in TC.
-    Forward {
-        /// Options of the measurement: --rounds, --seconds, --flows.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<String>,
-    },
+    Forward,
+    /// Packets per second that fall through 1 to 4,096 rules, beside nftables with as many rules or a map, and a bare drop.
+    Rules,
+    /// The same beside a block list of up to a million prefixes.
+    Block,
+    /// How long thousands of rules and a million prefixes take to load.
+    Load,
 }
 
 /// Runs the measurement.
 pub(crate) fn run(shell: &Shell, args: &Args) -> Result<()> {
-    let What::Forward { options } = &args.what;
     setup::run(shell, &[setup::Part::Build, setup::Part::Lab])?;
     let objects = lint::ebpf_objects(shell, &["build", "--release"])?;
     let object =
         objects.iter().find(|path| path.ends_with("netfw-bench")).context("no netfw-bench was built")?;
-    cmd!(shell, "cargo build --release --package xtask --features bench --bin bench-forward").run()?;
+    cmd!(shell, "cargo build --release --package xtask --features bench --bin xtask-bench").run()?;
     let release = shell.current_dir().join("target/release");
-    root::command(shell, &[&release.join("bench-forward").to_string_lossy()])?
+    let what = args.what.to_possible_value().context("every measurement has a name")?;
+    root::command(shell, &[&release.join("xtask-bench").to_string_lossy(), what.get_name()])?
         .arg("--object")
         .arg(object)
         .arg("--netfw")
         .arg(release.join("netfw"))
-        .args(options)
+        .args(&args.options)
         .run()?;
     Ok(())
 }

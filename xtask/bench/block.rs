@@ -1,0 +1,98 @@
+//! `bench block`: datagrams of new flows beside a block list, dropped by the policy or by the list.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::{
+    Common,
+    compare::{Case, compare},
+    ends::{Sources, Traffic},
+    gateway::{Gateway, netfw_rules, nftables_rules},
+    list,
+    testbed::INTERFACES,
+};
+
+/// Options of the measurement.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Lengths of the block lists.
+    #[arg(long, value_delimiter = ',', default_value = "0,1,1000000")]
+    prefixes: Vec<u32>,
+    /// The longest that nftables is asked to load.
+    #[arg(long, default_value_t = 1_000_000)]
+    nftables: u32,
+}
+
+/// A block list, and whether the datagrams are in it.
+#[derive(Clone, Copy)]
+struct Blocked {
+    prefixes: u32,
+    listed: bool,
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let dir = TempDir::new()?;
+    let most = args.prefixes.iter().copied().max().unwrap_or_default();
+    let mut cases = Vec::new();
+    for listed in [false, true] {
+        for &prefixes in args.prefixes.iter().filter(|&&prefixes| prefixes > 0 || !listed) {
+            let sources = if listed { list::listed(prefixes) } else { list::beside(most.max(1)) };
+            let gateways = gateways(dir.path(), Blocked { prefixes, listed }, args.nftables)?;
+            cases.extend(
+                gateways.into_iter().map(|(row, gateway)| case(row, gateway, sources, prefixes, listed)),
+            );
+        }
+    }
+    compare("64-byte UDP of new flows, dropped by policy or block list, by prefixes", &args.common, &cases)
+}
+
+fn case(row: &'static str, gateway: Gateway, sources: Sources, prefixes: u32, listed: bool) -> Case {
+    let column = format!("{prefixes}{}", if listed { " blocked" } else { "" });
+    Case { row, column, traffic: Traffic::Dropped(sources), gateway }
+}
+
+fn gateways(dir: &Path, blocked: Blocked, most: u32) -> Result<Vec<(&'static str, Gateway)>> {
+    let Blocked { prefixes, listed } = blocked;
+    let block = match prefixes {
+        0 => String::new(),
+        count => list::blocking(&list::write(dir, &count.to_string(), list::prefixes(count))?),
+    };
+    let reason = if listed { "blocked" } else { "policy-forward" };
+    let nftables = (prefixes <= most).then(|| {
+        let family = if listed { "netdev" } else { "ip" };
+        ("nftables, ingress", Gateway::Nftables(nftables(prefixes), family))
+    });
+    let others = [
+        ("bare XDP drop", Gateway::Bare("discard")),
+        ("netfw, XDP", Gateway::Netfw(netfw_rules("xdp", &block), reason)),
+        ("netfw, TC", Gateway::Netfw(netfw_rules("tc", &block), reason)),
+    ];
+    Ok(nftables.into_iter().chain(others).collect())
+}
+
+/// The policy, and at the earliest hook a set of the IPv4 part: a set holds one family.
+fn nftables(prefixes: u32) -> String {
+    let policy = nftables_rules("counter name dropped drop", "");
+    if prefixes == 0 {
+        return policy;
+    }
+    let elements: Vec<_> = list::fours(prefixes).collect();
+    format!(
+        "{policy}
+table netdev nfwbench {{
+    counter dropped {{ }}
+    set blocked {{ type ipv4_addr; flags interval; elements = {{ {} }} }}
+    chain ingress {{
+        type filter hook ingress device {} priority 0;
+        ip saddr @blocked counter name dropped drop
+    }}
+}}",
+        elements.join(", "),
+        INTERFACES.0
+    )
+}

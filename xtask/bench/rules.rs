@@ -1,0 +1,87 @@
+//! `bench rules`: datagrams that fall through all rules, and are dropped by the policy.
+
+use std::{fmt::Write as _, net::Ipv4Addr};
+
+use anyhow::Result;
+
+use crate::{
+    Common,
+    compare::{Case, compare},
+    ends::{Sources, Traffic},
+    gateway::{Gateway, netfw_rules, nftables_rules},
+    testbed::DROPPED,
+};
+
+/// Options of the measurement.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Numbers of rules.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,4096")]
+    rules: Vec<u32>,
+}
+
+/// Where the datagrams come from: any address of 10.0.0.0/8.
+const SOURCES: Sources = Sources { first: Ipv4Addr::new(10, 0, 0, 0), count: 1 << 24, step: 1 };
+/// Ports that no datagram goes to.
+const OTHER_PORTS: u32 = 20_000;
+
+/// Measures and prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let cases: Vec<_> = args.rules.iter().flat_map(|&count| cases(count)).collect();
+    compare("64-byte UDP of new flows, dropped after all rules, by rules", &args.common, &cases)
+}
+
+fn cases(count: u32) -> impl Iterator<Item = Case> {
+    let rules = netfw(count);
+    let gateways = [
+        ("nftables, linear", Gateway::Nftables(nftables_linear(count), "ip")),
+        ("nftables, verdict map", Gateway::Nftables(nftables_map(count), "ip")),
+        ("bare XDP drop", Gateway::Bare("discard")),
+        ("netfw, XDP", Gateway::Netfw(netfw_rules("xdp", &rules), "policy-forward")),
+        ("netfw, TC", Gateway::Netfw(netfw_rules("tc", &rules), "policy-forward")),
+    ];
+    gateways.into_iter().map(move |(row, gateway)| Case {
+        row,
+        column: count.to_string(),
+        traffic: Traffic::Dropped(SOURCES),
+        gateway,
+    })
+}
+
+/// Source and port of each rule: every second one fits the datagrams' source, the others their port, and none fits both. So neither
+/// field alone rules out more than half.
+fn matches(count: u32) -> impl Iterator<Item = (String, u32)> {
+    (0..count).map(|number| match number % 2 {
+        0 => ("10.0.0.0/8".to_owned(), OTHER_PORTS + number),
+        _ => (Ipv4Addr::from_bits(0xac10_0000 + number).to_string(), u32::from(DROPPED.1)),
+    })
+}
+
+fn netfw(count: u32) -> String {
+    matches(count).enumerate().fold(String::new(), |mut text, (number, (source, port))| {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "[[rule]]\nname = \"r{number}\"\nchain = \"forward\"\naction = \"accept\"\nprotocol = \"udp\"\n\
+             from = [\"{source}\"]\nport = {port}\n"
+        );
+        text
+    })
+}
+
+fn nftables_linear(count: u32) -> String {
+    let rules = matches(count).map(|(source, port)| format!("ip saddr {source} udp dport {port} accept\n"));
+    nftables_rules(&format!("{}counter name dropped drop", rules.collect::<String>()), "")
+}
+
+fn nftables_map(count: u32) -> String {
+    let elements: Vec<_> =
+        matches(count).map(|(source, port)| format!("{source} . {port} : accept")).collect();
+    let map = format!(
+        "map rules {{ type ipv4_addr . inet_service : verdict; flags interval; elements = {{ {} }} }}",
+        elements.join(", ")
+    );
+    nftables_rules("ip saddr . udp dport vmap @rules\ncounter name dropped drop", &map)
+}
