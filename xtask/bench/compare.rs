@@ -40,15 +40,24 @@ pub(crate) fn compare(title: &str, common: &Common, cases: &[Case]) -> Result<()
         for case in cases.iter().filter(wanted) {
             let rate =
                 measure(&testbed, case, common).with_context(|| format!("{}, {}", case.row, case.column))?;
-            eprintln!("round {round}: {:24} {:20} {:8.3} Mpps", case.row, case.column, rate / 1e6);
-            report.add(case, rate);
+            let Rate { pps, busy } = rate;
+            let mpps = pps / 1e6;
+            eprintln!("round {round}: {:22} {:16} {mpps:7.3} Mpps, busy {busy:.2}", case.row, case.column);
+            report.add(case, pps);
         }
     }
     report.print(common.json)
 }
 
-/// Packets per second of the gateway's time.
-fn measure(testbed: &Testbed, case: &Case, common: &Common) -> Result<f64> {
+/// Of one measurement.
+struct Rate {
+    /// Packets per second of the gateway's time.
+    pps: f64,
+    /// Part of the time in which the gateway had something to do.
+    busy: f64,
+}
+
+fn measure(testbed: &Testbed, case: &Case, common: &Common) -> Result<Rate> {
     let mut ends = Ends::new(testbed, &common.object, case.traffic)?;
     let guard = case.gateway.stand_up(testbed, common)?;
     let (source, mut meter) = ends.split()?;
@@ -63,7 +72,7 @@ fn measure(testbed: &Testbed, case: &Case, common: &Common) -> Result<f64> {
     })
 }
 
-fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Result<f64> {
+fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Result<Rate> {
     let each = case.traffic.frames_for_one();
     let wanted = usize::from(case.gateway.translates());
     warm_up(|| Ok(meter.arrived()?[wanted] * u64::from(each)))?;
@@ -78,7 +87,8 @@ fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Re
         // What is counted goes on before and after the clock runs.
         ensure!(after - before >= expected, "{} packets were dropped instead of {expected}", after - before);
     }
-    Ok((right * u64::from(each)) as f64 / (took.saturating_sub(idle)).as_secs_f64())
+    let busy = took.saturating_sub(idle).as_secs_f64();
+    Ok(Rate { pps: (right * u64::from(each)) as f64 / busy, busy: busy / took.as_secs_f64() })
 }
 
 /// Waits until many frames have been handled, or some for a while.

@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Numbers of rules.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,4096")]
     rules: Vec<u32>,
+    /// The hardest rules: every second one fits the datagrams' source, the others their port. Otherwise, none fits either.
+    #[arg(long)]
+    crossing: bool,
 }
 
 /// Where the datagrams come from: any address of 10.0.0.0/8.
@@ -29,15 +32,16 @@ const OTHER_PORTS: u32 = 20_000;
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let cases: Vec<_> = args.rules.iter().flat_map(|&count| cases(count)).collect();
+    let cases: Vec<_> = args.rules.iter().flat_map(|&count| cases(count, args.crossing)).collect();
     compare("64-byte UDP of new flows, dropped after all rules, by rules", &args.common, &cases)
 }
 
-fn cases(count: u32) -> impl Iterator<Item = Case> {
-    let rules = netfw(count);
+fn cases(count: u32, crossing: bool) -> impl Iterator<Item = Case> {
+    let matches: Vec<_> = matches(count, crossing).collect();
+    let rules = netfw(&matches);
     let gateways = [
-        ("nftables, linear", Gateway::Nftables(nftables_linear(count), "ip")),
-        ("nftables, verdict map", Gateway::Nftables(nftables_map(count), "ip")),
+        ("nftables, linear", Gateway::Nftables(nftables_linear(&matches), "ip")),
+        ("nftables, verdict map", Gateway::Nftables(nftables_map(&matches), "ip")),
         ("bare XDP drop", Gateway::Bare("discard")),
         ("netfw, XDP", Gateway::Netfw(netfw_rules("xdp", &rules), "policy-forward")),
         ("netfw, TC", Gateway::Netfw(netfw_rules("tc", &rules), "policy-forward")),
@@ -50,17 +54,22 @@ fn cases(count: u32) -> impl Iterator<Item = Case> {
     })
 }
 
-/// Source and port of each rule: every second one fits the datagrams' source, the others their port, and none fits both. So neither
-/// field alone rules out more than half.
-fn matches(count: u32) -> impl Iterator<Item = (String, u32)> {
-    (0..count).map(|number| match number % 2 {
-        0 => ("10.0.0.0/8".to_owned(), OTHER_PORTS + number),
-        _ => (Ipv4Addr::from_bits(0xac10_0000 + number).to_string(), u32::from(DROPPED.1)),
+/// Source and port of each rule; no datagram has both.
+fn matches(count: u32, crossing: bool) -> impl Iterator<Item = (String, u32)> {
+    (0..count).map(move |number| match (crossing, number % 2) {
+        (true, 0) => ("10.0.0.0/8".to_owned(), OTHER_PORTS + number),
+        (true, _) => (other_source(number), u32::from(DROPPED.1)),
+        (false, _) => (other_source(number), OTHER_PORTS + number),
     })
 }
 
-fn netfw(count: u32) -> String {
-    matches(count).enumerate().fold(String::new(), |mut text, (number, (source, port))| {
+/// One of 172.16.0.0/12, where no datagram comes from.
+fn other_source(number: u32) -> String {
+    Ipv4Addr::from_bits(0xac10_0000 + number).to_string()
+}
+
+fn netfw(matches: &[(String, u32)]) -> String {
+    matches.iter().enumerate().fold(String::new(), |mut text, (number, (source, port))| {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
@@ -71,14 +80,14 @@ fn netfw(count: u32) -> String {
     })
 }
 
-fn nftables_linear(count: u32) -> String {
-    let rules = matches(count).map(|(source, port)| format!("ip saddr {source} udp dport {port} accept\n"));
+fn nftables_linear(matches: &[(String, u32)]) -> String {
+    let rules = matches.iter().map(|(source, port)| format!("ip saddr {source} udp dport {port} accept\n"));
     nftables_rules(&format!("{}counter name dropped drop", rules.collect::<String>()), "")
 }
 
-fn nftables_map(count: u32) -> String {
+fn nftables_map(matches: &[(String, u32)]) -> String {
     let elements: Vec<_> =
-        matches(count).map(|(source, port)| format!("{source} . {port} : accept")).collect();
+        matches.iter().map(|(source, port)| format!("{source} . {port} : accept")).collect();
     let map = format!(
         "map rules {{ type ipv4_addr . inet_service : verdict; flags interval; elements = {{ {} }} }}",
         elements.join(", ")
