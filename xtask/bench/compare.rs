@@ -21,6 +21,8 @@ use crate::{
 const WARM_UP: u64 = 200_000;
 /// The longest a slow gateway is given for that.
 const WARM_UP_TIME: Duration = Duration::from_secs(1);
+/// Frames that may be under way.
+const SLACK: u64 = 256;
 
 /// One cell of the table.
 pub(crate) struct Case {
@@ -84,8 +86,9 @@ fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Re
     ensure!(wrong == 0, "{wrong} frames arrive that are not translated as they should be");
     if let (Some(before), Some(after)) = (dropped, guard.dropped()?) {
         let expected = right * u64::from(each - 1);
-        // What is counted goes on before and after the clock runs.
-        ensure!(after - before >= expected, "{} packets were dropped instead of {expected}", after - before);
+        // Some are dropped before the clock runs, and their beacon arrives while it does.
+        let least = expected.saturating_sub(expected / 100 + SLACK);
+        ensure!(after - before >= least, "{} packets were dropped instead of {expected}", after - before);
     }
     let busy = took.saturating_sub(idle).as_secs_f64();
     Ok(Rate { pps: (right * u64::from(each)) as f64 / busy, busy: busy / took.as_secs_f64() })
