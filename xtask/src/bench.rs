@@ -10,7 +10,7 @@ use crate::{lint, root, setup};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     what: What,
-    /// Options of the measurement: --rounds, --seconds, --only, --json, --flows, --rules, --prefixes.
+    /// Options of the measurement: --rounds, --seconds, --only, --json, --flows, --rules, --crossing, --prefixes.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
