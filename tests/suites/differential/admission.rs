@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Rule sets that are tried in each engine, one after the other.
-const SETS: usize = 16;
+const SETS: usize = 10;
 /// New flows that each of them judges.
 const FLOWS: usize = 60;
 /// Source ports: each flow has another.

@@ -8,8 +8,12 @@ use xshell::{Shell, cmd};
 
 /// What runs unless other tests are asked for: the whole kernel ring, and of the lab a story of each kind. An emulated
 /// processor verifies the programs for a quarter of a minute at each `netfw up`.
-const SHORT: [(&str, &str); 4] =
-    [("kernel", ""), ("lab", "ssh_reaches"), ("port_forward", "is_translated"), ("ssh", "")];
+const SHORT: [(&str, &str); 4] = [
+    ("kernel", ""),
+    ("lab", "ssh_reaches"),
+    ("port_forward", "is_translated"),
+    ("ssh", "every_port a_session the_door"),
+];
 /// Spark takes four Java machines, and a million prefixes much reading, which no emulated processor does in reasonable time.
 const HARNESS: &str = "--test-threads=1 --skip spark --skip a_million_blocked_prefixes";
 
