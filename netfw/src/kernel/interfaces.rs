@@ -46,11 +46,14 @@ impl Maps {
     /// # Errors
     /// What the kernel says.
     pub fn set_device(&self, ifindex: u32, transmits: bool) -> Result<()> {
-        if transmits {
-            // No program for frames that leave.
-            self.devices.set(&ifindex, [ifindex, 0], ANY)?;
-        } else {
+        // No program for frames that leave.
+        let device = [ifindex, 0];
+        if !transmits {
             self.devices.remove(&ifindex)?;
+        } else if self.devices.get(&ifindex)? != Some(device) {
+            // Only where it is not there: the kernel takes an entry out before it puts the same one in again
+            // (`__dev_map_hash_update_elem`), and a frame that looks for it in between is lost.
+            self.devices.set(&ifindex, device, ANY)?;
         }
         Ok(())
     }
