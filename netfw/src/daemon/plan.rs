@@ -41,7 +41,7 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
     let image = compile(&mut state, &loaded.policy)?;
     let mut flows = Vec::new();
     maps.each_flow(
-        |pair| !pair.is_admitted_by(&image) || maps.is_blocked_by(&image, pair),
+        |pair| maps.is_refused_by(&image, pair),
         |pair| {
             let redirected = pair.is_forwarded_by(&image) && !maps.is_blocked_by(&image, pair);
             flows.extend(pair.is_live().then_some((*pair, redirected)));

@@ -57,8 +57,10 @@ fn each_refused(
     if image.policy.flags & KEEP_REFUSED != 0 {
         return Ok(());
     }
-    let refuses = |pair: &Pair| !pair.is_admitted_by(image) || maps.is_blocked_by(image, pair);
-    maps.each_flow(|pair| !pair.original.was_admitted_by(generation) && refuses(pair), visit)
+    maps.each_flow(
+        |pair| !pair.original.was_admitted_by(generation) && maps.is_refused_by(image, pair),
+        visit,
+    )
 }
 
 /// Ends the flows that are picked, though the rules admit them.
