@@ -38,6 +38,23 @@ impl Hook {
             Self::Egress => "explain_egress",
         }
     }
+
+    /// The context of a test run on a frame of this length: a `struct xdp_md` as far as it can be given, or a `struct __sk_buff`
+    /// with its interfaces; the rest is made from the frame. `arrived`: only a packet that leaves has come by another interface.
+    pub fn context(self, length: usize, ifindex: u32, arrived: u32) -> Vec<u8> {
+        let words: &[u32] = match self {
+            Self::Xdp => &[0, length as u32, 0, ifindex, 0, 0],
+            Self::Ingress | Self::Egress => &skb(ifindex, arrived),
+        };
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+}
+
+fn skb(ifindex: u32, arrived: u32) -> [u32; 48] {
+    let mut fields = [0; 48];
+    fields[9] = arrived;
+    fields[10] = ifindex;
+    fields
 }
 
 /// What the datapath says.
@@ -91,10 +108,7 @@ impl DryRun {
             self.loaded.push(hook);
         }
         self.account.set(&0, Account::default(), EXISTING)?;
-        let context = match hook {
-            Hook::Xdp => xdp_context(frame.len() as u32, ifindex),
-            Hook::Ingress | Hook::Egress => skb_context(ifindex, arrived),
-        };
+        let context = hook.context(frame.len(), ifindex, arrived);
         // An ICMP error may be longer than what it is about.
         let mut room = vec![0; frame.len() + 1024];
         let options = TestRunOptions {
@@ -124,23 +138,6 @@ fn own_map<V: netfw_common::shared::Shared>(object: &mut Ebpf, name: &str) -> Re
         Some(Map::Array(map)) => Table::check(map, name),
         _ => anyhow::bail!("the programs have no map {name}"),
     }
-}
-
-/// `struct xdp_md`, as far as it can be given.
-fn xdp_context(length: u32, ifindex: u32) -> Vec<u8> {
-    words(&[0, length, 0, ifindex, 0, 0])
-}
-
-/// `struct __sk_buff` with interfaces alone; the rest is made from the frame.
-fn skb_context(ifindex: u32, arrived: u32) -> Vec<u8> {
-    let mut fields = [0; 48];
-    fields[9] = arrived;
-    fields[10] = ifindex;
-    words(&fields)
-}
-
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 #[cfg(test)]

@@ -255,15 +255,19 @@ impl Loaded {
 
     /// What a hook would do with a frame.
     pub(crate) fn ask(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Result<Told> {
-        let ifindex = self.indexes[side as usize];
-        let (asked, arrived) = match hook {
+        let (asked, arrived) = self.place(hook, side);
+        self.dry.ask(asked, self.indexes[side as usize], arrived, frame)
+    }
+
+    /// The program at a hook, and the interface by which a packet that leaves has come.
+    fn place(&self, hook: Hook, side: Side) -> (kernel::Hook, u32) {
+        match hook {
             Hook::Xdp => (kernel::Hook::Xdp, 0),
             Hook::Ingress => (kernel::Hook::Ingress, 0),
             Hook::Egress => (kernel::Hook::Egress, 0),
             Hook::Routed => (kernel::Hook::Egress, LOOPBACK),
             Hook::Handled => (kernel::Hook::Egress, self.indexes[1 - side as usize]),
-        };
-        self.dry.ask(asked, ifindex, arrived, frame)
+        }
     }
 
     fn list(&self) -> Result<Vec<String>> {
@@ -282,13 +286,8 @@ impl Loaded {
         times: u32,
     ) -> Result<(Ran, Duration)> {
         let mut room = vec![0; ROOM];
-        let ifindex = self.indexes[side as usize];
-        let context = match hook {
-            Hook::Xdp => xdp_context(frame.len() as u32, ifindex),
-            Hook::Ingress | Hook::Egress => skb_context(ifindex, 0),
-            Hook::Routed => skb_context(ifindex, LOOPBACK),
-            Hook::Handled => skb_context(ifindex, self.indexes[1 - side as usize]),
-        };
+        let (program, arrived) = self.place(hook, side);
+        let context = program.context(frame.len(), self.indexes[side as usize], arrived);
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut room),
@@ -369,23 +368,6 @@ impl Visitor for List {
         }
         Ok(())
     }
-}
-
-/// `struct xdp_md`, as far as it can be given.
-fn xdp_context(length: u32, ifindex: u32) -> Vec<u8> {
-    words(&[0, length, 0, ifindex, 0, 0])
-}
-
-/// `struct __sk_buff` with interfaces alone; the rest is made from the frame.
-fn skb_context(ifindex: u32, arrived: u32) -> Vec<u8> {
-    let mut fields = [0; 48];
-    fields[9] = arrived;
-    fields[10] = ifindex;
-    words(&fields)
-}
-
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 /// What a hook's code means.
