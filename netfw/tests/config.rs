@@ -186,6 +186,10 @@ fn settings_mean_what_they_say() {
     assert!(!blocked("198.51.100.7") && !blocked("203.0.113.200"));
     let timeouts = policy.timeouts();
     assert_eq!(timeouts.tcp_established, Duration::from_secs(10_800));
+    assert_eq!(
+        (timeouts.tcp_opening, timeouts.tcp_closed),
+        (Duration::from_secs(300), Duration::from_secs(240))
+    );
     assert_eq!(timeouts.udp, Duration::from_secs(600));
     assert_eq!(timeouts.icmp, Duration::from_secs(60), "not written: the default");
     let files = ["valid/everything.toml", "valid/../included/blocked.txt"].map(PathBuf::from);

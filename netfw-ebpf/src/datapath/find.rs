@@ -104,9 +104,8 @@ fn peer<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>
 #[inline(always)]
 fn shortest<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, own: u32) -> u32 {
     let Some(policy) = kernel.policy() else { return u32::MAX };
-    let opening = work::timeout(policy, timeout::kind(protocol, State::Opening));
-    let established = work::timeout(policy, timeout::kind(protocol, State::Established));
-    let shortest = opening.min(established);
+    let of = |state| work::timeout(policy, timeout::kind(protocol, state));
+    let shortest = of(State::Opening).min(of(State::Established)).min(of(State::Closed));
     if own == 0 { shortest } else { shortest.min(own) }
 }
 

@@ -159,6 +159,8 @@ pub(super) const TIMEOUTS: Schema = Schema {
     keys: &[
         ("tcp-established", r#"tcp-established = "2h4m""#),
         ("tcp-transitory", r#"tcp-transitory = "4m""#),
+        ("tcp-opening", r#"tcp-opening = "4m""#),
+        ("tcp-closed", r#"tcp-closed = "4m""#),
         ("udp", r#"udp = "5m""#),
         ("udp-unanswered", r#"udp-unanswered = "2m""#),
         ("icmp", r#"icmp = "60s""#),

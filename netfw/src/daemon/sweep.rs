@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_silent_flow_goes_when_its_time_is_over() {
-        let policy = Policy { timeouts: [0, 0, 1000, 100, 0, 0], ..Policy::default() };
+        let policy = Policy { timeouts: [0, 0, 0, 1000, 100, 0, 0], ..Policy::default() };
         let unanswered = pair(UDP, Seen::PACKET);
         assert!(!is_over(&unanswered, &policy, Tick(100)));
         assert!(is_over(&unanswered, &policy, Tick(101)));

@@ -109,7 +109,8 @@ pub(super) fn ticks(timeout: Duration) -> u32 {
 fn timeouts(wanted: &Timeouts) -> [u32; TIMEOUTS] {
     let mut all = [0; TIMEOUTS];
     all[Timeout::TcpEstablished as usize] = ticks(wanted.tcp_established);
-    all[Timeout::TcpTransitory as usize] = ticks(wanted.tcp_transitory);
+    all[Timeout::TcpOpening as usize] = ticks(wanted.tcp_opening);
+    all[Timeout::TcpClosed as usize] = ticks(wanted.tcp_closed);
     all[Timeout::Udp as usize] = ticks(wanted.udp);
     all[Timeout::UdpUnanswered as usize] = ticks(wanted.udp_unanswered);
     all[Timeout::Icmp as usize] = ticks(wanted.icmp);

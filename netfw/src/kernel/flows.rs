@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_forwards_own_timeout_rules_established_flows_only() {
-        let policy = Policy { timeouts: [100, 10, 50, 5, 1, 1], ..Policy::default() };
+        let policy = Policy { timeouts: [100, 10, 10, 50, 5, 1, 1], ..Policy::default() };
         let mut original = Flow { leaving: tuple(), idle_timeout: 999, ..Flow::default() };
         let pair = |original, reply| Pair { v6: false, part: 0, key: tuple(), original, reply };
         assert_eq!(pair(original, None).limit(&policy), 10);

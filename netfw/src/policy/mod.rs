@@ -261,8 +261,10 @@ pub enum LimitScope {
 pub struct Timeouts {
     /// Both ends have spoken and not both have closed (RFC 5382 REQ-5: at least 2 h 4 min).
     pub tcp_established: Duration,
-    /// Opening or closed (RFC 5382 REQ-5: at least 4 min).
-    pub tcp_transitory: Duration,
+    /// Opening (RFC 5382 REQ-5: at least 4 min).
+    pub tcp_opening: Duration,
+    /// Closed (RFC 5382 REQ-5, RFC 7857 §2.2: at least 4 min).
+    pub tcp_closed: Duration,
     /// UDP that was answered (RFC 4787 REQ-5: 5 min recommended).
     pub udp: Duration,
     /// UDP that nobody answered yet.
@@ -277,7 +279,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
-            tcp_transitory: Duration::from_secs(4 * 60),
+            tcp_opening: Duration::from_secs(4 * 60),
+            tcp_closed: Duration::from_secs(4 * 60),
             udp: Duration::from_secs(5 * 60),
             udp_unanswered: Duration::from_secs(2 * 60),
             icmp: Duration::from_secs(60),

@@ -340,16 +340,22 @@ fn errors(left: &Packet) -> Vec<Packet> {
 /// Each key of `[timeouts]` is the time that its kind of flow lives (RFC 4787 REQ-5b, RFC 5382 REQ-5a, RFC 5508 REQ-2a).
 #[test]
 fn every_timeout_can_be_set() {
-    let timeouts = "[timeouts]\ntcp-established = \"50s\"\ntcp-transitory = \"40s\"\nudp = \"30s\"\n\
+    let timeouts = "[timeouts]\ntcp-established = \"50s\"\ntcp-opening = \"40s\"\ntcp-closed = \"45s\"\nudp = \"30s\"\n\
                     udp-unanswered = \"20s\"\nicmp = \"10s\"\nother = \"60s\"\n";
     tell(|gateway, machine| {
         let world = gateway.world;
         gateway.apply(&format!("[masquerade]\nfrom = [\"lan\"]\n{timeouts}"));
         let (inside, outside) = (world.at("worker1", 5000), world.at("client", 80));
         let raw = Packet::new(world.at("worker1", 0), world.at("client", 0), Body::Raw(47));
-        let cases: [(Packet, &[u8], bool, u64); 6] = [
+        let cases: [(Packet, &[u8], bool, u64); 7] = [
             (Packet::tcp(inside, outside, SYN), &[SYN | ACK, ACK], true, 50),
             (Packet::tcp(inside, outside, SYN).from(world.at("worker1", 5001)), &[SYN | ACK], true, 40),
+            (
+                Packet::tcp(inside, outside, SYN).from(world.at("worker1", 5003)),
+                &[SYN | ACK, ACK, RST],
+                true,
+                45,
+            ),
             (Packet::udp(inside, outside), &[], true, 30),
             (Packet::udp(world.at("worker1", 5002), outside), &[], false, 20),
             (Packet::echo(world.at("worker1", 0), world.at("client", 0), 9), &[], true, 10),

@@ -59,7 +59,10 @@ pub(super) fn timeouts(file: &Table<'_>, problems: &mut Problems) -> Timeouts {
         warn_if_short(&node, *value, least, rfc, problems);
     };
     read("tcp-established", 7440, "RFC 5382 REQ-5", &mut timeouts.tcp_established);
-    read("tcp-transitory", 240, "RFC 5382 REQ-5", &mut timeouts.tcp_transitory);
+    read("tcp-transitory", 240, "RFC 5382 REQ-5", &mut timeouts.tcp_opening);
+    timeouts.tcp_closed = timeouts.tcp_opening;
+    read("tcp-opening", 240, "RFC 5382 REQ-5", &mut timeouts.tcp_opening);
+    read("tcp-closed", 240, "RFC 7857 section 2.2", &mut timeouts.tcp_closed);
     read("udp", 120, "RFC 4787 REQ-5", &mut timeouts.udp);
     read("udp-unanswered", 0, "", &mut timeouts.udp_unanswered);
     read("icmp", 60, "RFC 5508 REQ-2", &mut timeouts.icmp);
@@ -77,8 +80,9 @@ fn warn_if_short(node: &Node<'_>, time: Duration, least: u64, rfc: &str, problem
 }
 
 fn warn_if_contradictory(table: &Table<'_>, timeouts: &Timeouts, problems: &mut Problems) {
+    let opening = if table.get("tcp-opening").is_some() { "tcp-opening" } else { "tcp-transitory" };
     let pairs = [
-        ("tcp-transitory", timeouts.tcp_transitory, "tcp-established", timeouts.tcp_established),
+        (opening, timeouts.tcp_opening, "tcp-established", timeouts.tcp_established),
         ("udp-unanswered", timeouts.udp_unanswered, "udp", timeouts.udp),
     ];
     for (unproven, short, proven, long) in pairs {
