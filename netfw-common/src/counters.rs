@@ -32,6 +32,49 @@ pub struct InterfaceCount {
     pub dropped: Count,
 }
 
+/// Who finished a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finisher {
+    /// XDP.
+    Xdp,
+    /// TC, which sent it out itself.
+    Tc,
+    /// The kernel's own stack: TC left it the delivery to the master, or the routing.
+    Stack,
+}
+
+/// Packets by who finished them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Shares {
+    /// [`Finisher::Xdp`].
+    pub xdp: Count,
+    /// [`Finisher::Tc`].
+    pub tc: Count,
+    /// [`Finisher::Stack`].
+    pub stack: Count,
+}
+
+impl Shares {
+    /// The share of one of them.
+    #[inline(always)]
+    pub fn of(&mut self, finisher: Finisher) -> &mut Count {
+        match finisher {
+            Finisher::Xdp => &mut self.xdp,
+            Finisher::Tc => &mut self.tc,
+            Finisher::Stack => &mut self.stack,
+        }
+    }
+
+    /// All packets.
+    pub fn total(&self) -> Count {
+        let mut total = self.xdp;
+        total.add(self.tc.packets, self.tc.bytes);
+        total.add(self.stack.packets, self.stack.bytes);
+        total
+    }
+}
+
 /// Of a port-forward or of the masquerade.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,14 +82,15 @@ pub struct TranslationCount {
     /// Flows opened.
     pub flows_opened: u64,
     /// Packets in the direction that opened the flow, after translation.
-    pub forth: Count,
+    pub forth: Shares,
     /// Answers, after translation.
-    pub back: Count,
+    pub back: Shares,
 }
 
 shared! {
     Count { packets, bytes }
     InterfaceCount { forwarded, accepted, dropped }
+    Shares { xdp, tc, stack }
     TranslationCount { flows_opened, forth, back }
 }
 

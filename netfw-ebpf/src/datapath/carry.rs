@@ -1,7 +1,7 @@
 //! A packet of a live flow: the short way through the pipeline.
 
 use netfw_common::{
-    counters::Count,
+    counters::{Count, Finisher},
     explain::Note,
     family::Family,
     flow::{ADMITTED_BEFORE, Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
@@ -12,7 +12,7 @@ use netfw_common::{
 use super::{
     Step, Verdict, block,
     context::{Context, Hook},
-    failsafe, find, fragment,
+    count, failsafe, find, fragment,
     kernel::{Kernel, Route, Table},
     mapping, open, rewrite, route,
     work::{self, Work},
@@ -44,7 +44,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     }
     let refreshes = mapping::is_concerned(work, &entry);
     touch(work, &mut entry);
-    account(kernel, work, &entry);
+    account(kernel, work, &entry, count::finisher::<F, C>(work, forwarded));
     if refreshes {
         work.original = *entry;
         kernel.refresh_mapping(work);
@@ -156,7 +156,7 @@ fn stamp<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
 }
 
 #[inline(always)]
-fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) {
+fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>, finisher: Finisher) {
     let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };
     let hidden = entry.flags & (MASQUERADED | UNASKED);
     let counter = if hidden != 0 { 0 } else { u32::from(entry.forward) };
@@ -167,7 +167,7 @@ fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::
     let back = (entry.flags & REPLY != 0) != (hidden == UNASKED);
     kernel.count_translation(counter, |count| {
         let direction = if back { &mut count.back } else { &mut count.forth };
-        direction.add(size.packets, size.bytes);
+        direction.of(finisher).add(size.packets, size.bytes);
     });
 }
 

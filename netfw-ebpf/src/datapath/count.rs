@@ -1,6 +1,9 @@
 //! Counting.
 
-use netfw_common::{counters::Count, family::Family};
+use netfw_common::{
+    counters::{Count, Finisher},
+    family::Family,
+};
 
 use super::{
     Verdict,
@@ -9,6 +12,16 @@ use super::{
     kernel::Kernel,
     work::{self, Work},
 };
+
+/// Who finishes a packet that is accepted, or forwarded as planned.
+#[inline(always)]
+pub fn finisher<F: Family, C: Context>(work: &Work<F>, forwarded: bool) -> Finisher {
+    match C::HOOK {
+        Hook::Xdp => Finisher::Xdp,
+        Hook::Ingress if forwarded && work.way.hop.ifindex != 0 => Finisher::Tc,
+        Hook::Ingress | Hook::Egress => Finisher::Stack,
+    }
+}
 
 /// Counts a packet. Every packet that arrives for us is counted exactly once, by the hook that finishes it.
 #[inline(always)]

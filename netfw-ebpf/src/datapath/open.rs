@@ -1,7 +1,7 @@
 //! A packet without a flow: decide, judge, and only then enter the flow.
 
 use netfw_common::{
-    counters::Count,
+    counters::{Count, Finisher},
     explain::Note,
     family::{Address, Family},
     flow::{INSIDE, LOCAL, MASQUERADED, UNASKED},
@@ -12,7 +12,7 @@ use netfw_common::{
 use super::{
     Step, Verdict, commit,
     context::{Context, Hook},
-    event, fragment,
+    count, event, fragment,
     kernel::Kernel,
     link, plan, rewrite, route,
     work::{self, NONE, Work},
@@ -58,7 +58,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         return Ok(());
     }
     fragment::remember(kernel, work);
-    account(kernel, work);
+    account(kernel, work, count::finisher::<F, C>(work, forwarded));
     event::opened::<F, C, K>(kernel, work);
     rewrite::packet(ctx, work, forwarded && work.way.hop.ifindex != 0)?;
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
@@ -161,12 +161,12 @@ pub fn forwardable<F: Family>(work: &mut Work<F>) -> Step {
 }
 
 #[inline(always)]
-fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
+fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, finisher: Finisher) {
     let size = Count { packets: u64::from(work.segments), bytes: u64::from(work.bytes) };
     if work.forward_id != 0 {
         kernel.count_translation(work.forward_id, |count| {
             count.flows_opened += 1;
-            count.forth.add(size.packets, size.bytes);
+            count.forth.of(finisher).add(size.packets, size.bytes);
         });
     }
     if work.flags & (MASQUERADED | UNASKED) != 0 {
@@ -174,7 +174,7 @@ fn account<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
             count.flows_opened += 1;
             let inbound = work.flags & MASQUERADED == 0;
             let direction = if inbound { &mut count.back } else { &mut count.forth };
-            direction.add(size.packets, size.bytes);
+            direction.of(finisher).add(size.packets, size.bytes);
         });
     }
 }

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use anyhow::{Result, anyhow};
 use netfw_common::{
-    counters::{Count, InterfaceCount, TranslationCount},
+    counters::{Count, InterfaceCount, Shares, TranslationCount},
     fragment::Held,
     reason::Reason,
     shared::Shared,
@@ -32,6 +32,14 @@ impl Sum for InterfaceCount {
         Sum::add(&mut self.forwarded, &other.forwarded);
         Sum::add(&mut self.accepted, &other.accepted);
         Sum::add(&mut self.dropped, &other.dropped);
+    }
+}
+
+impl Sum for Shares {
+    fn add(&mut self, other: &Self) {
+        Sum::add(&mut self.xdp, &other.xdp);
+        Sum::add(&mut self.tc, &other.tc);
+        Sum::add(&mut self.stack, &other.stack);
     }
 }
 

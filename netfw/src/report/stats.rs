@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use netfw_common::{
-    counters::{Count, MASQUERADE_COUNTER},
+    counters::{Count, MASQUERADE_COUNTER, Shares, TranslationCount},
     reason::Reason,
 };
 use serde::Serialize;
@@ -59,6 +59,7 @@ struct PortForward {
     flows_opened: u64,
     to_target: Total,
     from_target: Total,
+    finished_by: FinishedBy,
     targets: Vec<Target>,
 }
 
@@ -67,6 +68,16 @@ struct Masquerade {
     flows_opened: u64,
     out: Total,
     r#in: Total,
+    finished_by: FinishedBy,
+}
+
+/// The same packets, of both directions, by who finished them.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct FinishedBy {
+    xdp: Total,
+    tc: Total,
+    /// The host's own stack: what was for the host itself, or had to be routed or cut by it.
+    kernel: Total,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +92,32 @@ struct Drops {
 impl From<Count> for Total {
     fn from(count: Count) -> Self {
         Self { packets: count.packets, bytes: count.bytes }
+    }
+}
+
+impl From<&TranslationCount> for FinishedBy {
+    fn from(count: &TranslationCount) -> Self {
+        let both = |share: fn(&Shares) -> Count| {
+            let (mut both, back) = (share(&count.forth), share(&count.back));
+            both.add(back.packets, back.bytes);
+            both.into()
+        };
+        Self {
+            xdp: both(|shares| shares.xdp),
+            tc: both(|shares| shares.tc),
+            kernel: both(|shares| shares.stack),
+        }
+    }
+}
+
+impl FinishedBy {
+    /// Percentages of the packets.
+    fn cells(self) -> [String; 3] {
+        let shares = [self.xdp, self.tc, self.kernel].map(|share| share.packets);
+        let total: u64 = shares.iter().sum();
+        shares.map(|share| {
+            (share * 100 + total / 2).checked_div(total).map_or("-".into(), |part| format!("{part} %"))
+        })
     }
 }
 
@@ -116,8 +153,9 @@ impl Stats {
             port_forwards: port_forwards(state, policy, counters, targets)?,
             masquerade: Masquerade {
                 flows_opened: masquerade.flows_opened,
-                out: masquerade.forth.into(),
-                r#in: masquerade.back.into(),
+                out: masquerade.forth.total().into(),
+                r#in: masquerade.back.total().into(),
+                finished_by: (&masquerade).into(),
             },
             drops: drops(counters)?,
             icmp_errors_suppressed: counters.suppressed_errors()?,
@@ -173,24 +211,18 @@ impl Stats {
     }
 
     fn render_translation(&self) -> Option<String> {
-        let row = |name: &str, flows: u64, forth: Total, back: Total| {
-            let counts = forth.cells().into_iter().chain(back.cells());
+        let row = |name: &str, flows: u64, forth: Total, back: Total, finished_by: FinishedBy| {
+            let counts = forth.cells().into_iter().chain(back.cells()).chain(finished_by.cells());
             [name.to_owned(), flows.to_string()].into_iter().chain(counts).collect::<Vec<_>>()
         };
-        let mut rows: Vec<Vec<String>> = self
+        let forwards = self
             .port_forwards
             .iter()
-            .map(|forward| row(&forward.name, forward.flows_opened, forward.to_target, forward.from_target))
-            .collect();
-        if self.masquerade.flows_opened > 0 {
-            rows.push(row(
-                "(masquerade)",
-                self.masquerade.flows_opened,
-                self.masquerade.out,
-                self.masquerade.r#in,
-            ));
-        }
-        some(&["port-forward", "flows ", "to target ", "bytes ", "from target ", "bytes "], rows)
+            .map(|it| row(&it.name, it.flows_opened, it.to_target, it.from_target, it.finished_by));
+        let it = &self.masquerade;
+        let masquerade = (it.flows_opened > 0)
+            .then(|| row("(masquerade)", it.flows_opened, it.out, it.r#in, it.finished_by));
+        some(&TRANSLATION_HEADINGS, forwards.chain(masquerade).collect())
     }
 
     fn render_targets(&self) -> Option<String> {
@@ -211,6 +243,18 @@ impl Stats {
         some(&["dropped because", "packets ", "bytes ", "meaning"], rows.collect())
     }
 }
+
+const TRANSLATION_HEADINGS: [&str; 9] = [
+    "port-forward",
+    "flows ",
+    "to target ",
+    "bytes ",
+    "from target ",
+    "bytes ",
+    "by xdp ",
+    "by tc ",
+    "by kernel ",
+];
 
 fn some(headings: &[&str], rows: Vec<Vec<String>>) -> Option<String> {
     (!rows.is_empty()).then(|| table(headings, rows))
@@ -259,8 +303,9 @@ fn port_forwards(
         forwards.push(PortForward {
             name: forward.name.clone(),
             flows_opened: count.flows_opened,
-            to_target: count.forth.into(),
-            from_target: count.back.into(),
+            to_target: count.forth.total().into(),
+            from_target: count.back.total().into(),
+            finished_by: (&count).into(),
             targets: targets.iter().filter(|target| target.port_forward == forward.name).cloned().collect(),
         });
     }

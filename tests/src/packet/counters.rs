@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use netfw_common::counters::{Count, InterfaceCount, TranslationCount};
+use netfw_common::counters::{Count, Finisher, InterfaceCount, Shares, TranslationCount};
 
 use super::gateway::Side;
 
@@ -17,6 +17,17 @@ pub struct Counters {
     pub rules: BTreeMap<String, Count>,
     /// Port-forwards, by name; the masquerade has the empty name.
     pub translations: BTreeMap<String, TranslationCount>,
+}
+
+/// Of a port-forward or of the masquerade, whoever finished the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// Flows opened.
+    pub flows_opened: u64,
+    /// Packets in the direction that opened the flow.
+    pub forth: Count,
+    /// Answers.
+    pub back: Count,
 }
 
 impl Counters {
@@ -36,8 +47,31 @@ impl Counters {
     }
 
     /// What moved at a port-forward.
-    pub fn translation(&self, name: &str) -> TranslationCount {
-        self.translations.get(name).copied().unwrap_or_default()
+    pub fn translation(&self, name: &str) -> Translated {
+        let TranslationCount { flows_opened, forth, back } =
+            self.translations.get(name).copied().unwrap_or_default();
+        Translated { flows_opened, forth: forth.total(), back: back.total() }
+    }
+
+    /// Every translated packet is in the share of `finisher`.
+    #[track_caller]
+    pub(super) fn check_shares(&self, finisher: Finisher) {
+        for (name, count) in &self.translations {
+            let (mut forth, mut back) = (count.forth, count.back);
+            let shares = (*forth.of(finisher), *back.of(finisher));
+            assert_eq!(shares, (forth.total(), back.total()), "{name:?} is not finished by {finisher:?}");
+        }
+    }
+
+    /// As XDP and TC must agree: what the one finishes, the other does in its place.
+    pub fn by_either_engine(mut self) -> Self {
+        for count in self.translations.values_mut() {
+            for shares in [&mut count.forth, &mut count.back] {
+                let xdp = std::mem::take(&mut shares.xdp);
+                shares.tc.add(xdp.packets, xdp.bytes);
+            }
+        }
+        self
     }
 }
 
@@ -67,7 +101,15 @@ fn interface(now: InterfaceCount, before: InterfaceCount) -> InterfaceCount {
 fn translation(now: TranslationCount, before: TranslationCount) -> TranslationCount {
     TranslationCount {
         flows_opened: now.flows_opened - before.flows_opened,
-        forth: count(now.forth, before.forth),
-        back: count(now.back, before.back),
+        forth: shares(now.forth, before.forth),
+        back: shares(now.back, before.back),
+    }
+}
+
+fn shares(now: Shares, before: Shares) -> Shares {
+    Shares {
+        xdp: count(now.xdp, before.xdp),
+        tc: count(now.tc, before.tc),
+        stack: count(now.stack, before.stack),
     }
 }

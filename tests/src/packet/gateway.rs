@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use netfw_common::{
-    counters::Count,
+    counters::{Count, Finisher},
     event::{Event, Watch},
 };
 
@@ -196,19 +196,24 @@ impl Gateway {
     #[track_caller]
     pub fn receive(&mut self, side: Side, frame: &[u8]) -> Outcome {
         let before = (self.hooks.counters(), self.hooks.flows());
-        let mut ran = None;
+        let mut at_xdp = None;
         if self.engine == Engine::Xdp {
-            let at_xdp = self.hooks.run(Hook::Xdp, side, frame);
-            if at_xdp.action == Action::Next {
-                assert_eq!(at_xdp.frame, frame, "XDP changed a frame that it hands on");
+            let ran = self.hooks.run(Hook::Xdp, side, frame);
+            if ran.action == Action::Next {
+                assert_eq!(ran.frame, frame, "XDP changed a frame that it hands on");
                 assert_eq!(self.hooks.counters(), before.0, "XDP counted a frame that it hands on");
                 self.check_trace(&before.1, "XDP changed flows for a frame that it hands on");
             } else {
-                ran = Some(at_xdp);
+                at_xdp = Some((ran, Finisher::Xdp));
             }
         }
-        let ran = ran.unwrap_or_else(|| self.hooks.run(Hook::Ingress, side, frame));
+        let (ran, finisher) = at_xdp.unwrap_or_else(|| {
+            let ran = self.hooks.run(Hook::Ingress, side, frame);
+            let finisher = if ran.action == Action::Next { Finisher::Stack } else { Finisher::Tc };
+            (ran, finisher)
+        });
         let moved = self.hooks.counters().since(&before.0);
+        moved.check_shares(finisher);
         let outcome = Outcome::new(side, frame, ran, moved);
         outcome.check();
         if let Fate::Dropped(_) | Fate::Answered(_) = outcome.fate {
@@ -238,6 +243,7 @@ impl Gateway {
         let before = self.hooks.counters();
         let ran = self.hooks.run(hook, side, &frame);
         let moved = self.hooks.counters().since(&before);
+        moved.check_shares(Finisher::Stack);
         assert_eq!(moved.interfaces.len(), 0, "a packet that leaves was counted as one that arrived");
         Outcome::new(side, &frame, ran, moved).of_the_master()
     }

@@ -17,7 +17,7 @@ pub mod world;
 
 pub use self::{
     body::{ACK, Body, FIN, Packet, RST, SYN},
-    counters::Counters,
+    counters::{Counters, Translated},
     gateway::{Action, Engine, Gateway, Hook, Hooks, Ran, Side},
     outcome::{Fate, Outcome},
     read::{plausible, quoted, read, reassemble},

@@ -103,7 +103,7 @@ proptest! {
                 }
                 outcome.fate
             }).collect();
-            by_engine.push((outcomes, gateway.counters()));
+            by_engine.push((outcomes, gateway.counters().by_either_engine()));
         }
         prop_assert_eq!(&by_engine[0], &by_engine[1]);
     }

@@ -1,8 +1,8 @@
 //! An inside end has one outside port, whoever it talks to, and may be reached there.
 
-use netfw_common::counters::{Count, TranslationCount};
+use netfw_common::counters::Count;
 
-use crate::packet::{ACK, Gateway, Packet, SYN, Side};
+use crate::packet::{ACK, Gateway, Packet, SYN, Side, Translated};
 
 const MAPPING: &str = "[masquerade]\nfrom = [\"lan\"]\nmapping = \"endpoint-independent\"\n";
 const OPEN: &str = "filtering = \"endpoint-independent\"\n";
@@ -86,7 +86,7 @@ pub fn strangers_are_let_in(gateway: &mut Gateway) {
         gateway.inside(&answer).forwarded(Side::Outside, &answer.from(knock.destination).hop());
         let network = if world.is_v6() { 40 } else { 20 };
         let one = Count { packets: 1, bytes: network + header + knock.payload.len() as u64 };
-        let expected = TranslationCount { flows_opened: 1, forth: one, back: one };
+        let expected = Translated { flows_opened: 1, forth: one, back: one };
         assert_eq!(gateway.counters().since(&before).translation(""), expected);
     }
     // No mapping, no way in.

@@ -5,9 +5,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use netfw_common::counters::{Count, TranslationCount};
+use netfw_common::counters::Count;
 
-use crate::packet::{ACK, Gateway, Packet, SYN, Side, world::World};
+use crate::packet::{ACK, Gateway, Packet, SYN, Side, Translated, world::World};
 
 const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
 
@@ -23,7 +23,7 @@ pub fn the_lan_goes_out(gateway: &mut Gateway) {
     gateway.outside(&answer).forwarded(Side::Inside, &answer.to(syn.source).hop());
 
     let one = Count { packets: 1, bytes: if world.is_v6() { 60 } else { 40 } };
-    let expected = TranslationCount { flows_opened: 1, forth: one, back: one };
+    let expected = Translated { flows_opened: 1, forth: one, back: one };
     assert_eq!(gateway.counters().since(&before).translation(""), expected);
 }
 

@@ -1,8 +1,8 @@
 //! Port-forwards, in every form of the rules file.
 
-use netfw_common::counters::{Count, TranslationCount};
+use netfw_common::counters::Count;
 
-use crate::packet::{ACK, Gateway, Packet, SYN, Side};
+use crate::packet::{ACK, Gateway, Packet, SYN, Side, Translated};
 
 /// Both sides see the translated address, counters are exact. (Scenario 1.)
 pub fn a_single_port(gateway: &mut Gateway) {
@@ -25,7 +25,7 @@ pub fn a_single_port(gateway: &mut Gateway) {
     gateway.outside(&data).forwarded(Side::Inside, &data.to(world.at("worker1", 22)).hop());
 
     let header = if world.is_v6() { 60 } else { 40 };
-    let expected = TranslationCount {
+    let expected = Translated {
         flows_opened: 1,
         forth: Count { packets: 2, bytes: 2 * header + 1301 },
         back: Count { packets: 1, bytes: header },
