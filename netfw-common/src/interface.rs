@@ -43,6 +43,14 @@ pub struct Interface {
     pub address6: Addr6,
 }
 
+impl Interface {
+    /// Whether XDP can send frames out of it.
+    #[inline(always)]
+    pub const fn transmits(&self) -> bool {
+        self.flags & XDP_TRANSMIT != 0
+    }
+}
+
 shared! { Interface { ifindex, flags, mac_high, mac_low, mtu, address4, address6 } }
 
 /// Value in the map of local addresses: the address belongs to an external interface.

@@ -23,7 +23,7 @@ use netfw_common::{
         Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, SLOTS,
         Service, Target, Vector, boot_time,
     },
-    interface::{Interface, XDP_TRANSMIT},
+    interface::Interface,
     tick::Tick,
     tuple::Tuple,
     wire,
@@ -233,7 +233,7 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     fn can_transmit(&self, ifindex: u32) -> bool {
         let slot = <Self as Kernel<F>>::slot_of(self, ifindex);
         let interface = <Self as Kernel<F>>::interface(self, slot);
-        slot != 0 && interface.is_some_and(|interface| interface.flags & XDP_TRANSMIT != 0)
+        slot != 0 && interface.is_some_and(Interface::transmits)
     }
 
     #[inline(always)]

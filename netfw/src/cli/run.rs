@@ -203,8 +203,8 @@ async fn status(instance: &Instance, json: bool) -> Result<()> {
         None => Vec::new(),
     };
     let daemon = lock::daemon(instance).map(nix::unistd::Pid::as_raw);
-    let used = maps.count_flows()?;
-    let status = Status::new(instance, &state, daemon, used, boot_now(), targets, &Host::gather().await?);
+    let host = Host::gather().await?;
+    let status = Status::read(instance, &state, daemon, &maps, boot_now(), targets, &host)?;
     output::print(json, &status, Status::render)
 }
 

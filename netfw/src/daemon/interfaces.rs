@@ -14,8 +14,8 @@ use super::{
     state::{Managed, State},
 };
 use crate::{
-    kernel::{self, Port},
-    policy::{Role, ValidPolicy},
+    kernel::{self, Acceleration, Port},
+    policy::{EngineMode, Role, ValidPolicy},
 };
 
 impl Controller {
@@ -31,12 +31,14 @@ impl Controller {
             }
             let known = self.state.interfaces.get(&interface.name);
             let same = known.filter(|known| link.is_some_and(|link| is_on(known, link)));
-            let choice = link.map(|link| self.choose(policy, link));
+            let waits = || Choice { engine: Engine::Tc, reason: "netfw waits for it".into() };
+            let choice = link.map_or_else(waits, |link| choose(policy, link, host));
             let managed = Managed {
                 index: link.map_or(0, |link| link.index),
                 external: interface.role == Role::External,
-                engine: choice.as_ref().map_or(Engine::Tc, |choice| choice.engine),
-                reason: choice.map_or_else(|| "netfw waits for it".into(), |choice| choice.reason),
+                engine: choice.engine,
+                wanted: choice.engine,
+                reason: choice.reason,
                 turned: same.map(|known| known.turned.clone()).unwrap_or_default(),
                 clsact: same.is_some_and(|known| known.clsact),
             };
@@ -64,6 +66,8 @@ impl Controller {
         replace: bool,
     ) -> Result<BTreeMap<String, Managed>> {
         let mut begun = Vec::new();
+        // Where the driver refuses XDP, TC is better than nothing, unless somebody asked for XDP and waits for an answer.
+        let or_tc = self.forgiving || policy.engine() == EngineMode::Auto;
         for (name, managed) in &mut planned {
             let Some(link) = host.link(name).filter(|link| link.index == managed.index) else { continue };
             let known = self.state.interfaces.get(name).filter(|known| is_on(known, link)).cloned();
@@ -71,13 +75,13 @@ impl Controller {
                 // What is left of one that was deleted and had this index.
                 kernel::detach(&self.instance.pins(), Port { name, index: link.index })?;
             }
-            let choice = self.choose(policy, link);
-            if let Some(known) = known.as_ref().filter(|known| !replace && unchanged(known, &choice)) {
-                managed.engine = known.engine;
-                managed.reason.clone_from(&known.reason);
+            if let Some(known) = known.as_ref().filter(|known| !replace && stays(known, managed, or_tc)) {
+                if known.engine != known.wanted {
+                    (managed.engine, managed.reason) = (known.engine, known.reason.clone());
+                }
                 continue;
             }
-            let attached = self.attach_one(link, managed, &choice);
+            let attached = self.attach_one(link, managed, or_tc);
             let Err(error) = attached else {
                 begun.push((name.clone(), known));
                 continue;
@@ -89,18 +93,15 @@ impl Controller {
                         self.undo(name, managed, known.as_ref()).await;
                     }
                 }
+                let before = self.state.interfaces.clone();
+                // What led here is the failure to tell.
+                let _ = self.publish_interfaces(&before, host);
                 return Err(error);
             }
             *managed = known.unwrap_or_else(|| left_alone(managed, &error));
             self.leave_out(error)?;
         }
         Ok(planned)
-    }
-
-    /// Where the driver refuses XDP, TC is better than nothing, unless somebody waits for an answer.
-    fn choose(&self, policy: &ValidPolicy, link: &Link) -> Choice {
-        let choice = engine::choose(policy.engine(), link);
-        Choice { or_tc: choice.or_tc || self.forgiving, ..choice }
     }
 
     /// Leaves an interface as it was before [`Self::attach_one`].
@@ -110,29 +111,24 @@ impl Controller {
         let _ = self.accelerate(Port { name, index: known.index }, known.engine);
     }
 
-    fn attach_one(&mut self, link: &Link, managed: &mut Managed, choice: &Choice) -> Result<()> {
+    /// `or_tc`: where the wanted engine is refused, TC alone will do.
+    fn attach_one(&mut self, link: &Link, managed: &mut Managed, or_tc: bool) -> Result<()> {
         let port = Port { name: &link.name, index: link.index };
         if managed.turned.is_empty() {
             managed.turned = sysctl::enable_forwarding(&link.name)?;
         }
         managed.clsact |= self.programs.attach_classifiers(port)?;
-        managed.engine = choice.engine;
-        managed.reason.clone_from(&choice.reason);
-        if let Err(error) = self.accelerate(port, choice.engine) {
+        if let Err(error) = self.accelerate(port, managed.wanted) {
             let why = why_no_xdp(&error);
-            if !choice.or_tc {
+            if !or_tc {
                 bail!(
                     "{} cannot run {}: {why}\nhelp: write mode = \"auto\" under [engine]",
                     link.name,
-                    choice.engine
+                    managed.wanted
                 );
             }
             managed.engine = Engine::Tc;
             managed.reason = why;
-        }
-        let foreign = kernel::foreign_classifiers(port);
-        if !foreign.is_empty() {
-            managed.reason += &format!("; other programs at TC run after netfw: {}", foreign.join(", "));
         }
         Ok(())
     }
@@ -143,10 +139,12 @@ impl Controller {
         let pins = self.instance.pins();
         let others = [Engine::Xdp, Engine::XdpGeneric].into_iter().filter(|other| *other != engine);
         let mut removed = None;
-        for other in others.filter_map(Engine::acceleration) {
-            if kernel::detach_xdp(&pins, port.index, other)? {
-                removed = Some(other);
-            }
+        let carries = |other: &Acceleration| kernel::carries_xdp(&pins, port.index, *other);
+        for other in others.filter_map(Engine::acceleration).filter(carries) {
+            // Many drivers send the frames of others only while they run a program themselves.
+            self.maps.leave_to_tc(port.index)?;
+            kernel::detach_xdp(&pins, port.index, other)?;
+            removed = Some(other);
         }
         let Some(wanted) = engine.acceleration() else { return Ok(()) };
         let attached = self.programs.attach_xdp(port, wanted);
@@ -166,8 +164,6 @@ impl Controller {
                 continue;
             }
             release(&self.instance, name, old).await;
-            // Removing an interface that sends XDP frames also takes it out of the device map.
-            let _ = self.maps.set_device(old.index, false);
         }
     }
 }
@@ -189,10 +185,17 @@ pub(super) fn any_lost(state: &State, host: &Host) -> bool {
     links.into_iter().any(|(managed, link)| !is_on(managed, link))
 }
 
-/// Whether an attached interface is what is wanted: with `auto`, TC in place of XDP may be what the driver
-/// left us.
-fn unchanged(known: &Managed, choice: &Choice) -> bool {
-    known.engine == choice.engine || (choice.or_tc && known.engine == Engine::Tc)
+/// Whether an interface has the wanted hook, or the one that its driver left us: what it refused it refuses still, until somebody
+/// asks for nothing else.
+fn stays(known: &Managed, wanted: &Managed, or_tc: bool) -> bool {
+    known.wanted == wanted.wanted && (known.engine == known.wanted || or_tc)
+}
+
+/// Chooses the hook of an interface, for the packets that it forwards to the others.
+fn choose(policy: &ValidPolicy, link: &Link, host: &Host) -> Choice {
+    let others = policy.interfaces().iter().filter(|other| other.name != link.name);
+    let others: Vec<_> = others.map(|other| host.link(&other.name)).collect();
+    engine::choose(policy.engine(), link, &others, &host.drivers)
 }
 
 /// Whether an interface can be managed at all, and by us.

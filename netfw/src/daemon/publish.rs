@@ -14,7 +14,7 @@ use netfw_common::{
 use super::{
     controller::Controller,
     engine::Engine,
-    host::{Connection, Host, Link, connections, features},
+    host::{Connection, Host, Link, connections, features::Drivers},
     state::Managed,
     sweep,
 };
@@ -35,18 +35,17 @@ impl Controller {
         host: &Host,
     ) -> Result<()> {
         let mut by_slot = BTreeMap::new();
-        let announced = features::xdp_transmitters();
+        // Not as the host was found: they announce more once they run a program.
+        let drivers = Drivers::ask();
         for (name, managed) in managed {
             let slot = self.state.slot(name)?;
             if let Some(link) = host.link(name).filter(|link| link.index == managed.index) {
                 let transmits = match managed.engine {
                     Engine::Tc => false,
-                    // Old kernels don't tell; then the driver is taken at its word that it runs XDP.
-                    Engine::Xdp => announced.as_ref().is_none_or(|devices| devices.contains(&link.index)),
+                    Engine::Xdp => drivers.transmit(link.index),
                     Engine::XdpGeneric => true,
                 };
                 by_slot.insert(slot, describe(link, managed, transmits));
-                self.maps.set_device(link.index, transmits)?;
             }
         }
         self.maps.add_locals(&locals(managed, host))?;

@@ -49,6 +49,9 @@ pub struct Managed {
     pub external: bool,
     /// Hook in use.
     pub engine: Engine,
+    /// Hook that was tried.
+    #[serde(default)]
+    pub wanted: Engine,
     /// Why not a faster one.
     pub reason: String,
     /// Switches turned for it.

@@ -137,12 +137,17 @@ fn xdp_word(acceleration: Acceleration) -> &'static str {
     }
 }
 
-/// Takes XDP in this form off an interface; says whether it was there.
+/// Whether XDP in this form is on an interface.
+pub fn carries_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> bool {
+    pins.link(index, xdp_word(acceleration)).exists()
+}
+
+/// Takes XDP in this form off an interface.
 ///
 /// # Errors
 /// What the file system says.
-pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<bool> {
-    remove_link(&pins.link(index, xdp_word(acceleration)))
+pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<()> {
+    remove_link(&pins.link(index, xdp_word(acceleration))).map(drop)
 }
 
 /// Takes everything of ours off an interface.

@@ -1,7 +1,7 @@
 //! What the datapath knows of interfaces and local addresses.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::Hash,
     net::IpAddr,
 };
@@ -9,26 +9,35 @@ use std::{
 use anyhow::Result;
 use netfw_common::{
     family::{Address, addr4, addr6},
-    interface::{Interface, MAX_INTERFACES},
+    interface::{Interface, MAX_INTERFACES, XDP_TRANSMIT},
     shared::Shared,
 };
 
 use super::{
+    install::wait_for_readers,
     maps::Maps,
     table::{ANY, Table},
 };
 
 impl Maps {
-    /// Tells the datapath about the managed interfaces, by slot; all others are not managed any more.
+    /// Tells the datapath about the managed interfaces, by slot; all others are not managed any more. XDP can send out of those
+    /// that transmit before it is told so, and until nobody does so any more.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn set_interfaces(&self, wanted: &BTreeMap<u32, Interface>) -> Result<()> {
+        let transmitting = wanted.values().filter(|interface| interface.transmits());
+        let devices: BTreeSet<u32> = transmitting.map(|interface| interface.ifindex).collect();
+        devices.iter().try_for_each(|&device| self.add_device(device))?;
+        let mut silenced = Vec::new();
         for slot in 1..MAX_INTERFACES as u32 {
             let old = self.interfaces.get(&slot)?.unwrap_or_default();
             let new = wanted.get(&slot).copied().unwrap_or_default();
             if new == old {
                 continue;
+            }
+            if old.transmits() && !devices.contains(&old.ifindex) {
+                silenced.push(old.ifindex);
             }
             if old.ifindex != 0 && old.ifindex != new.ifindex {
                 self.ifindexes.set(&old.ifindex, 0, ANY)?;
@@ -38,24 +47,55 @@ impl Maps {
         for (slot, interface) in wanted.iter().filter(|(_, interface)| interface.ifindex != 0) {
             self.ifindexes.set(&interface.ifindex, *slot, ANY)?;
         }
-        Ok(())
+        self.remove_devices(&silenced)
     }
 
-    /// Lets XDP send frames out of a device, or not.
+    /// Interfaces out of which XDP sends frames, by kernel index.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_device(&self, ifindex: u32, transmits: bool) -> Result<()> {
+    pub fn transmitters(&self) -> Result<BTreeSet<u32>> {
+        let mut found = BTreeSet::new();
+        for slot in 1..MAX_INTERFACES as u32 {
+            let interface = self.interfaces.get(&slot)?.unwrap_or_default();
+            found.extend(interface.transmits().then_some(interface.ifindex));
+        }
+        Ok(found)
+    }
+
+    /// Has XDP leave to TC what would go out of an interface.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn leave_to_tc(&self, ifindex: u32) -> Result<()> {
+        let slot = self.ifindexes.get(&ifindex)?.unwrap_or_default();
+        let mut interface = self.interfaces.get(&slot)?.unwrap_or_default();
+        if slot == 0 || !interface.transmits() {
+            return Ok(());
+        }
+        interface.flags &= !XDP_TRANSMIT;
+        self.interfaces.set(&slot, interface, ANY)?;
+        self.remove_devices(&[ifindex])
+    }
+
+    /// Lets XDP send frames out of a device.
+    fn add_device(&self, ifindex: u32) -> Result<()> {
         // No program for frames that leave.
         let device = [ifindex, 0];
-        if !transmits {
-            self.devices.remove(&ifindex)?;
-        } else if self.devices.get(&ifindex)? != Some(device) {
+        if self.devices.get(&ifindex)? != Some(device) {
             // Only where it is not there: the kernel takes an entry out before it puts the same one in again
             // (`__dev_map_hash_update_elem`), and a frame that looks for it in between is lost.
             self.devices.set(&ifindex, device, ANY)?;
         }
         Ok(())
+    }
+
+    /// No longer, once the packets that are on their way there are gone.
+    fn remove_devices(&self, devices: &[u32]) -> Result<()> {
+        if !devices.is_empty() {
+            wait_for_readers();
+        }
+        devices.iter().try_for_each(|device| Ok(self.devices.remove(device).map(drop)?))
     }
 
     /// Whether the datapath takes an address for the host's.

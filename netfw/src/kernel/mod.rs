@@ -29,8 +29,8 @@ mod walk;
 
 pub use adopt::Conversation;
 pub use attach::{
-    Acceleration, DebugLog, Port, Programs, debug_log, detach, detach_xdp, foreign_classifiers, foreign_xdp,
-    is_attached,
+    Acceleration, DebugLog, Port, Programs, carries_xdp, debug_log, detach, detach_xdp, foreign_classifiers,
+    foreign_xdp, is_attached,
 };
 pub use bans::boot_seconds;
 pub use counters::Counters;

@@ -6,6 +6,7 @@ pub mod events;
 pub mod explain;
 pub mod flows;
 pub mod generations;
+mod paths;
 pub mod plan;
 pub mod stats;
 pub mod status;

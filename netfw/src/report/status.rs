@@ -1,8 +1,10 @@
 //! `netfw status`.
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::{
+    paths::{self, Path},
     table::table,
     targets::{self, Target},
     timestamp,
@@ -14,7 +16,7 @@ use crate::{
         standing::calendar,
         state::{Managed, State},
     },
-    kernel::{self, Port},
+    kernel::{self, Maps, Port},
     policy::Role,
 };
 
@@ -26,6 +28,7 @@ pub struct Status {
     rules_file: String,
     daemon: Option<i32>,
     interfaces: Vec<Interface>,
+    pairs: Vec<Path>,
     targets: Vec<Target>,
     last_reload: LastReload,
     confirm: Confirm,
@@ -70,10 +73,13 @@ pub(super) fn role(role: Role) -> &'static str {
 }
 
 fn interface(name: &str, managed: &Managed, link: Option<&Link>) -> Interface {
-    let foreign = link.and_then(|link| kernel::foreign_xdp(link.xdp?));
     let mut reason = managed.reason.clone();
-    if let Some(foreign) = foreign {
+    if let Some(foreign) = link.and_then(|link| kernel::foreign_xdp(link.xdp?)) {
         reason += &format!("; another XDP program runs before netfw: {foreign}");
+    }
+    let foreign = link.map(|link| kernel::foreign_classifiers(Port { name, index: link.index }));
+    if let Some(foreign) = foreign.filter(|foreign| !foreign.is_empty()) {
+        reason += &format!("; other programs at TC run after netfw: {}", foreign.join(", "));
     }
     Interface {
         name: name.to_owned(),
@@ -112,16 +118,19 @@ fn problem(name: &str, managed: &Managed, link: Option<&Link>) -> Option<String>
 }
 
 impl Status {
-    /// Of an instance whose table holds `used` flows, at a [`netfw_common::image::boot_time`].
-    pub fn new(
+    /// Of an instance, at a [`netfw_common::image::boot_time`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn read(
         instance: &Instance,
         state: &State,
         daemon: Option<i32>,
-        used: usize,
+        maps: &Maps,
         boot_now: u64,
         targets: Vec<Target>,
         host: &Host,
-    ) -> Self {
+    ) -> Result<Self> {
         let interfaces =
             state.interfaces.iter().map(|(name, managed)| interface(name, managed, host.link(name)));
         let pending = state.standing.pending(boot_now);
@@ -129,12 +138,13 @@ impl Status {
         let expired = state.standing.trial.filter(|_| pending.is_none());
         let error = state.last_reload.error.clone().or(expired.map(|trial| trial.expiry()));
         let deadline = pending.map(|trial| timestamp(calendar(trial.deadline, boot_now)));
-        Self {
+        Ok(Self {
             instance: instance.to_string(),
             generation: state.standing.generation(boot_now),
             rules_file: state.rules_file.display().to_string(),
             daemon,
             interfaces: interfaces.collect(),
+            pairs: paths::paths(state, &maps.transmitters()?),
             targets,
             last_reload: LastReload {
                 at: timestamp(state.last_reload.at),
@@ -142,8 +152,8 @@ impl Status {
                 error,
             },
             confirm: Confirm { pending: pending.is_some(), deadline },
-            flows: Flows { used, capacity: state.capacity },
-        }
+            flows: Flows { used: maps.count_flows()?, capacity: state.capacity },
+        })
     }
 
     /// For the terminal.
@@ -174,6 +184,10 @@ impl Status {
         text += &table(&["interface", "role", "link", "engine", "why"], rows.collect());
         for Interface { name, problem, .. } in &self.interfaces {
             text += &problem.as_ref().map_or_else(String::new, |problem| format!("\n{name}: {problem}\n"));
+        }
+        if !self.pairs.is_empty() {
+            text += "\n";
+            text += &paths::render(&self.pairs);
         }
         if !self.targets.is_empty() {
             text += "\n";

@@ -118,7 +118,6 @@ impl Loaded {
         for (side, (flag, name)) in SIDES.into_iter().zip([(EXTERNAL, "master"), (INTERNAL, "gateway")]) {
             let ifindex = self.indexes[side as usize];
             interfaces.insert(side.slot(), interface(side, ifindex, flag, name));
-            self.maps.set_device(ifindex, true)?;
         }
         self.maps.set_interfaces(&interfaces)?;
         let mut locals = HashMap::new();

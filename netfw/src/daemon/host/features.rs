@@ -1,7 +1,6 @@
-//! Which drivers send the frames that XDP redirects to them: the `netdev` family of generic netlink (Linux
-//! 6.3).
+//! What drivers do with XDP: the `netdev` family of generic netlink (Linux 6.3).
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeMap, io};
 
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
@@ -15,6 +14,8 @@ const FAMILY_NAME: u16 = 2;
 const GET_DEVICE: u8 = 1;
 const IFINDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
+/// `NETDEV_XDP_ACT_BASIC`.
+const RUNS: u64 = 1;
 /// `NETDEV_XDP_ACT_NDO_XMIT`.
 const TRANSMITS: u64 = 4;
 
@@ -26,8 +27,36 @@ const DONE: u16 = 3;
 const HEADER: usize = 16;
 const GENERIC: usize = 4;
 
-/// Indexes of the devices that do; none: this kernel does not tell.
-pub fn xdp_transmitters() -> Option<BTreeSet<u32>> {
+/// What the drivers announce. Where the kernel does not tell, they are believed to do everything: an attempt will show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drivers {
+    /// `NETDEV_XDP_ACT_*`, by the index of the device.
+    pub(in crate::daemon) features: Option<BTreeMap<u32, u64>>,
+}
+
+impl Drivers {
+    /// As they are now.
+    pub fn ask() -> Self {
+        Self { features: features() }
+    }
+
+    /// Whether a device runs XDP in its driver.
+    pub fn run(&self, index: u32) -> bool {
+        self.announce(index, RUNS)
+    }
+
+    /// Whether a device sends the frames that XDP redirects to it. Many do so only while they run a program themselves.
+    pub fn transmit(&self, index: u32) -> bool {
+        self.announce(index, TRANSMITS)
+    }
+
+    fn announce(&self, index: u32, feature: u64) -> bool {
+        let announced = |features: &BTreeMap<u32, u64>| features.get(&index).copied().unwrap_or_default();
+        self.features.as_ref().is_none_or(|features| announced(features) & feature != 0)
+    }
+}
+
+fn features() -> Option<BTreeMap<u32, u64>> {
     let mut socket = Socket::new(NETLINK_GENERIC).ok()?;
     socket.bind_auto().ok()?;
     socket.connect(&SocketAddr::new(0, 0)).ok()?;
@@ -35,12 +64,11 @@ pub fn xdp_transmitters() -> Option<BTreeSet<u32>> {
     let family = ask(&socket, CONTROL, REQUEST, GET_FAMILY, &name).ok()?;
     let id = family.iter().find_map(|message| number::<2>(message, FAMILY_ID).map(u16::from_ne_bytes))?;
     let devices = ask(&socket, id, REQUEST | DUMP, GET_DEVICE, &[]).ok()?;
-    let transmits = |message: &Vec<u8>| {
-        let features = u64::from_ne_bytes(number(message, XDP_FEATURES)?);
+    let device = |message: &Vec<u8>| {
         let index = u32::from_ne_bytes(number(message, IFINDEX)?);
-        (features & TRANSMITS != 0).then_some(index)
+        Some((index, u64::from_ne_bytes(number(message, XDP_FEATURES)?)))
     };
-    Some(devices.iter().filter_map(transmits).collect())
+    Some(devices.iter().filter_map(device).collect())
 }
 
 /// Sends a request; the attributes of each answer.
@@ -112,6 +140,13 @@ mod tests {
         assert_eq!(number(&attributes, IFINDEX).map(u32::from_ne_bytes), Some(9));
         assert_eq!(number::<8>(&attributes, IFINDEX), None);
         assert_eq!(number::<4>(&attributes, XDP_FEATURES), None);
+    }
+
+    #[test]
+    fn who_does_not_tell_is_believed() {
+        let drivers = Drivers { features: Some(BTreeMap::from([(2, RUNS)])) };
+        assert!(drivers.run(2) && !drivers.transmit(2) && !drivers.run(3));
+        assert!(Drivers::default().transmit(3));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The host as it is now: links, addresses, sockets. Gathered here, so that judging and compiling stay pure.
+//! The host as it is now: links, drivers, addresses, sockets. Gathered here, so that judging and compiling stay pure.
 
 pub mod features;
 mod links;
@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
+use features::Drivers;
 pub use links::{Address, Link};
 pub use sockets::{Connection, connections};
 
@@ -24,6 +25,8 @@ use crate::policy::facts::{HostFacts, HostInterface};
 pub struct Host {
     /// Links of this network namespace, with their addresses.
     pub links: Vec<Link>,
+    /// What their drivers do.
+    pub drivers: Drivers,
 }
 
 impl Host {
@@ -32,7 +35,7 @@ impl Host {
     /// # Errors
     /// Netlink fails.
     pub async fn gather() -> Result<Self> {
-        Ok(Self { links: links::gather().await? })
+        Ok(Self { links: links::gather().await?, drivers: Drivers::ask() })
     }
 
     /// The link called `name`.
