@@ -17,6 +17,13 @@ mod programs {
         kernel::xdp::run(&ctx)
     }
 
+    /// The same for the kernel's generic hook, which makes a packet linear for it. For a program that takes several buffers it makes
+    /// a copy (Linux 6.9) that has lost the length of its link layer, so that TC would begin in the middle.
+    #[xdp]
+    fn netfw_generic(ctx: XdpContext) -> u32 {
+        kernel::xdp::run(&ctx)
+    }
+
     /// TC ingress of managed interfaces.
     #[classifier]
     fn netfw_ingress(ctx: TcContext) -> i32 {

@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 
 use super::{
-    object::{self, EGRESS, INGRESS, XDP},
+    object::{self, EGRESS, GENERIC, INGRESS, XDP},
     pins::{Pins, remove_if_there, remove_link},
 };
 
@@ -63,6 +63,8 @@ impl Programs {
         for name in [XDP, INGRESS, EGRESS] {
             pin_program(&mut object, name, &pins.program(name))?;
         }
+        // Whoever needs it loads it anew.
+        remove_if_there(&pins.program(GENERIC))?;
         Self::open(pins)
     }
 
@@ -108,26 +110,42 @@ impl Programs {
     /// Another XDP program is there, or the driver cannot.
     pub fn attach_xdp(&mut self, port: Port<'_>, acceleration: Acceleration) -> Result<()> {
         let pin = self.pins.link(port.index, xdp_word(acceleration));
+        let mut generic;
+        let program = match acceleration {
+            Acceleration::Native => &mut self.xdp,
+            Acceleration::Generic => {
+                generic = generic_program(&self.pins)?;
+                &mut generic
+            }
+        };
         if pin.exists() {
             let link = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
-            let link = self.xdp.attach_to_link(link)?;
+            let link = program.attach_to_link(link)?;
             // Dropping it closes a descriptor; the pin holds the link.
-            drop(self.xdp.take_link(link)?);
+            drop(program.take_link(link)?);
             return Ok(());
         }
         let mode = match acceleration {
             Acceleration::Native => XdpMode::Driver,
             Acceleration::Generic => XdpMode::Skb,
         };
-        let link = self.xdp.attach_to_if_index(port.index, mode)?;
-        let link: FdLink = self
-            .xdp
+        let link = program.attach_to_if_index(port.index, mode)?;
+        let link: FdLink = program
             .take_link(link)?
             .try_into()
             .map_err(|_| anyhow!("the kernel gave no XDP link for {}", port.name))?;
         link.pin(&pin)?;
         Ok(())
     }
+}
+
+/// The program of the generic hook, which few need: loaded and pinned where it is not yet.
+fn generic_program(pins: &Pins) -> Result<Xdp> {
+    let pin = pins.program(GENERIC);
+    if !pin.exists() {
+        pin_program(&mut object::load_generic(pins)?, GENERIC, &pin)?;
+    }
+    Ok(Xdp::from_pin(pin, XdpAttachType::Interface)?)
 }
 
 fn xdp_word(acceleration: Acceleration) -> &'static str {
@@ -228,7 +246,7 @@ pub fn is_attached(port: Port<'_>) -> bool {
 pub fn foreign_xdp(id: u32) -> Option<String> {
     let program = loaded_programs().flatten().find(|program| program.id() == id)?;
     let name = program.name_as_str().filter(|name| !name.is_empty()).unwrap_or("without a name");
-    (name != XDP).then(|| name.to_owned())
+    (name != XDP && name != GENERIC).then(|| name.to_owned())
 }
 
 /// Programs of others on an interface's classifier hooks, by name: they go on, after ours.

@@ -27,6 +27,8 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 
 /// The XDP program.
 pub(super) const XDP: &str = "netfw_xdp";
+/// That for the kernel's generic hook: loaded when somebody asks for it.
+pub(super) const GENERIC: &str = "netfw_generic";
 /// The classifier for packets that arrive.
 pub(super) const INGRESS: &str = "netfw_ingress";
 /// The classifier for packets that leave.
@@ -93,7 +95,18 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     }
     pin_abi(pins)?;
     let mut object = load_maps(OBJECT, pins, Sizes::for_flows(capacity), debug, &[])?;
-    load_programs(object.programs_mut())?;
+    load_programs(object.programs_mut().filter(|(name, _)| *name != GENERIC))?;
+    Ok(object)
+}
+
+/// Loads [`GENERIC`] over the maps that are pinned.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(super) fn load_generic(pins: &Pins) -> Result<Ebpf> {
+    check_abi(pins)?;
+    let mut object = load_maps(OBJECT, pins, Sizes::for_flows(0), false, &[])?;
+    load_programs(object.programs_mut().filter(|(name, _)| *name == GENERIC))?;
     Ok(object)
 }
 
