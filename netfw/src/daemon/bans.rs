@@ -15,10 +15,10 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session, state::remove};
+use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session};
 use crate::{
     image::{block_keys, blocked_prefix},
-    kernel::{Maps, boot_seconds},
+    kernel::{Maps, boot_seconds, remove_if_there},
 };
 
 /// A banned prefix.
@@ -114,7 +114,7 @@ fn note(instance: &Instance, maps: &Maps, lines: impl Iterator<Item = Ban>) -> R
     let [before, after] = append(&path, lines).with_context(|| cannot_write(&path))?;
     if after.max(SHORT).ilog2() > before.max(SHORT).ilog2() {
         let draft = path.with_extension("new");
-        remove(&draft)?;
+        remove_if_there(&draft)?;
         append(&draft, list(maps)?.into_iter())
             .and_then(|_| fs::rename(&draft, &path))
             .with_context(|| cannot_write(&path))?;

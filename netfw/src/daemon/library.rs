@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     instance::Instance,
-    state::{self, Rules, read, remove, write},
+    state::{self, Rules, read, write},
 };
+use crate::kernel::remove_if_there;
 
 /// How many generations are kept.
 const KEPT: usize = 10;
@@ -58,7 +59,7 @@ pub fn keep(instance: &Instance, generation: u32, rules: &Rules, needed: u32) ->
     }
     write(&list(instance), &kept)?;
     for old in gone.iter().filter(|old| old.generation != generation) {
-        remove(&text(instance, old.generation))?;
+        remove_if_there(&text(instance, old.generation))?;
     }
     state::keep_valid(instance, rules)
 }

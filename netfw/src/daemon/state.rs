@@ -12,7 +12,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use super::{engine::Engine, host::sysctl::Turned, instance::Instance, standing::Standing};
-use crate::{config::Loaded, image::Ids, kernel::boot_now, policy::Role};
+use crate::{
+    config::Loaded,
+    image::Ids,
+    kernel::{boot_now, remove_if_there},
+    policy::Role,
+};
 
 /// Kept under `/run` while the instance is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -227,7 +232,7 @@ pub fn last_valid_file(instance: &Instance) -> PathBuf {
 /// What the file system says.
 pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
     write(&last_valid_file(instance), rules)?;
-    remove(&stand_in_file(instance))
+    remove_if_there(&stand_in_file(instance))
 }
 
 /// The text of the rules that wait for confirmation.
@@ -283,16 +288,6 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         fs::rename(&draft, path)
     };
     save().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Nothing there is no error.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ pub fn carries_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> bool 
 /// # Errors
 /// What the file system says.
 pub fn detach_xdp(pins: &Pins, index: u32, acceleration: Acceleration) -> Result<()> {
-    remove_link(&pins.link(index, xdp_word(acceleration))).map(drop)
+    remove_link(&pins.link(index, xdp_word(acceleration)))
 }
 
 /// Takes everything of ours off an interface.

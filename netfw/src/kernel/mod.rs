@@ -40,5 +40,5 @@ pub use flows::{Pair, nanos, now};
 pub use install::{boot_now, wait_for_readers};
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
-pub use pins::Pins;
+pub use pins::{Pins, remove_if_there};
 pub use reassembly::reassemble_here;

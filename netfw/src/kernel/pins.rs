@@ -84,8 +84,8 @@ impl Pins {
     /// # Errors
     /// What the file system says; nothing there is no error.
     pub fn remove(&self) -> Result<()> {
-        remove_directory(&self.directory.join("links"), |pin| remove_link(pin).map(drop))?;
-        remove_directory(&self.directory, |pin| remove_if_there(pin).map(drop))?;
+        remove_directory(&self.directory.join("links"), remove_link)?;
+        remove_directory(&self.directory, remove_if_there)?;
         if let Some(parent) = self.directory.parent() {
             // Another instance may live there.
             let _ = fs::remove_dir(parent);
@@ -94,18 +94,22 @@ impl Pins {
     }
 }
 
-/// Removes a pin; says whether there was one.
-pub(super) fn remove_if_there(pin: &Path) -> Result<bool> {
-    match fs::remove_file(pin) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", pin.display())),
+/// Removes a file, such as a pin.
+///
+/// # Errors
+/// What the file system says; nothing there is no error.
+pub fn remove_if_there(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 
-/// Takes what a link attaches off and removes its pin; says whether there was one. A link that only loses its last pin detaches
+/// Takes what a link attaches off and removes its pin. A link that only loses its last pin detaches
 /// later, from a work queue (`bpf_link_put`): `down` would return, and another program be refused, while it still holds.
-pub(super) fn remove_link(pin: &Path) -> Result<bool> {
+pub(super) fn remove_link(pin: &Path) -> Result<()> {
     if let Ok(link) = sys::open_pinned(pin) {
         // A kind that cannot be detached by command goes with its pin.
         let _ = sys::detach_link(&link);
