@@ -21,7 +21,7 @@
 //! `s * size ..`; `ADDRESSES4/6` and `VECTORS` are maps of maps with one inner map a slot.
 
 use crate::{
-    block::{Layout, Lengths},
+    block::Layout,
     family::Addr6,
     interface::MAX_INTERFACES,
     limit::Limit,
@@ -194,11 +194,9 @@ pub struct Policy {
     pub flags: u32,
     /// TCP port of the fail-safe door; 0: there is none.
     pub failsafe_port: u32,
-    /// Lengths of the prefixes in `BLOCKS`.
-    pub block_lengths: Lengths,
-    /// How their list is laid out; set when it is installed.
+    /// How the list in `BLOCKS` is laid out; set when it is installed.
     pub block_layout: Layout,
-    /// What tells their list from others (SHA-256): slots with the same one share it. 0: nobody knows.
+    /// What tells it from others (SHA-256): slots with the same one share it. 0: nobody knows.
     pub block_digest: [u32; 8],
     /// Idle timeouts in ticks, by [`crate::timeout::Timeout`].
     pub timeouts: [u32; TIMEOUTS],
@@ -244,7 +242,6 @@ impl Default for Policy {
             anti_spoof: SPOOF_STRICT,
             flags: 0,
             failsafe_port: 0,
-            block_lengths: Lengths::default(),
             block_layout: Layout::default(),
             block_digest: [0; 8],
             timeouts: [0; TIMEOUTS],
@@ -344,7 +341,7 @@ shared! {
     Service { rules, forwards, source_rules, targets }
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
-        generation, default_actions, anti_spoof, flags, failsafe_port, block_lengths, block_layout, block_digest, timeouts,
+        generation, default_actions, anti_spoof, flags, failsafe_port, block_layout, block_digest, timeouts,
         masquerades, untranslated_rules, interface_rules, managed
     }
     Rule { action, counter, flags, reserved, limit }

@@ -1,7 +1,5 @@
 //! `[block]` and bans: whom nothing is accepted from, nor sent to.
 
-use core::hint::black_box;
-
 use netfw_common::{block, explain::Note, family::Family, reason::Reason};
 
 use super::{Step, kernel::Kernel, link, work::Work};
@@ -54,46 +52,34 @@ pub const LISTED: u32 = 1;
 /// By a ban.
 pub const BANNED: u32 = 2;
 
-/// Whether the source of that tuple is blocked: looks it up with each prefix length in use. The
-/// master's own addresses never are: a list of whole networks may hold them.
+/// Whether the source of that tuple is blocked. The master's own addresses never are: a list of whole networks may hold them.
 #[inline(always)]
 fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
-    let (Some(policy), Some(bans)) = (kernel.policy(), kernel.bans()) else { return FREE };
-    let [mut listed, banned] = [policy.block_lengths.of::<F>(), bans.lengths.of::<F>()];
-    if listed != [0; 2] && !kernel.may_be_listed(work.reply_key.source) {
-        listed = [0; 2];
-    }
-    let mut found = some_of(kernel, work, listed[0] | banned[0], 1);
-    if F::V6 && found == FREE {
-        found = some_of(kernel, work, listed[1] | banned[1], 65);
-    }
-    if found != FREE && kernel.local(work.reply_key.source) != 0 { FREE } else { found }
+    let address = work.reply_key.source;
+    let found = if kernel.listed(address) {
+        LISTED
+    } else if some_ban(kernel, work) {
+        BANNED
+    } else {
+        FREE
+    };
+    if found != FREE && kernel.local(address) != 0 { FREE } else { found }
 }
 
-/// The same for the lengths that are bits of a word, the lowest of which stands for `first`.
+/// Whether a prefix around that address is banned, of one of the lengths in use.
 #[inline(always)]
-fn some_of<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, lengths: u64, first: u32) -> u32 {
-    let mut left = lengths;
-    for _ in 0..64 {
-        if left == 0 {
-            break;
-        }
-        work.asked_length = first + (black_box(left.trailing_zeros()) & 63);
-        let found = kernel.asked(work);
-        if found != FREE {
-            return found;
-        }
-        left &= left.wrapping_sub(1);
-    }
-    FREE
+fn some_ban<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    let Some(bans) = kernel.bans() else { return false };
+    let [short, long] = bans.lengths.of::<F>();
+    let mut is_banned = |length| {
+        work.asked_length = length;
+        kernel.asked(work)
+    };
+    block::any_of(0, short, &mut is_banned) || F::V6 && block::any_of(1, long, &mut is_banned)
 }
 
-/// Whether the prefix of [`Work::asked_length`] around that address is blocked.
+/// Whether the prefix of [`Work::asked_length`] around that address is banned.
 #[inline(always)]
-pub fn asked<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
-    let key = block::key::<F>(work.reply_key.source, work.asked_length);
-    if kernel.listed(&key) {
-        return LISTED;
-    }
-    if kernel.banned(&key) { BANNED } else { FREE }
+pub fn asked<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
+    kernel.banned(&block::key::<F>(work.reply_key.source, work.asked_length))
 }

@@ -39,12 +39,8 @@ pub trait Tables<F: Family> {
     fn forward(&self, number: u32) -> Option<&Forward>;
     /// A target.
     fn target(&self, number: u32) -> Option<&Target>;
-    /// Whether `[block]` may list a prefix around an address; otherwise nobody need ask.
-    fn may_be_listed(&self, _address: F::Addr) -> bool {
-        true
-    }
-    /// Whether `[block]` lists a prefix.
-    fn listed(&self, prefix: &Key) -> bool;
+    /// Whether `[block]` lists a prefix around an address.
+    fn listed(&self, address: F::Addr) -> bool;
 }
 
 /// Parts of the flow table.
@@ -192,7 +188,7 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
 
     /// [`block::asked`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn asked(&self, work: &mut Work<F>) -> u32 {
+    fn asked(&self, work: &mut Work<F>) -> bool {
         block::asked(self, work)
     }
 

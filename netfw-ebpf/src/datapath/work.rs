@@ -155,7 +155,7 @@ pub struct Work<F: Family> {
     pub table: Table,
     /// Generation of the policy in force.
     pub generation: u32,
-    /// Prefix length with which [`super::block`] asks.
+    /// Prefix length with which [`super::block`] asks for a ban.
     pub asked_length: u32,
     /// [`netfw_common::block::Bans::version`].
     pub blocks: u32,

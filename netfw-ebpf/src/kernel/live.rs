@@ -14,9 +14,9 @@ use aya_ebpf::{
     },
 };
 use netfw_common::{
-    block::{self, Bans},
+    block::{self, Bans, Layout, Page, v4, v6},
     event::Watch,
-    family::Address,
+    family::{Addr6, Address, Ipv6},
     flow::Flow,
     fragment::{Held, Ports},
     image::{
@@ -123,23 +123,55 @@ impl<F: Maps> Tables<F> for Live {
     }
 
     #[inline(always)]
-    fn may_be_listed(&self, address: F::Addr) -> bool {
-        let [first, ..] = address.widen();
-        let (Some(policy), Some(pages)) = (maps::POLICIES.get(self.slot), maps::BLOCKS.get(self.slot)) else {
-            return false;
-        };
-        block::passes(&policy.block_layout, F::V6, u32::from_be(first), |page| {
-            pages.get(page).map(|[page]| page)
-        })
+    fn listed(&self, address: F::Addr) -> bool {
+        let Some(list) = List::of(self.slot) else { return false };
+        let [a, b, c, d] = address.widen();
+        if !F::V6 {
+            return v4::lists(list.layout, u32::from_be(a), |number| list.page(number));
+        }
+        let [start, end] = [[a, b], [c, d]].map(|[first, second]| u64::from(first) | u64::from(second) << 32);
+        list.layout.v6.lengths != [0; 4] && stages::listed6(self.slot, start, end) != 0
+    }
+}
+
+/// The list of blocked prefixes of an image.
+#[derive(Clone, Copy)]
+struct List {
+    layout: &'static Layout,
+    pages: &'static maps::Blocks,
+}
+
+impl List {
+    #[inline(always)]
+    fn of(slot: u32) -> Option<Self> {
+        Some(Self { layout: &maps::POLICIES.get(slot)?.block_layout, pages: maps::BLOCKS.get(slot)? })
     }
 
     #[inline(always)]
-    fn listed(&self, prefix: &block::Key) -> bool {
-        let (Some(policy), Some(pages)) = (maps::POLICIES.get(self.slot), maps::BLOCKS.get(self.slot)) else {
-            return false;
-        };
-        block::lists(&policy.block_layout, prefix, |page| pages.get(page).map(|[page]| page))
+    fn page(&self, number: u32) -> Option<&'static Page> {
+        self.pages.get(number).map(|[page]| page)
     }
+}
+
+/// Whether the list has a prefix around an IPv6 address, given as its halves: two words each, the first one lowest.
+#[inline(always)]
+pub(super) fn listed6(slot: u32, start: u64, end: u64) -> bool {
+    let listed = |length| stages::has6(slot, start, end, length) != 0;
+    List::of(slot).is_some_and(|list| {
+        v6::lists(&list.layout.v6, &words(start, end), |number| list.page(number), listed)
+    })
+}
+
+/// Whether it has the one of this length.
+#[inline(always)]
+pub(super) fn has6(slot: u32, start: u64, end: u64, length: u32) -> bool {
+    let key = block::key::<Ipv6>(words(start, end), length);
+    List::of(slot).is_some_and(|list| v6::has(&list.layout.v6, &key, |number| list.page(number)))
+}
+
+#[inline(always)]
+fn words(start: u64, end: u64) -> Addr6 {
+    [start as u32, (start >> 32) as u32, end as u32, (end >> 32) as u32]
 }
 
 /// What a global function returned.
@@ -314,8 +346,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn asked(&self, work: &mut Work<F>) -> u32 {
-        F::asked(work)
+    fn asked(&self, work: &mut Work<F>) -> bool {
+        F::asked(work) != 0
     }
 
     #[inline(always)]

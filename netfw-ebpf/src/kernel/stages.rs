@@ -8,7 +8,7 @@ use core::{arch::asm, ptr};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use netfw_common::family::{Ipv4, Ipv6};
 
-use super::{live::Live, maps::Maps, tc::Tc, xdp::Xdp};
+use super::{live::{self, Live}, maps::Maps, tc::Tc, xdp::Xdp};
 use crate::datapath::{
     Step, Verdict, block, commit, event, judge, limit, mapping, pick_up, port, promote,
     stages::{Direct, Stages},
@@ -121,6 +121,20 @@ pub extern "C" fn taker(slot: u32, first: u32, end: u32, nth: u32) -> u32 {
     target::taker::<Ipv4, _>(&Live::resume(ptr::null_mut(), slot), first, end, nth)
 }
 
+/// [`live::listed6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn listed6(slot: u32, start: u64, end: u64) -> u32 {
+    u32::from(live::listed6(slot, start, end))
+}
+
+/// [`live::has6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn has6(slot: u32, start: u64, end: u64, length: u32) -> u32 {
+    u32::from(live::has6(slot, start, end, length))
+}
+
 /// The parts of a family.
 pub trait Parts: Maps {
     /// [`block::packet`].
@@ -184,7 +198,7 @@ macro_rules! parts {
      $promote:ident, $tell:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
-        part!($asked, $family, |live, work| block::asked(&live, work));
+        part!($asked, $family, |live, work| u32::from(block::asked(&live, work)));
         part!($choose, $family, |live, work| target::choose(&live, work));
         part!($judge, $family, |live, work| judge::new_flow(&live, work));
         part!($readmit, $family, |live, work| u32::from(judge::live_flow(&live, work)));

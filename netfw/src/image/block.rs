@@ -4,18 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netfw_common::{
-    block::{self, Key, Lengths},
+    block::{self, Key},
     family::{Address, Ipv4, Ipv6, addr4, addr6},
 };
 use sha2::{Digest as _, Sha256};
 use zerocopy::IntoBytes as _;
-
-/// The keys of these prefixes, sorted.
-pub(super) fn keys(prefixes: &[IpNet]) -> Vec<Key> {
-    let mut keys: Vec<Key> = prefixes.iter().flat_map(block_keys).collect();
-    keys.sort_unstable();
-    keys
-}
 
 /// The key of a prefix; those of its halves where it is everything.
 pub fn block_keys(prefix: &IpNet) -> impl Iterator<Item = Key> + use<> {
@@ -37,18 +30,9 @@ pub(crate) fn blocked_prefix(key: &Key) -> Option<IpNet> {
     IpNet::new(address, u8::try_from(length).ok()?).ok()
 }
 
-/// The lengths of these prefixes.
-pub(super) fn lengths(keys: &[Key]) -> Lengths {
-    let mut lengths = Lengths::default();
-    for key in keys {
-        let (_, length, v6) = block::prefix(key);
-        lengths.insert(v6, length);
-    }
-    lengths
-}
-
 /// What tells this list from others.
-pub(super) fn digest(keys: &[Key]) -> [u32; 8] {
+pub(super) fn digest(prefixes: &[IpNet]) -> [u32; 8] {
+    let keys: Vec<Key> = prefixes.iter().flat_map(block_keys).collect();
     let digest: [u8; 32] = Sha256::digest(keys.as_bytes()).into();
     zerocopy::transmute!(digest)
 }

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netfw_common::{
-    block::{self, Key},
-    family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
+    family::{Address, Family},
     flow::Flow,
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     tuple::Tuple,
@@ -28,16 +27,8 @@ impl Image {
 
     /// Whether `[block]` lists an address. The datapath spares the host's own.
     pub fn blocks(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.lists::<Ipv4>(addr4(address)),
-            IpAddr::V6(address) => self.lists::<Ipv6>(addr6(address)),
-        }
-    }
-
-    fn lists<F: Family>(&self, address: F::Addr) -> bool {
-        let [low, high] = self.policy.block_lengths.of::<F>();
-        let in_use = |length: &u32| (u128::from(low) | u128::from(high) << 64) >> (length - 1) & 1 == 1;
-        (1..=128).filter(in_use).any(|length| Tables::<F>::listed(self, &block::key::<F>(address, length)))
+        let after = self.blocks.partition_point(|prefix| prefix.network() <= address);
+        self.blocks[..after].last().is_some_and(|prefix| prefix.contains(&address))
     }
 
     /// What the longest prefix around an address says.
@@ -96,7 +87,7 @@ impl<F: Family> Tables<F> for Image {
         self.targets.get(number as usize)
     }
 
-    fn listed(&self, prefix: &Key) -> bool {
-        self.blocks.binary_search(prefix).is_ok()
+    fn listed(&self, address: F::Addr) -> bool {
+        self.blocks(address.to_ip())
     }
 }

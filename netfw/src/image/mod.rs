@@ -18,11 +18,8 @@ mod vectors;
 
 use std::collections::BTreeMap;
 
-use ipnet::{Ipv4Net, Ipv6Net};
-use netfw_common::{
-    block::Key,
-    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
-};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netfw_common::image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector};
 
 use crate::policy::ValidPolicy;
 pub use block::block_keys;
@@ -59,8 +56,8 @@ pub struct Image {
     pub forwards: Vec<Forward>,
     /// Their targets.
     pub targets: Vec<Target>,
-    /// Prefixes of `[block]`, sorted.
-    pub blocks: Vec<Key>,
+    /// Prefixes of `[block]`, sorted; none lies in another one.
+    pub blocks: Vec<IpNet>,
 }
 
 /// Compiles a policy.
@@ -79,11 +76,9 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
     let mut addresses = Addresses::default();
     addresses.add_policy(policy, &entries);
     let addresses = addresses.classes(&mut vectors)?;
-    let blocks = block::keys(policy.block());
     let services = services::table(policy, &entries, &mut vectors)?;
     let mut header = header::header(policy, host, &mut vectors)?;
-    header.block_lengths = block::lengths(&blocks);
-    header.block_digest = block::digest(&blocks);
+    header.block_digest = block::digest(policy.block());
     let mut fresh = ids.clone();
     let counters = fresh.assign(policy);
     let (forwards, mut targets) =
@@ -101,6 +96,6 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
         rules,
         forwards,
         targets,
-        blocks,
+        blocks: policy.block().to_vec(),
     })
 }

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use aya_obj::generated::bpf_map_type;
+use ipnet::IpNet;
 use netfw_common::{
-    block::{Key, Layout, Page},
+    block::{Layout, Page},
     image::SLOTS,
 };
 
@@ -50,15 +51,15 @@ impl Maps {
         Ok(())
     }
 
-    fn put_blocks(&self, slot: u32, keys: &[Key]) -> Result<Layout> {
-        let (layout, pages) = lay_out(keys)?;
+    fn put_blocks(&self, slot: u32, prefixes: &[IpNet]) -> Result<Layout> {
+        let (layout, pages) = lay_out(prefixes)?;
         set_inner(&self.blocks, slot, &list(&pages)?)?;
         Ok(layout)
     }
 }
 
 fn list(pages: &[Page]) -> Result<Array<Page>> {
-    let entries = pages.len() as u32;
+    let entries = pages.len().max(1) as u32;
     let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "blocks", entries, INNER_MAP)?;
     write(&list, 0, pages)?;
     Ok(list)

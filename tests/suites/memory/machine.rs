@@ -350,8 +350,8 @@ impl<F: Stored> Tables<F> for Machine {
         Tables::<F>::target(&self.image, number)
     }
 
-    fn listed(&self, prefix: &Key) -> bool {
-        Tables::<F>::listed(&self.image, prefix)
+    fn listed(&self, address: F::Addr) -> bool {
+        Tables::<F>::listed(&self.image, address)
     }
 }
 

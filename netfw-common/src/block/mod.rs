@@ -1,8 +1,13 @@
 //! Blocked prefixes: how the lists of `[block]` and the table of bans are asked.
 //!
-//! Both are hashes of prefixes; an address is looked up once for each prefix length in use. Unlike in a trie the cost does not
-//! grow with the number of prefixes. Bans come and go one by one, in a hash of the kernel's; a list is made as a whole, and laid
-//! out in pages.
+//! Bans come and go one by one, in a hash of the kernel's that is asked once for each prefix length in use. A list is made as a
+//! whole, and laid out in pages: a table of IPv4 addresses ([`v4`]), and a hash of IPv6 prefixes behind a sieve that knows
+//! which lengths are worth a look ([`v6`]).
+
+pub mod v4;
+pub mod v6;
+
+use core::hint::black_box;
 
 use crate::{
     family::{Address, Family},
@@ -39,114 +44,35 @@ pub struct Bans {
     pub lengths: Lengths,
 }
 
-shared! {
-    Lengths { v4, v6 }
-    Bans { version, lengths }
-}
-
-/// A page of a list of blocked prefixes, which lies in an array of them: the sieve, if the list is long; the index; the keys.
+/// A page of a list of blocked prefixes, which lies in an array of them: the part of IPv4, then that of IPv6.
 ///
 /// A list never changes: another one is made beside it, in the time that a fiftieth of it would need to enter a hash of the
-/// kernel's. A key falls into a bucket by its hash. The index has a word for each bucket, and the keys of a bucket lie beside
-/// each other, in half a cache line each. So a prefix that is not listed costs a look or two.
+/// kernel's.
 pub type Page = [u32; PAGE as usize];
 
 /// Words of a page.
 pub const PAGE: u32 = 1024;
-/// Words that a key takes.
-pub const KEY_ROOM: u32 = 8;
-/// Pages of the sieve, one half for each family: what has no bit in it is not listed, so most addresses are looked up once and
-/// not once for each length. A bit stands for a /24 of IPv4, or for some of the /32 of IPv6.
-pub const SIEVE_PAGES: u32 = 1024;
-/// Keys that a bucket may have.
-pub const BUCKET: u32 = 15;
 
 /// Where a list has what in its pages. Made with them, so it is no part of a compiled policy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// First page of the index: those before it are the sieve. 0: there is none.
-    pub index: u32,
-    /// First page of the keys.
-    pub keys: u32,
-    /// Buckets, a power of two, less one.
-    pub mask: u32,
-    /// What [`hash`] begins with: one with which no bucket is too full.
-    pub seed: u32,
+    /// IPv4: first page of the maps. 0: no prefix is listed.
+    pub maps: u32,
+    /// IPv6.
+    pub v6: v6::Layout,
 }
 
-shared! { Layout { index, keys, mask, seed } }
-
-/// The bit of the addresses that begin with these 32 bits (in the order of numbers): page, word in it and bit of the sieve.
-#[inline(always)]
-pub fn sieve_bit(v6: bool, first: u32) -> (u32, u32, u32) {
-    // Knuth's multiplicative hashing (The Art of Computer Programming 3, section 6.4).
-    let bit = if v6 { 1 << 24 | first.wrapping_mul(0x9e37_79b1) >> 8 } else { first >> 8 };
-    (bit >> 15, bit >> 5 & (PAGE - 1), bit & 31)
-}
-
-/// Whether the sieve lets through the addresses that begin with these 32 bits.
-#[inline(always)]
-pub fn passes<'p>(layout: &Layout, v6: bool, first: u32, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
-    let (number, word, bit) = sieve_bit(v6, first);
-    layout.index == 0 || word_of(page(number), word) >> bit & 1 == 1
-}
-
-/// Whether the list has this key.
-#[inline(always)]
-pub fn lists<'p>(layout: &Layout, key: &Key, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
-    let bucket = hash(key, layout.seed) & layout.mask;
-    let (first, count) = keys_of(word_of(page(layout.index + bucket / PAGE), bucket));
-    for nth in 0..BUCKET {
-        if nth >= count {
-            break;
-        }
-        let at = (first + nth) * KEY_ROOM;
-        if let Some(page) = page(layout.keys + at / PAGE)
-            && differences(page, at, key) == 0
-        {
-            return true;
-        }
-    }
-    false
-}
-
-/// The word of the index for a bucket: its first key, counted over the whole list, and how many there are.
-pub fn index_word(first: u32, count: u32) -> u32 {
-    first << 4 | count & BUCKET
-}
-
-/// The reverse.
-#[inline(always)]
-pub fn keys_of(word: u32) -> (u32, u32) {
-    (word >> 4, word & BUCKET)
+shared! {
+    Lengths { v4, v6 }
+    Bans { version, lengths }
+    Layout { maps, v6 }
 }
 
 /// The word at `at`, counted over all pages; 0 where there is no page.
 #[inline(always)]
 fn word_of(page: Option<&Page>, at: u32) -> u32 {
     page.and_then(|page| page.get((at % PAGE) as usize)).copied().unwrap_or(0)
-}
-
-/// Bits in which the key at `at` is another one.
-#[inline(always)]
-fn differences(page: &Page, at: u32, key: &Key) -> u32 {
-    let [a, b, c, d, e] = *key;
-    let place = at % PAGE / KEY_ROOM * KEY_ROOM;
-    let word = |nth: u32| word_of(Some(page), place + nth);
-    (word(0) ^ a) | (word(1) ^ b) | (word(2) ^ c) | (word(3) ^ d) | (word(4) ^ e)
-}
-
-/// A key's hash: each word is mixed in by an exclusive or, a multiplication and a shift, as in MurmurHash.
-#[inline(always)]
-pub fn hash(key: &Key, seed: u32) -> u32 {
-    let mut hash = seed;
-    for word in key {
-        hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
-        hash ^= hash >> 15;
-    }
-    hash = hash.wrapping_mul(0xc2b2_ae35);
-    hash ^ hash >> 16
 }
 
 impl Lengths {
@@ -160,12 +86,34 @@ impl Lengths {
         }
     }
 
-    /// Those of a family: bit `n` of word `w` stands for length `64 * w + n + 1`.
+    /// Those of a family.
     #[inline(always)]
     pub fn of<F: Family>(&self) -> [u64; 2] {
-        let [a, b, c, d] = if F::V6 { self.v6.map(u64::from) } else { [self.v4.into(), 0, 0, 0] };
-        [a | b << 32, c | d << 32]
+        if F::V6 { halves(self.v6) } else { [self.v4.into(), 0] }
     }
+}
+
+/// Four words of lengths as two: bit `n` of half `h` stands for length `64 * h + n + 1`.
+#[inline(always)]
+fn halves(words: [u32; 4]) -> [u64; 2] {
+    let [a, b, c, d] = words.map(u64::from);
+    [a | b << 32, c | d << 32]
+}
+
+/// Whether one of the lengths in half `half` is wanted; they are asked for in turn.
+#[inline(always)]
+pub fn any_of(half: u32, lengths: u64, mut wanted: impl FnMut(u32) -> bool) -> bool {
+    let mut left = lengths;
+    for _ in 0..64 {
+        if left == 0 {
+            break;
+        }
+        if wanted(64 * half + 1 + (black_box(left.trailing_zeros()) & 63)) {
+            return true;
+        }
+        left &= left.wrapping_sub(1);
+    }
+    false
 }
 
 /// The key of the prefix of this length, from 1, around `address`.
@@ -225,5 +173,25 @@ mod tests {
             lengths.insert(true, length);
         }
         assert_eq!(lengths, Lengths { v4: 1 | 1 << 31, v6: [1, 1 << 31, 1, 1 << 31] });
+    }
+
+    #[test]
+    fn lengths_are_asked_for_in_turn() {
+        let mut lengths = Lengths::default();
+        for length in [1, 48, 64, 65, 128] {
+            lengths.insert(true, length);
+        }
+        let [first, second] = lengths.of::<Ipv6>();
+        let mut asked = [0_u32; 6];
+        let mut number = 0;
+        for (half, lengths) in [(0, first), (1, second)] {
+            let found = any_of(half, lengths, |length| {
+                asked[number] = length;
+                number += 1;
+                length == 128
+            });
+            assert_eq!(found, half == 1);
+        }
+        assert_eq!(asked, [1, 48, 64, 65, 128, 0]);
     }
 }

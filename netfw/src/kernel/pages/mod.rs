@@ -1,0 +1,183 @@
+//! How a list of blocked prefixes is laid out for the datapath to look addresses up in ([`netfw_common::block::Page`]).
+
+mod v4;
+mod v6;
+
+use anyhow::Result;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netfw_common::block::{Layout, PAGE, Page};
+
+/// Lays a list out: sorted, and no prefix in another one.
+///
+/// # Errors
+/// No hash spreads its IPv6 prefixes.
+pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
+    let (mut fours, mut sixes): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (Vec::new(), Vec::new());
+    for prefix in prefixes {
+        match prefix {
+            IpNet::V4(prefix) => fours.push(*prefix),
+            IpNet::V6(prefix) => sixes.push(*prefix),
+        }
+    }
+    let (maps, mut pages) = v4::lay_out(&fours);
+    let v6 = v6::lay_out(&sixes, &mut pages)?;
+    Ok((Layout { maps, v6 }, pages))
+}
+
+fn pages_for(words: usize) -> usize {
+    words.div_ceil(PAGE as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use netfw_common::{
+        block::{self, v4, v6},
+        family::{Ipv6, addr6},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A list as the datapath asks it.
+    struct List(Layout, Vec<Page>);
+
+    impl List {
+        fn of(prefixes: &[IpNet]) -> Self {
+            let mut prefixes = IpNet::aggregate(&prefixes.to_vec());
+            prefixes.sort();
+            let (layout, pages) = lay_out(&prefixes).expect("a list");
+            Self(layout, pages)
+        }
+
+        fn lists(&self, address: IpAddr) -> bool {
+            let Self(layout, pages) = self;
+            let page = |number| pages.get(number as usize);
+            match address {
+                IpAddr::V4(address) => v4::lists(layout, address.to_bits(), page),
+                IpAddr::V6(address) => {
+                    let address = addr6(address);
+                    let listed = |length| v6::has(&layout.v6, &block::key::<Ipv6>(address, length), page);
+                    v6::lists(&layout.v6, &address, page, listed)
+                }
+            }
+        }
+    }
+
+    fn prefixes(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("a prefix")).collect()
+    }
+
+    /// The ends of a prefix and what lies beside them.
+    fn edges(prefix: &IpNet) -> Vec<IpAddr> {
+        let (first, last) = (prefix.network(), prefix.broadcast());
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                let (first, last) = (first.to_bits(), last.to_bits());
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+                    .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
+                    .to_vec()
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                let (first, last) = (first.to_bits(), last.to_bits());
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+                    .map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
+                    .to_vec()
+            }
+            _ => unreachable!("a prefix is of one family"),
+        }
+    }
+
+    /// Whether the list says of an address what the prefixes say one by one.
+    fn check(list: &List, prefixes: &[IpNet], address: IpAddr) -> Result<(), TestCaseError> {
+        let expected = prefixes.iter().any(|prefix| prefix.contains(&address));
+        prop_assert_eq!(list.lists(address), expected, "{} in {:?}", address, prefixes);
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_list_lists_nothing() {
+        let list = List::of(&[]);
+        assert!(list.1.is_empty());
+        for address in ["0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "2001:db8::1"] {
+            assert!(!list.lists(address.parse().expect("an address")), "{address}");
+        }
+    }
+
+    #[test]
+    fn each_length_ends_where_it_should() -> Result<(), TestCaseError> {
+        let addresses: [IpAddr; 4] = ["0.0.0.0", "203.0.113.205", "255.255.255.255", "100.127.255.0"]
+            .map(|address| address.parse().expect("an address"));
+        let sixes: [IpAddr; 3] =
+            ["::", "2001:db8:1234:5678:9abc:def0:1234:5678", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
+                .map(|address| address.parse().expect("an address"));
+        for address in addresses.into_iter().chain(sixes) {
+            for length in 0..=if address.is_ipv4() { 32 } else { 128 } {
+                let prefix = IpNet::new(address, length).expect("a length").trunc();
+                let list = List::of(&[prefix]);
+                for edge in edges(&prefix) {
+                    check(&list, &[prefix], edge)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_short_list_takes_few_pages() {
+        let of = |texts: &[&str]| List::of(&prefixes(texts)).1.len();
+        assert_eq!(of(&["192.0.2.1/32"]), 6, "the root's two, two that are shared, a page of nodes, one of maps");
+        assert_eq!(of(&["0.0.0.0/0"]), 4, "what is listed as a whole takes none of its own");
+        assert_eq!(of(&["2001:db8::/32"]), 3, "a page of the sieve, of the index, of the keys");
+    }
+
+    #[test]
+    fn a_long_list_lists_its_prefixes_and_nothing_beside() -> Result<(), TestCaseError> {
+        let four = |number: u32| {
+            let address = Ipv4Addr::from_bits(0x0b00_0000 + number * 512);
+            IpNet::new(address.into(), (23 + number % 10) as u8).expect("a length").trunc()
+        };
+        let six = |number: u32| {
+            let address = Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(number) << 64);
+            IpNet::new(address.into(), (64 + number % 65) as u8).expect("a length").trunc()
+        };
+        let listed: Vec<_> =
+            (0..50_000).step_by(2).flat_map(|number| [four(number), six(number)]).collect();
+        let list = List::of(&listed);
+        for prefix in &listed {
+            for (edge, inside) in edges(prefix).into_iter().zip([false, true, true, false]) {
+                prop_assert_eq!(list.lists(edge), inside, "{} beside {}", edge, prefix);
+            }
+        }
+        Ok(())
+    }
+
+    /// A prefix in a few places, so that some lie in others; few are short, as they make the others moot.
+    fn some_prefix() -> impl Strategy<Value = IpNet> {
+        let four = (any::<u32>(), any::<bool>(), prop_oneof![40 => 9..=32_u8, 1 => 0..=8_u8]);
+        let six = (any::<u128>(), any::<bool>(), prop_oneof![40 => 9..=128_u8, 1 => 0..=8_u8]);
+        let four = four.prop_map(|(bits, near, length)| {
+            let bits = if near { 0xc000_0200 | bits & 0x1fff } else { bits };
+            IpNet::new(Ipv4Addr::from_bits(bits).into(), length).expect("a length").trunc()
+        });
+        let six = six.prop_map(|(bits, near, length)| {
+            let bits = if near { 0x2001_0db8 << 96 | bits & 7 << 60 | bits & 0xf } else { bits };
+            IpNet::new(Ipv6Addr::from_bits(bits).into(), length).expect("a length").trunc()
+        });
+        prop_oneof![four, six]
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_the_set_of_its_prefixes(
+            listed in proptest::collection::vec(some_prefix(), 0..40),
+            others in proptest::collection::vec(some_prefix(), 0..40),
+        ) {
+            let list = List::of(&listed);
+            for address in listed.iter().chain(&others).flat_map(edges) {
+                check(&list, &listed, address)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The IPv6 part ([`netfw_common::block::v6`]).
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv6Net;
+use netfw_common::block::{
+    self, Key, Lengths, PAGE, Page,
+    v6::{self, BUCKET, KEY_ROOM, Layout},
+};
+use netfw_common::family::Addr6;
+
+use super::pages_for;
+use crate::image::block_keys;
+
+/// Hashes that are tried. With a million keys the first one fails in one of ten million cases.
+const SEEDS: u32 = 64;
+/// Cells of the sieve for each key: with four an address meets a length of somebody else's in one of five cases.
+const CELLS: usize = 4;
+
+/// Adds the pages of these prefixes.
+///
+/// # Errors
+/// No hash spreads them.
+pub(super) fn lay_out(prefixes: &[Ipv6Net], pages: &mut Vec<Page>) -> Result<Layout> {
+    let keys: Vec<Key> = prefixes.iter().flat_map(|&prefix| block_keys(&prefix.into())).collect();
+    if keys.is_empty() {
+        return Ok(Layout::default());
+    }
+    let mask = keys.len().next_power_of_two() as u32 - 1;
+    let (seed, words) = (0..SEEDS)
+        .find_map(|seed| Some((seed, index(&keys, mask, seed)?)))
+        .context("the addresses of [block] cannot be told apart by a hash")?;
+    let cells = CELLS * keys.len();
+    let sieve = pages.len();
+    let index = sieve + pages_for(cells);
+    let first_key = index + pages_for(words.len());
+    let layout = Layout {
+        lengths: lengths(&keys).v6,
+        sieve: sieve as u32,
+        cells: cells as u32,
+        index: index as u32,
+        keys: first_key as u32,
+        mask,
+        seed,
+    };
+    pages.resize(first_key + pages_for(keys.len() * KEY_ROOM as usize), [0; PAGE as usize]);
+    fill_sieve(&keys, &layout, &mut pages[sieve..].as_flattened_mut()[..cells]);
+    pages[index..].as_flattened_mut()[..words.len()].copy_from_slice(&words);
+    place(&keys, &layout, words, pages[first_key..].as_flattened_mut());
+    Ok(layout)
+}
+
+fn lengths(keys: &[Key]) -> Lengths {
+    let mut lengths = Lengths::default();
+    for key in keys {
+        let (_, length, v6) = block::prefix(key);
+        lengths.insert(v6, length);
+    }
+    lengths
+}
+
+/// The words of the index; none where a bucket would be too full.
+fn index(keys: &[Key], mask: u32, seed: u32) -> Option<Vec<u32>> {
+    let mut words = vec![0_u32; mask as usize + 1];
+    for key in keys {
+        words[(v6::hash(key, seed) & mask) as usize] += 1;
+    }
+    let mut first = 0;
+    for word in &mut words {
+        let count = *word;
+        if count > BUCKET {
+            return None;
+        }
+        *word = v6::index_word(first, count);
+        first += count;
+    }
+    Some(words)
+}
+
+/// Puts each key into its bucket; `next` is the index, in which the free places are counted.
+fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>, words: &mut [u32]) {
+    for key in keys {
+        let bucket = &mut next[(v6::hash(key, layout.seed) & layout.mask) as usize];
+        let (first, _) = v6::keys_of(*bucket);
+        *bucket = v6::index_word(first + 1, 0);
+        let place = (first * KEY_ROOM) as usize;
+        words[place..place + key.len()].copy_from_slice(key);
+    }
+}
+
+/// Notes each length where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
+fn fill_sieve(keys: &[Key], layout: &Layout, cells: &mut [u32]) {
+    let mut short = [0_usize; 32];
+    for key in keys {
+        let (_, length, _) = block::prefix(key);
+        short.get_mut(length as usize).into_iter().for_each(|count| *count += 1);
+    }
+    let room = cells.len();
+    let fills = |length: u32| short.get(length as usize).is_some_and(|count| count << (32 - length) >= room);
+    for length in (1..32).filter(|&length| fills(length)) {
+        cells.iter_mut().for_each(|cell| *cell |= 1 << v6::bit(length));
+    }
+    for key in keys {
+        let (address, length, _) = block::prefix(key);
+        if !fills(length) {
+            each_cell(layout, address, length, |cell| cells[cell as usize] |= 1 << v6::bit(length));
+        }
+    }
+}
+
+/// The cells of the /32s in a prefix, or of the network in which it lies.
+fn each_cell(layout: &Layout, address: Addr6, length: u32, mut note: impl FnMut(u32)) {
+    let [first, second, ..] = address;
+    for number in 0..1 << 32_u32.saturating_sub(length) {
+        let first = (u32::from_be(first) | number).to_be();
+        note(v6::cell(layout, &[first, second, 0, 0], (length - 1) / 64));
+    }
+}
