@@ -3,26 +3,31 @@
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use crate::policy::Place;
 
 /// One file as it was read: its path as the user wrote it, and its content.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     path: PathBuf,
     text: Arc<str>,
-    /// Byte offset at which each line starts.
-    lines: Vec<usize>,
+    /// Byte offset at which each line starts, once somebody asks for a place in it: a list of a million is hardly ever cited.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl Source {
     /// Takes the content of the file at `path`.
     pub fn new(path: &Path, text: &str) -> Arc<Self> {
-        let starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
-        let lines = std::iter::once(0).chain(starts).collect();
-        Arc::new(Self { path: path.to_owned(), text: text.into(), lines })
+        Arc::new(Self { path: path.to_owned(), text: text.into(), lines: OnceLock::new() })
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let starts = self.text.match_indices('\n').map(|(newline, _)| newline + 1);
+            std::iter::once(0).chain(starts).collect()
+        })
     }
 
     /// Path under which errors name it.
@@ -38,16 +43,16 @@ impl Source {
     /// Line and column of a byte offset, both from 1, columns in characters.
     pub fn position(&self, offset: usize) -> (u32, u32) {
         let offset = self.text.floor_char_boundary(offset);
-        let line = self.lines.partition_point(|start| *start <= offset);
-        let column = self.text[self.lines[line - 1]..offset].chars().count() + 1;
+        let line = self.lines().partition_point(|start| *start <= offset);
+        let column = self.text[self.lines()[line - 1]..offset].chars().count() + 1;
         (count(line), count(column))
     }
 
     /// Byte range of the line that holds `offset`, without its line break.
     pub fn line_range(&self, offset: usize) -> Range<usize> {
-        let line = self.lines.partition_point(|start| *start <= offset);
-        let start = self.lines[line - 1];
-        let end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
+        let line = self.lines().partition_point(|start| *start <= offset);
+        let start = self.lines()[line - 1];
+        let end = self.lines().get(line).map_or(self.text.len(), |next| next - 1);
         start..end.max(start)
     }
 }

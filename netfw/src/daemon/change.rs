@@ -148,7 +148,6 @@ impl Controller {
     /// Keeps rules that hold from now on, for good.
     pub(super) fn keep(&self, rules: &Rules) -> Result<()> {
         let standing = &self.state.standing;
-        library::pardon(&self.instance, &rules.hash())?;
         library::keep(&self.instance, standing.generation(boot_now()), rules, standing.confirmed.generation)
     }
 

@@ -37,12 +37,13 @@ pub fn generations(instance: &Instance) -> Result<Vec<Kept>> {
     Ok(read(&list(instance))?.unwrap_or_default())
 }
 
-/// Keeps rules that hold from now on, as the last valid ones too. The text of the generation `needed` stays.
+/// Keeps rules that hold from now on, as the last valid ones too, and pardons them. The text of the generation `needed` stays.
 ///
 /// # Errors
 /// What the file system says.
 pub fn keep(instance: &Instance, generation: u32, rules: &Rules, needed: u32) -> Result<()> {
     let (hash, file) = (rules.hash(), rules.main().map(|(path, _)| path.to_owned()).unwrap_or_default());
+    pardon(instance, &hash)?;
     write(&text(instance, generation), rules)?;
     let mut kept = generations(instance)?;
     let mut gone = Vec::new();
@@ -61,7 +62,7 @@ pub fn keep(instance: &Instance, generation: u32, rules: &Rules, needed: u32) ->
     for old in gone.iter().filter(|old| old.generation != generation) {
         remove_if_there(&text(instance, old.generation))?;
     }
-    state::keep_valid(instance, rules)
+    state::keep_valid_as(instance, &text(instance, generation))
 }
 
 /// The text of a generation.

@@ -235,6 +235,20 @@ pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
     remove_if_there(&stand_in_file(instance))
 }
 
+/// The same for rules that lie in another file, which from now on is replaced but never written to. Their text may be long:
+/// it gets a second name, and is not written a second time.
+///
+/// # Errors
+/// What the file system says.
+pub fn keep_valid_as(instance: &Instance, file: &Path) -> Result<()> {
+    let valid = last_valid_file(instance);
+    let draft = valid.with_extension("new");
+    remove(&draft)?;
+    let link = fs::hard_link(file, &draft).and_then(|()| fs::rename(&draft, &valid));
+    link.with_context(|| format!("cannot write {}", valid.display()))?;
+    remove(&stand_in_file(instance))
+}
+
 /// The text of the rules that wait for confirmation.
 ///
 /// # Errors

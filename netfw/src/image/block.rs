@@ -8,7 +8,6 @@ use netfw_common::{
     family::{Address, Ipv4, Ipv6, addr4, addr6},
 };
 use sha2::{Digest as _, Sha256};
-use zerocopy::IntoBytes as _;
 
 /// The key of a prefix; those of its halves where it is everything.
 pub fn block_keys(prefix: &IpNet) -> impl Iterator<Item = Key> + use<> {
@@ -32,8 +31,15 @@ pub(crate) fn blocked_prefix(key: &Key) -> Option<IpNet> {
 
 /// What tells this list from others.
 pub(super) fn digest(prefixes: &[IpNet]) -> [u32; 8] {
-    let keys: Vec<Key> = prefixes.iter().flat_map(block_keys).collect();
-    let digest: [u8; 32] = Sha256::digest(keys.as_bytes()).into();
+    let mut bytes = Vec::with_capacity(prefixes.len() * size_of::<Key>());
+    for prefix in prefixes {
+        bytes.extend([u8::from(prefix.network().is_ipv6()), prefix.prefix_len()]);
+        match prefix.network() {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(address.octets()),
+        }
+    }
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
     zerocopy::transmute!(digest)
 }
 

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::image::Image;
 
+/// Pages of a list without prefixes: an array of none cannot be made.
+const EMPTY: u32 = 1;
+
 impl Maps {
     /// The kernel's number of the map that holds a slot's blocked prefixes.
     ///
@@ -43,12 +46,18 @@ impl Maps {
     /// leaves no slot whose list is taken for another.
     pub(super) fn forget_unequal_blocks(&self, slot: u32, wanted: &[u32; 8]) -> Result<()> {
         let mut policy = self.policies.get(&slot)?.unwrap_or_default();
-        if policy.block_digest != *wanted {
-            policy.block_digest = [0; 8];
-            self.policies.set(&slot, policy, ANY)?;
-            self.put_blocks(slot, &[])?;
+        if policy.block_digest == *wanted {
+            return Ok(());
         }
-        Ok(())
+        policy.block_digest = [0; 8];
+        self.policies.set(&slot, policy, ANY)?;
+        // To put another list there takes the kernel a grace period.
+        match self.block_list(slot)? {
+            Some(list) if Array::<Page>::numbered(list)?.capacity() > EMPTY => {
+                self.put_blocks(slot, &[]).map(|_| ())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put_blocks(&self, slot: u32, prefixes: &[IpNet]) -> Result<Layout> {
@@ -59,7 +68,7 @@ impl Maps {
 }
 
 fn list(pages: &[Page]) -> Result<Array<Page>> {
-    let entries = pages.len().max(1) as u32;
+    let entries = (pages.len() as u32).max(EMPTY);
     let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "blocks", entries, INNER_MAP)?;
     write(&list, 0, pages)?;
     Ok(list)

@@ -5,7 +5,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
 /// Addresses that a `from` or `to` selects: in some `include` (or `include` is empty: any) and in no `exclude`.
 ///
@@ -48,9 +48,15 @@ impl AddressMatch {
 }
 
 fn sorted(networks: &[IpNet]) -> Vec<IpNet> {
-    let mut networks = IpNet::aggregate(&networks.to_vec());
-    networks.sort();
-    networks
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for network in networks {
+        match network {
+            IpNet::V4(network) => v4.push(*network),
+            IpNet::V6(network) => v6.push(*network),
+        }
+    }
+    let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
+    v4.chain(Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6)).collect()
 }
 
 /// An address of either family on one line of numbers; IPv4 comes first.

@@ -1,6 +1,6 @@
 //! Hosts and sets: from names to addresses.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -17,7 +17,7 @@ pub(super) struct Names<'m> {
     hosts: BTreeMap<&'m str, &'m Host>,
     sets: BTreeMap<&'m str, &'m Set>,
     /// Members of the sets looked up so far.
-    expanded: BTreeMap<&'m str, Vec<IpNet>>,
+    expanded: BTreeMap<&'m str, Cow<'m, [IpNet]>>,
 }
 
 impl<'m> Names<'m> {
@@ -47,14 +47,15 @@ impl<'m> Names<'m> {
         path.push(name);
         let (members, _) = problems.about(format!("set \"{name}\""), |problems| {
             let words = match &set.members {
-                Members::Included(networks) => return IpNet::aggregate(networks),
+                // A million are put in order once: when they are selected.
+                Members::Included(networks) => return Cow::Borrowed(networks.as_slice()),
                 Members::Written(words) => words,
             };
             let mut members = Vec::new();
             for word in words {
                 self.expand_member(word, path, &mut members, problems);
             }
-            IpNet::aggregate(&members)
+            Cow::Owned(IpNet::aggregate(&members))
         });
         path.pop();
         self.expanded.insert(name, members);
