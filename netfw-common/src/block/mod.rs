@@ -57,7 +57,9 @@ pub const PAGE: u32 = 1024;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// IPv4: first page of the maps. 0: no prefix is listed.
+    /// IPv4: first page of the leaves. 0: no prefix is listed.
+    pub leaves: u32,
+    /// IPv4: first page of the maps.
     pub maps: u32,
     /// IPv6.
     pub v6: v6::Layout,
@@ -66,7 +68,7 @@ pub struct Layout {
 shared! {
     Lengths { v4, v6 }
     Bans { version, lengths }
-    Layout { maps, v6 }
+    Layout { leaves, maps, v6 }
 }
 
 /// The word at `at`, counted over all pages; 0 where there is no page.

@@ -8,7 +8,12 @@ use core::{arch::asm, ptr};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use netfw_common::family::{Ipv4, Ipv6};
 
-use super::{live::{self, Live}, maps::Maps, tc::Tc, xdp::Xdp};
+use super::{
+    live::{self, Live},
+    maps::Maps,
+    tc::Tc,
+    xdp::Xdp,
+};
 use crate::datapath::{
     Step, Verdict, block, commit, event, judge, limit, mapping, pick_up, port, promote,
     stages::{Direct, Stages},

@@ -23,7 +23,10 @@ use netfw::{
     kernel::Maps,
 };
 use netfw_common::image::Active;
-use netfw_tests::packet::{Gateway, Hook, Packet, Side, world::V4};
+use netfw_tests::packet::{
+    Gateway, Hook, Packet, Side,
+    world::{V4, V6},
+};
 
 use crate::{
     loaded::{Loaded, NEVER},
@@ -38,10 +41,20 @@ const ROUNDS: u32 = 20_000;
 const RULES: &str = "[block]\nfrom = [\"bad\"]\n[sets]\nbad = { file = \"bad.txt\" }\n[interfaces]\nexternal = \
                      [\"eth0\"]\ninternal = [\"eth1\"]\n[policy]\ninput = \"drop\"\n";
 
-/// As many prefixes, of both families and mixed lengths, none of which can be joined with another; and the stranger.
+/// The stranger, and networks beside his: each of a length that an IPv6 address near them is looked up with.
+const HEAD: [&str; 6] = [
+    "198.51.100.10",
+    "2001:db8:2::10",
+    "2001:db8:3::/48",
+    "2001:db8:2:100::/56",
+    "2001:db8:2:1::/64",
+    "2001:db8:2:0:1::/80",
+];
+
+/// As many prefixes, of both families and mixed lengths, none of which can be joined with another.
 fn prefixes(count: usize, seed: u32) -> String {
-    let mut text = "198.51.100.10\n".to_owned();
-    for number in 0..count as u32 - 1 {
+    let mut text = HEAD.join("\n") + "\n";
+    for number in 0..(count - HEAD.len()) as u32 {
         // Writing to a string cannot fail.
         let _ = if number % 4 == 3 {
             let length = [32, 36, 40, 44, 48, 56, 64, 128][(number / 4 % 8) as usize];
@@ -77,7 +90,8 @@ fn megabytes(bytes: u64) -> u64 {
 
 /// Of a new flow that the policy drops, unless the list does.
 fn frame(from: IpAddr) -> Vec<u8> {
-    Gateway::framed(Side::Outside, &Packet::udp(SocketAddr::new(from, 4000), V4.at("master", 9)))
+    let world = if from.is_ipv4() { V4 } else { V6 };
+    Gateway::framed(Side::Outside, &Packet::udp(SocketAddr::new(from, 4000), world.at("master", 9)))
 }
 
 /// What a packet of a new flow costs that the policy drops, in XDP, after it was looked for in the list.
@@ -104,7 +118,7 @@ fn tell(loaded: &mut Loaded) -> Result<()> {
     let count = [one.blocks.len(), other.blocks.len()];
     ensure!(count[0] == MILLION, "prefixes were joined: {count:?}");
     install(loaded, &small, 1)?;
-    let short = cost(loaded, V4.host("client"))?;
+    let [short, short6] = [V4, V6].map(|world| cost(loaded, world.host("client")));
     let took = install(loaded, &one, 2)?;
     let (number, memory) = list(loaded, loaded.maps().active_slot()?)?;
     println!(
@@ -113,8 +127,13 @@ fn tell(loaded: &mut Loaded) -> Result<()> {
     );
     let [far, near] = [V4.host("client"), ON_NONE.parse()?].map(|from| cost(loaded, from));
     println!(
-        "a new flow costs {:?}, {:?} from beside a listed address, {short:?} with one prefix",
-        far?, near?
+        "a new flow costs {:?}, {:?} from beside a listed address, {:?} with one prefix",
+        far?, near?, short?
+    );
+    let [three, five] = [V6.host("client"), "2001:db8:2::13".parse()?].map(|from| cost(loaded, from));
+    println!(
+        "one of IPv6 {:?} where three lengths are listed near it, {:?} where five are, {:?} without a prefix of IPv6",
+        three?, five?, short6?
     );
     shares(loaded, &one, number)?;
     replaces(loaded, [&one, &other])?;

@@ -19,13 +19,17 @@ pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
             IpNet::V6(prefix) => sixes.push(*prefix),
         }
     }
-    let (maps, mut pages) = v4::lay_out(&fours);
+    let (mut pages, leaves, maps) = v4::lay_out(&fours);
     let v6 = v6::lay_out(&sixes, &mut pages)?;
-    Ok((Layout { maps, v6 }, pages))
+    Ok((Layout { leaves, maps, v6 }, pages))
 }
 
-fn pages_for(words: usize) -> usize {
-    words.div_ceil(PAGE as usize)
+/// Adds as many pages as these words take; the number of the first one.
+fn append(pages: &mut Vec<Page>, words: &[u32]) -> u32 {
+    let first = pages.len();
+    pages.resize(first + words.len().div_ceil(PAGE as usize), [0; PAGE as usize]);
+    pages[first..].as_flattened_mut()[..words.len()].copy_from_slice(words);
+    first as u32
 }
 
 #[cfg(test)]
@@ -127,7 +131,13 @@ mod tests {
     #[test]
     fn a_short_list_takes_few_pages() {
         let of = |texts: &[&str]| List::of(&prefixes(texts)).1.len();
-        assert_eq!(of(&["192.0.2.1/32"]), 6, "the root's two, two that are shared, a page of nodes, one of maps");
+        assert_eq!(
+            of(&["192.0.2.1/32"]),
+            6,
+            "the root's two, two that are shared, a page of nodes, one of leaves"
+        );
+        assert_eq!(of(&["192.0.2.1/32", "192.0.2.3/32"]), 7, "a page of maps, too");
+        assert_eq!(of(&["192.0.2.1/32", "192.0.2.2/31"]), 6, "neighbours are one range");
         assert_eq!(of(&["0.0.0.0/0"]), 4, "what is listed as a whole takes none of its own");
         assert_eq!(of(&["2001:db8::/32"]), 3, "a page of the sieve, of the index, of the keys");
     }
@@ -142,8 +152,7 @@ mod tests {
             let address = Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(number) << 64);
             IpNet::new(address.into(), (64 + number % 65) as u8).expect("a length").trunc()
         };
-        let listed: Vec<_> =
-            (0..50_000).step_by(2).flat_map(|number| [four(number), six(number)]).collect();
+        let listed: Vec<_> = (0..50_000).step_by(2).flat_map(|number| [four(number), six(number)]).collect();
         let list = List::of(&listed);
         for prefix in &listed {
             for (edge, inside) in edges(prefix).into_iter().zip([false, true, true, false]) {

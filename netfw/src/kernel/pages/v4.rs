@@ -3,30 +3,32 @@
 use ipnet::Ipv4Net;
 use netfw_common::block::{
     PAGE, Page,
-    v4::{EVERYTHING, MAP, NODES, NOTHING, ROOT_PAGES, group, node},
+    v4::{EVERYTHING, MAP, NODES, NOTHING, Part, ROOT_PAGES, group, node},
 };
+
+use super::append;
 
 /// Adds up what the prefixes say, in their order.
 struct Table {
     /// The root and the nodes.
     pages: Vec<Page>,
-    maps: Vec<Page>,
-    /// Maps in use.
-    mapped: u32,
+    leaves: Vec<u32>,
+    maps: Vec<[u32; MAP as usize]>,
 }
 
-/// Sorted prefixes, none of which lies in another, as pages, and the first page of the maps.
-pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> (u32, Vec<Page>) {
+/// Lays out sorted prefixes, none of which lies in another: their pages, the first one of the leaves and that of the maps.
+pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> (Vec<Page>, u32, u32) {
     if prefixes.is_empty() {
-        return (0, Vec::new());
+        return (Vec::new(), 0, 0);
     }
     let mut table = Table::new();
     for prefix in prefixes {
         table.add(prefix);
     }
-    let maps = table.pages.len() as u32;
-    table.pages.append(&mut table.maps);
-    (maps, table.pages)
+    let Table { mut pages, leaves, maps } = table;
+    let leaves = append(&mut pages, &leaves);
+    let maps = append(&mut pages, maps.as_flattened());
+    (pages, leaves, maps)
 }
 
 impl Table {
@@ -34,7 +36,7 @@ impl Table {
         let mut pages = vec![[0; PAGE as usize]; NODES as usize];
         pages[..ROOT_PAGES as usize].fill([NOTHING; PAGE as usize]);
         pages[EVERYTHING as usize].fill(u32::MAX);
-        Self { pages, maps: Vec::new(), mapped: 0 }
+        Self { pages, leaves: Vec::new(), maps: Vec::new() }
     }
 
     fn add(&mut self, prefix: &Ipv4Net) {
@@ -70,32 +72,41 @@ impl Table {
         node[0] |= 1 << bit;
     }
 
-    /// Adds addresses of one /24: either all in one word of its map, or whole words.
+    /// Adds addresses of one /24, whose leaf is the last one if it has one: they come in order.
     fn add_addresses(&mut self, first: u32, last: u32) {
-        let ones = u32::MAX >> (31 - (last - first).min(31)) << (first % 32);
-        let map = self.map(first);
-        let [first, last] = [first, last].map(|address| (address / 32 % MAP) as usize);
-        for word in &mut map[first..=last] {
-            *word |= ones;
-        }
-    }
-
-    /// The map of an address's /24: the last one, as they come in order.
-    fn map(&mut self, address: u32) -> &mut [u32] {
-        let next = self.mapped;
-        let (node, bit) = self.node(address);
+        let (low, high) = (first & 0xff, last & 0xff);
+        let next = self.leaves.len() as u32;
+        let (node, bit) = self.node(first);
         if node[1] == 0 {
             node[2] = next;
         }
-        if node[1] >> bit & 1 == 0 {
-            node[1] |= 1 << bit;
-            self.mapped += 1;
+        let fresh = node[1] >> bit & 1 == 0;
+        node[1] |= 1 << bit;
+        match self.leaves.last_mut() {
+            Some(leaf) if !fresh => *leaf = more(Part::of(*leaf), (low, high), &mut self.maps).leaf(),
+            _ => self.leaves.push(Part::Range(low, high).leaf()),
         }
-        let place = ((self.mapped - 1) * MAP) as usize;
-        let (page, place) = (place / PAGE as usize, place % PAGE as usize);
-        if page == self.maps.len() {
-            self.maps.push([0; PAGE as usize]);
+    }
+}
+
+/// A part and the addresses that come next. Its map is the last one.
+fn more(part: Part, (low, high): (u32, u32), maps: &mut Vec<[u32; MAP as usize]>) -> Part {
+    let number = match part {
+        Part::Range(first, last) if last + 1 == low => return Part::Range(first, high),
+        Part::Range(first, last) => {
+            maps.push([0; MAP as usize]);
+            let number = maps.len() as u32 - 1;
+            set(&mut maps[number as usize], first, last);
+            number
         }
-        &mut self.maps[page][place..]
+        Part::Map(number) => number,
+    };
+    set(&mut maps[number as usize], low, high);
+    Part::Map(number)
+}
+
+fn set(map: &mut [u32; MAP as usize], first: u32, last: u32) {
+    for host in first..=last {
+        map[host as usize / 32] |= 1 << (host % 32);
     }
 }

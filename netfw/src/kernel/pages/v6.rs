@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result};
 use ipnet::Ipv6Net;
 use netfw_common::block::{
-    self, Key, Lengths, PAGE, Page,
+    self, Key, Lengths, Page,
     v6::{self, BUCKET, KEY_ROOM, Layout},
 };
 use netfw_common::family::Addr6;
 
-use super::pages_for;
+use super::append;
 use crate::image::block_keys;
 
 /// Hashes that are tried. With a million keys the first one fails in one of ten million cases.
@@ -29,23 +29,11 @@ pub(super) fn lay_out(prefixes: &[Ipv6Net], pages: &mut Vec<Page>) -> Result<Lay
     let (seed, words) = (0..SEEDS)
         .find_map(|seed| Some((seed, index(&keys, mask, seed)?)))
         .context("the addresses of [block] cannot be told apart by a hash")?;
-    let cells = CELLS * keys.len();
-    let sieve = pages.len();
-    let index = sieve + pages_for(cells);
-    let first_key = index + pages_for(words.len());
-    let layout = Layout {
-        lengths: lengths(&keys).v6,
-        sieve: sieve as u32,
-        cells: cells as u32,
-        index: index as u32,
-        keys: first_key as u32,
-        mask,
-        seed,
-    };
-    pages.resize(first_key + pages_for(keys.len() * KEY_ROOM as usize), [0; PAGE as usize]);
-    fill_sieve(&keys, &layout, &mut pages[sieve..].as_flattened_mut()[..cells]);
-    pages[index..].as_flattened_mut()[..words.len()].copy_from_slice(&words);
-    place(&keys, &layout, words, pages[first_key..].as_flattened_mut());
+    let mut layout = Layout { lengths: lengths(&keys).v6, mask, seed, ..Layout::default() };
+    layout.cells = (CELLS * keys.len()) as u32;
+    layout.sieve = append(pages, &sieve(&keys, &layout));
+    layout.index = append(pages, &words);
+    layout.keys = append(pages, &place(&keys, &layout, words));
     Ok(layout)
 }
 
@@ -76,8 +64,9 @@ fn index(keys: &[Key], mask: u32, seed: u32) -> Option<Vec<u32>> {
     Some(words)
 }
 
-/// Puts each key into its bucket; `next` is the index, in which the free places are counted.
-fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>, words: &mut [u32]) {
+/// Each key in its bucket; `next` is the index, in which the free places are counted.
+fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>) -> Vec<u32> {
+    let mut words = vec![0; keys.len() * KEY_ROOM as usize];
     for key in keys {
         let bucket = &mut next[(v6::hash(key, layout.seed) & layout.mask) as usize];
         let (first, _) = v6::keys_of(*bucket);
@@ -85,16 +74,18 @@ fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>, words: &mut [u32]) {
         let place = (first * KEY_ROOM) as usize;
         words[place..place + key.len()].copy_from_slice(key);
     }
+    words
 }
 
-/// Notes each length where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
-fn fill_sieve(keys: &[Key], layout: &Layout, cells: &mut [u32]) {
+/// Each length noted where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
+fn sieve(keys: &[Key], layout: &Layout) -> Vec<u32> {
+    let room = layout.cells as usize;
+    let mut cells = vec![0; room];
     let mut short = [0_usize; 32];
     for key in keys {
         let (_, length, _) = block::prefix(key);
         short.get_mut(length as usize).into_iter().for_each(|count| *count += 1);
     }
-    let room = cells.len();
     let fills = |length: u32| short.get(length as usize).is_some_and(|count| count << (32 - length) >= room);
     for length in (1..32).filter(|&length| fills(length)) {
         cells.iter_mut().for_each(|cell| *cell |= 1 << v6::bit(length));
@@ -105,6 +96,7 @@ fn fill_sieve(keys: &[Key], layout: &Layout, cells: &mut [u32]) {
             each_cell(layout, address, length, |cell| cells[cell as usize] |= 1 << v6::bit(length));
         }
     }
+    cells
 }
 
 /// The cells of the /32s in a prefix, or of the network in which it lies.
