@@ -79,7 +79,7 @@ fn word_of_list<'p>(page: impl Fn(u32) -> Option<&'p Page>, first: u32, at: u32)
 pub fn cell(layout: &Layout, address: &Addr6, half: u32) -> u32 {
     let [a, b, ..] = *address;
     let hash = if half == 0 { hash(&[a], 0) } else { hash(&[a, b], 0) };
-    (u64::from(hash) * u64::from(layout.cells) >> 32) as u32
+    ((u64::from(hash) * u64::from(layout.cells)) >> 32) as u32
 }
 
 /// The bit of a cell that stands for a length of its half, and for one 32 away that is hardly ever used beside it: were they
