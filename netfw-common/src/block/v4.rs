@@ -8,7 +8,7 @@
 //! - A *node* stands for 32 /24s: a bit for each that is listed as a whole, a bit for each of which a part is, and the number of
 //!   the first one's leaf.
 //! - A *leaf* is the part of a /24 that is listed, as most often, from one address to another; or the number of its map. So a
-//!   million prefixes that lie far apart take three megabytes, and have a chance to stay in the processor's cache.
+//!   million prefixes that lie far apart take four megabytes, and have a chance to stay in the processor's cache.
 //! - A *map* has a bit for each address of a /24.
 
 use super::{Layout, PAGE, Page, word_of};
