@@ -243,10 +243,10 @@ pub fn keep_valid(instance: &Instance, rules: &Rules) -> Result<()> {
 pub fn keep_valid_as(instance: &Instance, file: &Path) -> Result<()> {
     let valid = last_valid_file(instance);
     let draft = valid.with_extension("new");
-    remove(&draft)?;
+    remove_if_there(&draft)?;
     let link = fs::hard_link(file, &draft).and_then(|()| fs::rename(&draft, &valid));
     link.with_context(|| format!("cannot write {}", valid.display()))?;
-    remove(&stand_in_file(instance))
+    remove_if_there(&stand_in_file(instance))
 }
 
 /// The text of the rules that wait for confirmation.
