@@ -237,9 +237,9 @@ pub fn where_nobody_calls_directly(gateway: &mut Gateway) {
 pub fn a_target_elsewhere(gateway: &mut Gateway) {
     let world = gateway.world;
     let container = std::net::SocketAddr::new(world.address("172.17.0.2", "fd00:17::2"), 80);
-    gateway.apply(&format!(
+    gateway.apply(
         "[masquerade]\nfrom = [\"172.17.0.0/16\", \"fd00:17::/64\"]\n[[port-forward]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 8080\nto = [\"172.17.0.2:80\", \"[fd00:17::2]:80\"]\nsource-nat = \"never\"\nbalance = \"source-hash\"\n"
-    ));
+    );
     let said = Packet::tcp(container, world.at("client", 4000), ACK);
     let heard = said.from(world.at("master", 8080));
     gateway.leave(Hook::Routed, &said).accepted(&heard);
