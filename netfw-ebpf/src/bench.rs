@@ -10,10 +10,14 @@
 mod programs {
     use aya_ebpf::{
         Global,
-        bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
-        macros::{map, xdp},
+        bindings::{
+            TC_ACT_SHOT,
+            xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
+        },
+        helpers::generated::bpf_redirect,
+        macros::{classifier, map, xdp},
         maps::{Array, DevMap},
-        programs::XdpContext,
+        programs::{TcContext, XdpContext},
     };
 
     /// A UDP frame over IPv4 of 64 bytes in native words, without its source address and port; in place of both checksums the
@@ -29,22 +33,34 @@ mod programs {
     /// One frame in so many is a beacon, and the last of them: when it arrives, the gateway is done with the others.
     #[unsafe(no_mangle)]
     static EVERY: Global<u32> = Global::new(1);
-    /// Where beacons come from.
+    /// Where beacons come from: the first [`PORTS`] flows; those that follow come from the next address.
     #[unsafe(no_mangle)]
     static SOURCE: Global<u32> = Global::new(0);
+    /// By how much the destination port is higher from one such address to the next.
+    #[unsafe(no_mangle)]
+    static STEP: Global<u16> = Global::new(0);
     /// How many flows the beacons belong to.
     #[unsafe(no_mangle)]
     static FLOWS: Global<u32> = Global::new(1);
+    /// How many of them are opened at a time.
+    #[unsafe(no_mangle)]
+    static TOGETHER: Global<u32> = Global::new(1);
     /// Where chaff comes from: the first address, how many there are, how far apart.
     #[unsafe(no_mangle)]
     static SOURCES: Global<[u32; 3]> = Global::new([0; 3]);
-    /// Destination address and port of a beacon before and after translation, each as three words of the frame.
+    /// Destination address and port of a beacon before and after translation, each as three words of the frame; port 0: any.
     #[unsafe(no_mangle)]
     static TARGETS: Global<[[u16; 3]; 2]> = Global::new([[0; 3]; 2]);
+    /// Source address after translation as words of the frame; 0: any.
+    #[unsafe(no_mangle)]
+    static TRANSLATED: Global<[u16; 2]> = Global::new([0; 2]);
+    /// Index of the interface that the bare gateways at TC send to.
+    #[unsafe(no_mangle)]
+    static OUTPUT: Global<u32> = Global::new(0);
 
-    /// Frames made so far, and of those the ones that are not waited for.
+    /// Frames made so far, of those the ones that are not waited for, and the phase.
     #[map]
-    static MADE: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+    static MADE: Array<[u32; 3]> = Array::with_max_entries(1, 0);
     /// Beacons that came to the sink, not translated and translated. One core's alone.
     #[map]
     static ARRIVED: Array<u64> = Array::with_max_entries(2, 0);
@@ -52,14 +68,17 @@ mod programs {
     /// that writes.
     #[map]
     static TOLD: Array<u64> = Array::with_max_entries(1, 0);
-    /// Not 0: the source makes no more.
+    /// What user space asks for: 0: all flows in turn; [`STOP`]: no more frames; else the flows that are opened, by number, from 1.
     #[map]
-    static STOP: Array<u32> = Array::with_max_entries(1, 0);
-    /// The way out of the bare gateways.
+    static PHASE: Array<u32> = Array::with_max_entries(1, 0);
+    /// The way out of the bare gateways at XDP.
     #[map]
     static OUT: DevMap = DevMap::with_max_entries(1, 0);
 
+    const STOP: u32 = u32::MAX;
     const FIRST_PORT: u32 = 1024;
+    /// Flows that come from one address.
+    const PORTS: u32 = 50_000;
     /// After how many frames the source looks whether it may go on.
     const BATCH: u32 = 64;
     /// After how many frames the sink tells it; beacons that stand for more are told one by one.
@@ -77,28 +96,49 @@ mod programs {
     /// is one that comes back from the gateway, with what that made of it.
     #[xdp]
     fn generate(ctx: XdpContext) -> u32 {
-        let Some(frame) = at::<Template>(&ctx, 0) else { return XDP_ABORTED };
+        let Some(frame) = at::<Template>(ctx.data(), ctx.data_end(), 0) else { return XDP_ABORTED };
         let Some(made) = MADE.get_ptr_mut(0) else { return XDP_ABORTED };
         // SAFETY: only one core makes frames, and the program cannot be interrupted by itself.
-        let [number, ahead] = unsafe { &mut *made };
+        let [number, ahead, phase] = unsafe { &mut *made };
         if *number % BATCH == 0 {
-            if STOP.get(0).is_none_or(|stop| *stop != 0) {
+            *phase = PHASE.get(0).map_or(STOP, |phase| *phase);
+            if *phase == STOP {
                 return XDP_DROP;
             }
             *ahead = wait(*number, *ahead);
         }
         *number = number.wrapping_add(1);
-        let beacon = number.checked_rem(EVERY.load()) == Some(0);
-        let words = if beacon { beacon_at(*number) } else { chaff_at(*number) };
+        let every = EVERY.load();
+        let beacon = number.checked_rem(every) == Some(0);
+        let words = if beacon {
+            beacon_at(number.checked_div(every).unwrap_or(0), *phase)
+        } else {
+            chaff_at(*number)
+        };
         // SAFETY: the bounds were checked; frames of a test run begin at a multiple of eight.
         unsafe { *frame = words };
         XDP_TX
     }
 
     #[inline(always)]
-    fn beacon_at(number: u32) -> Template {
-        let port = FIRST_PORT + number.checked_rem(FLOWS.load()).unwrap_or(0);
-        finished(BEACON.load(), SOURCE.load(), port as u16)
+    fn beacon_at(number: u32, phase: u32) -> Template {
+        let flow = flow_at(number, phase);
+        let further = flow / PORTS;
+        let mut words = BEACON.load();
+        let step = STEP.load().wrapping_mul(further as u16);
+        let target = u16::from_be((words[4] >> 32) as u16).wrapping_add(step);
+        words[4] = words[4] & !(0xffff << 32) | u64::from(target.to_be()) << 32;
+        finished(words, SOURCE.load() + further, [(FIRST_PORT + flow % PORTS) as u16, step])
+    }
+
+    #[inline(always)]
+    fn flow_at(number: u32, phase: u32) -> u32 {
+        let together = TOGETHER.load();
+        let flow = match phase.checked_sub(1) {
+            Some(block) => block * together + number.checked_rem(together).unwrap_or(0),
+            None => number,
+        };
+        flow.checked_rem(FLOWS.load()).unwrap_or(0)
     }
 
     /// From an address and a port as if drawn by lot.
@@ -107,16 +147,20 @@ mod programs {
         let [first, count, step] = SOURCES.load();
         let lot = number.wrapping_mul(0x9e37_79b1);
         let place = (u64::from(lot) * u64::from(count) >> 32) as u32;
-        finished(CHAFF.load(), first.wrapping_add(place.wrapping_mul(step)), lot as u16 | FIRST_PORT as u16)
+        finished(
+            CHAFF.load(),
+            first.wrapping_add(place.wrapping_mul(step)),
+            [lot as u16 | FIRST_PORT as u16, 0],
+        )
     }
 
-    /// With source and checksums.
+    /// With source and checksums. `ports`: that of the source, and what the destination's has grown by.
     #[inline(always)]
-    fn finished(mut words: Template, address: u32, port: u16) -> Template {
-        let (address, port) = (address.to_be(), u32::from(port.to_be()));
+    fn finished(mut words: Template, address: u32, ports: [u16; 2]) -> Template {
+        let (address, [port, step]) = (address.to_be(), ports.map(|port| u32::from(port.to_be())));
         let sum = (address & 0xffff) + (address >> 16);
         let header = !folded((words[3] & 0xffff) as u32 + sum);
-        let datagram = !folded((words[5] & 0xffff) as u32 + sum + port);
+        let datagram = !folded((words[5] & 0xffff) as u32 + sum + port + step);
         words[3] = words[3] & !0xffff_ffff_ffff | u64::from(address) << 16 | u64::from(header);
         words[4] = words[4] & !0xffff_0000 | u64::from(port) << 16;
         words[5] = words[5] & !0xffff | u64::from(datagram);
@@ -153,15 +197,17 @@ mod programs {
         number.wrapping_sub(ahead).wrapping_sub(arrived.wrapping_mul(EVERY.load()))
     }
 
-    /// Counts beacons, and drops everything.
+    /// Counts beacons, answers them while flows are opened, and drops the rest.
     #[xdp]
     fn sink(ctx: XdpContext) -> u32 {
-        let Some(destination) = at::<[u16; 4]>(&ctx, 30) else { return XDP_DROP };
+        let (start, end) = (ctx.data(), ctx.data_end());
+        let Some(ends) = at::<[[u16; 2]; 3]>(start, end, 26) else { return XDP_DROP };
         // SAFETY: the bounds were checked, and the offset is even, as every frame's begin is.
-        let [high, low, _, port] = unsafe { *destination };
-        let [before, after] = TARGETS.load();
-        let translated = [high, low, port] == after;
-        if (translated || [high, low, port] == before)
+        let [source, target, [_, port]] = unsafe { *ends };
+        let [before, after] =
+            TARGETS.load().map(|[high, low, to]| [high, low] == target && (to == 0 || to == port));
+        let translated = after && [[0, 0], source].contains(&TRANSLATED.load());
+        if (translated || before)
             && let Some(count) = ARRIVED.get_ptr_mut(u32::from(translated))
         {
             // SAFETY: only the gateway's core delivers frames, and the program cannot be interrupted by itself.
@@ -170,8 +216,29 @@ mod programs {
                 *count
             };
             tell(count);
+            if translated && PHASE.get(0).is_some_and(|phase| *phase != 0) {
+                return answer(start, end);
+            }
         }
         XDP_DROP
+    }
+
+    /// Back to where it came from. To turn both ends round does not change the checksums.
+    #[inline(always)]
+    fn answer(start: usize, end: usize) -> u32 {
+        let (Some(macs), Some(addresses), Some(ports)) =
+            (at::<[u16; 6]>(start, end, 0), at::<[u16; 4]>(start, end, 26), at::<[u16; 2]>(start, end, 34))
+        else {
+            return XDP_DROP;
+        };
+        // SAFETY: the bounds were checked, and all offsets are even.
+        unsafe {
+            turn(macs);
+            let [a, b, c, d] = *addresses;
+            *addresses = [c, d, a, b];
+            (*ports).reverse();
+        }
+        XDP_TX
     }
 
     /// Now and then, tells the source how many have arrived.
@@ -196,24 +263,59 @@ mod programs {
     /// write its MAC addresses.
     #[xdp]
     fn touch(ctx: XdpContext) -> u32 {
-        let Some(macs) = at::<[u16; 6]>(&ctx, 0) else { return XDP_DROP };
+        let Some(macs) = at(ctx.data(), ctx.data_end(), 0) else { return XDP_DROP };
         // SAFETY: the bounds were checked, and every frame begins at an even address.
-        unsafe {
-            let [a, b, c, d, e, f] = *macs;
-            *macs = [d, e, f, a, b, c];
-        }
+        unsafe { turn(macs) };
         OUT.redirect(0, 0).unwrap_or_else(|action| action)
+    }
+
+    /// The same at TC.
+    #[classifier]
+    fn touch_tc(ctx: TcContext) -> i32 {
+        let Some(macs) = at(ctx.data(), ctx.data_end(), 0) else { return TC_ACT_SHOT };
+        // SAFETY: as above.
+        unsafe { turn(macs) };
+        redirect_tc()
     }
 
     /// Drops all but beacons after a look at the port: the ceiling for any firewall.
     #[xdp]
     fn discard(ctx: XdpContext) -> u32 {
-        let Some(port) = at::<u16>(&ctx, 36) else { return XDP_DROP };
-        // SAFETY: the bounds were checked, and the offset is even.
-        if unsafe { *port } != TARGETS.load()[0][2] {
-            return XDP_DROP;
+        match is_beacon(ctx.data(), ctx.data_end()) {
+            true => OUT.redirect(0, 0).unwrap_or_else(|action| action),
+            false => XDP_DROP,
         }
-        OUT.redirect(0, 0).unwrap_or_else(|action| action)
+    }
+
+    /// The same at TC.
+    #[classifier]
+    fn discard_tc(ctx: TcContext) -> i32 {
+        if is_beacon(ctx.data(), ctx.data_end()) { redirect_tc() } else { TC_ACT_SHOT }
+    }
+
+    #[inline(always)]
+    fn redirect_tc() -> i32 {
+        // SAFETY: takes and gives numbers.
+        unsafe { bpf_redirect(OUTPUT.load(), 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn is_beacon(start: usize, end: usize) -> bool {
+        // SAFETY: the bounds were checked, and the offset is even.
+        at::<u16>(start, end, 36).is_some_and(|port| unsafe { *port } == TARGETS.load()[0][2])
+    }
+
+    /// Has the frame go back.
+    ///
+    /// # Safety
+    /// `macs` lies in the frame.
+    #[inline(always)]
+    unsafe fn turn(macs: *mut [u16; 6]) {
+        // SAFETY: what the caller promises.
+        unsafe {
+            let [a, b, c, d, e, f] = *macs;
+            *macs = [d, e, f, a, b, c];
+        }
     }
 
     /// One's complement sum in 16 bits, of a sum of a few such.
@@ -223,11 +325,11 @@ mod programs {
         ((sum & 0xffff) + (sum >> 16)) as u16
     }
 
-    /// Where `T` lies in the frame, if it does to its end.
+    /// Where `T` lies in the frame between `start` and `end`, if it does to its end.
     #[inline(always)]
-    fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
-        let start = ctx.data() + offset;
-        (start + size_of::<T>() <= ctx.data_end()).then_some(start as *mut T)
+    fn at<T>(start: usize, end: usize, offset: usize) -> Option<*mut T> {
+        let start = start + offset;
+        (start + size_of::<T>() <= end).then_some(start as *mut T)
     }
 
     #[unsafe(link_section = "license")]

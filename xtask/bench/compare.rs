@@ -1,28 +1,20 @@
-//! Measures how many packets a second one core handles, case after case, in rounds.
+//! Measures case after case, in rounds, and again where the machine was not itself.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
-
-use anyhow::{Context as _, Result, ensure};
-use netfw_tests::wait;
+use anyhow::{Context as _, Result};
 
 use crate::{
     Common,
-    ends::{Ends, Meter, Traffic},
-    gateway::{Gateway, Guard},
-    report::Report,
-    testbed::{self, Testbed},
+    ends::Traffic,
+    gateway::Gateway,
+    measure::{Rate, measure},
+    noise::Noise,
+    report::{Report, distinct},
+    target::Target,
+    testbed::Testbed,
 };
 
-/// Frames that must have been handled before the clock starts: every flow has its entry, every cache is warm.
-const WARM_UP: u64 = 200_000;
-/// The longest a slow gateway is given for that.
-const WARM_UP_TIME: Duration = Duration::from_secs(1);
-/// Frames that may be under way.
-const SLACK: u64 = 256;
+/// How often turns are repeated because the machine was too noisy.
+const REPEATS: u32 = 3;
 
 /// One cell of the table.
 pub(crate) struct Case {
@@ -30,75 +22,92 @@ pub(crate) struct Case {
     pub(crate) column: String,
     pub(crate) traffic: Traffic,
     pub(crate) gateway: Gateway,
+    /// This kernel may lack what it takes: then it is left out, and why is printed.
+    pub(crate) optional: bool,
 }
 
-/// Measures all cases, `rounds` times in turn, and prints the table.
-pub(crate) fn compare(title: &str, common: &Common, cases: &[Case]) -> Result<()> {
-    let testbed = Testbed::new()?;
+/// All gateways of one column, one after the other: what is compared is measured within seconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Turn {
+    pub(crate) round: u32,
+    /// By place in the table.
+    pub(crate) column: usize,
+}
+
+/// Measures all cases, `rounds` times in turn, and prints the table and whether the targets are met. `what`: the measurement on
+/// the command line, and in words.
+pub(crate) fn compare(
+    what: (&'static str, &str),
+    common: &Common,
+    cases: &[Case],
+    targets: &[Target],
+) -> Result<()> {
     let wanted =
         |case: &&Case| common.only.is_empty() || common.only.iter().any(|word| case.row.contains(word));
-    let mut report = Report::new(title);
-    for round in 1..=common.rounds {
-        for case in cases.iter().filter(wanted) {
-            let rate =
-                measure(&testbed, case, common).with_context(|| format!("{}, {}", case.row, case.column))?;
-            let Rate { pps, busy } = rate;
-            let mpps = pps / 1e6;
-            eprintln!("round {round}: {:22} {:16} {mpps:7.3} Mpps, busy {busy:.2}", case.row, case.column);
-            report.add(case, pps);
+    let mut cases: Vec<_> = cases.iter().filter(wanted).collect();
+    let mut report = Report::new(what.0, what.1);
+    for (row, reason) in missing(common, &cases)? {
+        cases.retain(|case| case.row != row);
+        report.leave_out(row, reason);
+    }
+    let columns = distinct(cases.iter().map(|case| case.column.as_str()));
+    let mut run = Run { common, cases: &cases, columns: &columns, report, noise: Noise::new() };
+    for round in 1..=common.rounds() {
+        (0..columns.len()).try_for_each(|column| run.turn(Turn { round, column }))?;
+    }
+    if !common.quick {
+        run.repeat_noisy()?;
+    }
+    run.report.print(common, targets, &run.noise.verdict(common.noisy || common.quick)?)
+}
+
+/// Optional gateways that this machine does not have, with the reason.
+fn missing<'a>(common: &Common, cases: &[&'a Case]) -> Result<Vec<(&'a str, String)>> {
+    let mut missing = Vec::new();
+    for row in distinct(cases.iter().filter(|case| case.optional).map(|case| case.row)) {
+        let Some(case) = cases.iter().find(|case| case.row == row) else { continue };
+        if let Err(error) = case.gateway.stand_up(&Testbed::new()?, common, case.traffic) {
+            let whole = format!("{error:#}");
+            let cause = whole.lines().find(|line| line.contains("Error")).unwrap_or(&whole);
+            missing.push((row, cause.to_owned()));
         }
     }
-    report.print(common.json)
+    Ok(missing)
 }
 
-/// Of one measurement.
-struct Rate {
-    /// Packets per second of the gateway's time.
-    pps: f64,
-    /// Part of the time in which the gateway had something to do.
-    busy: f64,
+struct Run<'a> {
+    common: &'a Common,
+    cases: &'a [&'a Case],
+    columns: &'a [&'a str],
+    report: Report,
+    noise: Noise,
 }
 
-fn measure(testbed: &Testbed, case: &Case, common: &Common) -> Result<Rate> {
-    let mut ends = Ends::new(testbed, &common.object, case.traffic)?;
-    let guard = case.gateway.stand_up(testbed, common)?;
-    let (source, mut meter) = ends.split()?;
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| source.send(&stop));
-        let rate = rate(&meter, case, &guard, Duration::from_secs(common.seconds));
-        stop.store(true, Ordering::Relaxed);
-        meter.stop()?;
-        sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("the source")?;
-        rate
-    })
-}
-
-fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Result<Rate> {
-    let each = case.traffic.frames_for_one();
-    let wanted = usize::from(case.gateway.translates());
-    warm_up(|| Ok(meter.arrived()?[wanted] * u64::from(each)))?;
-    let dropped = guard.dropped()?;
-    let (start, idle, begin) = (Instant::now(), testbed::gateway_idle()?, meter.arrived()?);
-    thread::sleep(time);
-    let (took, idle, end) = (start.elapsed(), testbed::gateway_idle()? - idle, meter.arrived()?);
-    let [right, wrong] = [wanted, 1 - wanted].map(|kind| end[kind] - begin[kind]);
-    ensure!(wrong == 0, "{wrong} frames arrive that are not translated as they should be");
-    if let (Some(before), Some(after)) = (dropped, guard.dropped()?) {
-        let expected = right * u64::from(each - 1);
-        // Some are dropped before the clock runs, and their beacon arrives while it does.
-        let least = expected.saturating_sub(expected / 100 + SLACK);
-        ensure!(after - before >= least, "{} packets were dropped instead of {expected}", after - before);
+impl Run<'_> {
+    /// Takes a turn, for the first time or instead of the last time.
+    fn turn(&mut self, turn: Turn) -> Result<()> {
+        let column = self.columns[turn.column];
+        self.noise.begin(turn)?;
+        for case in self.cases.iter().filter(|case| case.column == column) {
+            let rate = measure(case, self.common).with_context(|| format!("{}, {column}", case.row))?;
+            let machine = self.noise.look(turn)?;
+            let Rate { pps, busy } = rate;
+            let (round, row, mpps) = (turn.round, case.row, pps / 1e6);
+            eprintln!(
+                "round {round}: {row:24} {column:16} {mpps:7.3} Mpps, busy {busy:.2}, machine {machine}"
+            );
+            self.report.set(turn, case, pps);
+        }
+        Ok(())
     }
-    let busy = took.saturating_sub(idle).as_secs_f64();
-    Ok(Rate { pps: (right * u64::from(each)) as f64 / busy, busy: busy / took.as_secs_f64() })
-}
 
-/// Waits until many frames have been handled, or some for a while.
-fn warm_up(handled: impl Fn() -> Result<u64>) -> Result<()> {
-    let start = Instant::now();
-    wait::until("frames at the sink", || {
-        let handled = handled().ok()?;
-        (handled > WARM_UP || handled > 0 && start.elapsed() > WARM_UP_TIME).then_some(())
-    })
+    fn repeat_noisy(&mut self) -> Result<()> {
+        for _ in 0..REPEATS {
+            for turn in self.noise.noisy_turns() {
+                eprintln!("round {}, {}: too noisy, once more", turn.round, self.columns[turn.column]);
+                self.turn(turn)?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -16,7 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Common, ends,
+    Common,
+    ends::{self, Traffic},
     testbed::{FORWARDED, INTERFACES, TARGET, Testbed},
 };
 
@@ -26,7 +27,9 @@ const INSTANCE: &str = "nfwbench";
 pub(crate) enum Gateway {
     /// What `nft -f` reads, and the family of the table `nfwbench` whose counter `dropped` is to move.
     Nftables(String, &'static str),
-    /// A program at XDP that is not part of netfw, by name.
+    /// `nft` or `legacy`, and what `iptables-…-restore` reads.
+    Iptables(&'static str, String),
+    /// A program at XDP or TC that is not part of netfw, by name.
     Bare(&'static str),
     /// A rules file, and the reason for which it drops.
     Netfw(String, &'static str),
@@ -38,12 +41,20 @@ impl Gateway {
         !matches!(self, Self::Bare(_))
     }
 
-    /// Puts it into place; it goes with the guard.
-    pub(crate) fn stand_up<'a>(&'a self, testbed: &'a Testbed, common: &'a Common) -> Result<Guard<'a>> {
+    /// Puts it into place. netfw goes with the guard, everything else with the test bed.
+    pub(crate) fn stand_up<'a>(
+        &'a self,
+        testbed: &'a Testbed,
+        common: &'a Common,
+        traffic: Traffic,
+    ) -> Result<Guard<'a>> {
         let mut guard = Guard { testbed, gateway: self, netfw: &common.netfw, undo: Vec::new(), held: None };
         match self {
-            Self::Nftables(rules, _) => guard.nftables(rules)?,
-            Self::Bare(program) => guard.held = Some(Box::new(ends::bare(testbed, &common.object, program)?)),
+            Self::Nftables(rules, _) => guard.feed(&["nft", "-f", "-"], rules)?,
+            Self::Iptables(flavour, rules) => guard.feed(&[&format!("iptables-{flavour}-restore")], rules)?,
+            Self::Bare(program) => {
+                guard.held = Some(Box::new(ends::bare(testbed, &common.object, program, traffic)?));
+            }
             Self::Netfw(rules, _) => guard.netfw(rules)?,
         }
         testbed.pin_gateway()?;
@@ -65,7 +76,7 @@ impl Guard<'_> {
     /// Packets dropped so far for the reason that is measured, where that is counted.
     pub(crate) fn dropped(&self) -> Result<Option<u64>> {
         match self.gateway {
-            Gateway::Bare(_) => Ok(None),
+            Gateway::Bare(_) | Gateway::Iptables(..) => Ok(None),
             Gateway::Nftables(_, family) => {
                 let words = ["nft", "-j", "list", "counter", family, "nfwbench", "dropped"];
                 let listed = self.document(&words.map(OsString::from))?;
@@ -84,9 +95,9 @@ impl Guard<'_> {
         Ok(serde_json::from_str(&text)?)
     }
 
-    fn nftables(&mut self, rules: &str) -> Result<()> {
-        self.undo = ["nft", "flush", "ruleset"].map(OsString::from).to_vec();
-        self.testbed.gateway.enter(|| command::feed(["nft", "-f", "-"], rules)?.success())?;
+    /// Gives a program rules to read.
+    fn feed(&self, words: &[&str], rules: &str) -> Result<()> {
+        self.testbed.gateway.enter(|| command::feed(words, rules)?.success())?;
         Ok(())
     }
 
@@ -94,9 +105,12 @@ impl Guard<'_> {
         let dir = TempDir::new()?;
         let file = dir.path().join("netfw.toml");
         fs::write(&file, rules)?;
+        let down = words(self.netfw, &["down".as_ref()]);
+        // What a measurement that was killed has left behind.
+        command::run(&down)?.success()?;
         let up = words(self.netfw, &["up".as_ref(), "-c".as_ref(), file.as_ref()]);
         let daemon = self.testbed.gateway.enter(|| Background::start(up, &dir.path().join("log")))?;
-        self.undo = words(self.netfw, &["down".as_ref()]);
+        self.undo = down;
         let ready = daemon.wait_for("ready").context("netfw does not come up");
         self.held = Some(Box::new((daemon, dir)));
         ready

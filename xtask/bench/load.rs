@@ -40,7 +40,7 @@ const STEPS: [(&str, &str); 3] = [
 pub(crate) fn run(args: &Args) -> Result<()> {
     let testbed = Testbed::new()?;
     let mut times = Vec::new();
-    for _ in 0..args.common.rounds {
+    for _ in 0..args.common.rounds() {
         times.push(round(&testbed, &args.common.netfw)?);
     }
     for (step, (name, target)) in STEPS.iter().enumerate() {

@@ -1,19 +1,26 @@
 //! `cargo xtask bench`: what netfw's packet path costs, beside nftables and as little as possible.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
 
 mod block;
+mod chart;
 mod compare;
+mod conntrack;
+mod drop;
 mod ends;
 mod forward;
 mod gateway;
 mod list;
 mod load;
+mod masquerade;
+mod measure;
+mod noise;
 mod report;
 mod rules;
+mod target;
 mod testbed;
 
 /// What to measure.
@@ -21,6 +28,10 @@ mod testbed;
 enum Bench {
     /// Packets through a port-forward.
     Forward(forward::Args),
+    /// Packets whose source is translated.
+    Masquerade(masquerade::Args),
+    /// Packets that one rule or a short list drops.
+    Drop(drop::Args),
     /// Packets that no rule admits.
     Rules(rules::Args),
     /// Packets beside a block list.
@@ -47,9 +58,28 @@ struct Common {
     /// Length of one measurement.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// All rates as one JSON document instead of the table.
+    /// For a look: one round, half a second each.
+    #[arg(long)]
+    quick: bool,
+    /// Report also what a noisy machine measured.
+    #[arg(long)]
+    noisy: bool,
+    /// A folder for the table as a chart.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// One JSON document instead of the table.
     #[arg(long)]
     json: bool,
+}
+
+impl Common {
+    fn rounds(&self) -> u32 {
+        if self.quick { 1 } else { self.rounds }
+    }
+
+    fn time(&self) -> Duration {
+        if self.quick { Duration::from_millis(500) } else { Duration::from_secs(self.seconds) }
+    }
 }
 
 fn main() -> ExitCode {
@@ -65,6 +95,8 @@ fn main() -> ExitCode {
 fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Forward(args) => forward::run(args),
+        Bench::Masquerade(args) => masquerade::run(args),
+        Bench::Drop(args) => drop::run(args),
         Bench::Rules(args) => rules::run(args),
         Bench::Block(args) => block::run(args),
         Bench::Load(args) => load::run(args),

@@ -1,93 +1,158 @@
-//! The table at the end: medians, their spread, how often that is the first row, and what part of the first column.
+//! The table at the end: medians, their spread, and how often that is the first row; and the targets.
 
-use anyhow::Result;
-use serde_json::json;
+use std::{collections::BTreeMap, fs};
 
-use crate::compare::Case;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    Common,
+    chart::Chart,
+    compare::{Case, Turn},
+    target::{Cell, Target},
+};
 
 /// All measurements: for each row and column, one a round.
 pub(crate) struct Report {
+    /// Of the measurement, on the command line.
+    name: &'static str,
     title: String,
-    rates: Vec<(&'static str, String, f64)>,
+    left_out: Vec<(String, String)>,
+    /// In the order of the table.
+    rows: Vec<&'static str>,
+    columns: Vec<String>,
+    /// Packets per second, by row, column, round.
+    rates: BTreeMap<(&'static str, String, u32), f64>,
 }
 
-/// Packets per second.
-struct Summary {
-    median: f64,
-    least: f64,
-    most: f64,
+/// Median and extremes.
+#[derive(Clone, Copy)]
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Summary {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Some(Self { median: *values.get(values.len() / 2)?, least: *values.first()?, most: *values.last()? })
+    }
 }
 
 impl Report {
     /// Without measurements yet.
-    pub(crate) fn new(title: &str) -> Self {
-        Self { title: title.to_owned(), rates: Vec::new() }
-    }
-
-    /// One measurement.
-    pub(crate) fn add(&mut self, case: &Case, rate: f64) {
-        self.rates.push((case.row, case.column.clone(), rate));
-    }
-
-    /// As a table, or as one JSON document.
-    pub(crate) fn print(&self, json: bool) -> Result<()> {
-        if json {
-            println!("{}", serde_json::to_string_pretty(&self.document())?);
-        } else {
-            println!("{}", self.table());
+    pub(crate) fn new(name: &'static str, title: &str) -> Self {
+        let title = title.to_owned();
+        Self {
+            name,
+            title,
+            left_out: Vec::new(),
+            rows: Vec::new(),
+            columns: Vec::new(),
+            rates: BTreeMap::new(),
         }
+    }
+
+    /// A row that is not measured, and why.
+    pub(crate) fn leave_out(&mut self, row: &str, reason: String) {
+        eprintln!("left out: {row}: {reason}");
+        self.left_out.push((row.to_owned(), reason));
+    }
+
+    /// One measurement; of two of the same turn the later counts.
+    pub(crate) fn set(&mut self, turn: Turn, case: &Case, rate: f64) {
+        if !self.rows.contains(&case.row) {
+            self.rows.push(case.row);
+        }
+        if !self.columns.contains(&case.column) {
+            self.columns.push(case.column.clone());
+        }
+        self.rates.insert((case.row, case.column.clone(), turn.round), rate);
+    }
+
+    /// As a table with its targets, or as one JSON document; and as a chart, where one is asked for.
+    pub(crate) fn print(&self, common: &Common, targets: &[Target], noise: &str) -> Result<()> {
+        if let Some(dir) = &common.svg {
+            let file = dir.join(self.name).with_extension("svg");
+            fs::write(&file, self.chart().draw()?).with_context(|| format!("writing {}", file.display()))?;
+        }
+        if common.json {
+            println!("{}", serde_json::to_string_pretty(&self.document(targets, noise))?);
+            return Ok(());
+        }
+        println!("{}: one core, median (least–most) ×{}\n", self.title, self.rows.first().unwrap_or(&""));
+        println!("{}\nMachine: {noise}", self.table());
+        self.left_out.iter().for_each(|(row, reason)| println!("Left out: {row}: {reason}"));
+        targets.iter().for_each(|target| println!("{}", target.line(self)));
         Ok(())
     }
 
-    fn rows(&self) -> Vec<&str> {
-        distinct(self.rates.iter().map(|rate| rate.0))
+    /// Of one cell over another, round by round.
+    pub(crate) fn ratio(&self, of: &Cell, over: &Cell) -> Option<Summary> {
+        let over: BTreeMap<_, _> = self.rounds(over.0, &over.1).collect();
+        Summary::of(self.rounds(of.0, &of.1).filter_map(|(round, rate)| Some(rate / over.get(&round)?)))
     }
 
-    fn columns(&self) -> Vec<&str> {
-        distinct(self.rates.iter().map(|rate| rate.1.as_str()))
+    /// Rates of one cell, with their rounds.
+    fn rounds(&self, row: &'static str, column: &str) -> impl Iterator<Item = (u32, f64)> {
+        let cell = |round| (row, column.to_owned(), round);
+        self.rates.range(cell(0)..=cell(u32::MAX)).map(|((_, _, round), rate)| (*round, *rate))
     }
 
-    fn summary(&self, row: &str, column: &str) -> Option<Summary> {
-        let here = self.rates.iter().filter(|rate| rate.0 == row && rate.1 == column);
-        let mut rates: Vec<_> = here.map(|rate| rate.2).collect();
-        rates.sort_by(f64::total_cmp);
-        Some(Summary { median: *rates.get(rates.len() / 2)?, least: *rates.first()?, most: *rates.last()? })
+    fn chart(&self) -> Chart<'_> {
+        let places =
+            (0..self.rows.len()).flat_map(|row| (0..self.columns.len()).map(move |column| (row, column)));
+        let cells = places.filter_map(|(row, column)| {
+            let rates = self.rounds(self.rows[row], &self.columns[column]).map(|(_, rate)| rate / 1e6);
+            Some((row, column, Summary::of(rates)?))
+        });
+        Chart { title: &self.title, rows: &self.rows, columns: &self.columns, cells: cells.collect() }
     }
 
-    fn document(&self) -> serde_json::Value {
-        let rates = self.rates.iter();
-        let rates =
-            rates.map(|(row, column, rate)| json!({ "gateway": row, "case": column, "pps": rate.round() }));
-        json!({ "title": self.title, "rates": rates.collect::<Vec<_>>() })
+    fn document(&self, targets: &[Target], noise: &str) -> Value {
+        let cells = self.rows.iter().flat_map(|row| self.columns.iter().map(move |column| (*row, column)));
+        let cells = cells.filter_map(|(row, column)| {
+            let Summary { median, least, most } =
+                Summary::of(self.rounds(row, column).map(|(_, rate)| rate))?;
+            let rounds: Vec<_> = self.rounds(row, column).map(|(_, rate)| rate.round()).collect();
+            Some(json!({ "gateway": row, "case": column, "pps": median.round(),
+                "least": least.round(), "most": most.round(), "rounds": rounds }))
+        });
+        let left_out = self.left_out.iter().map(|(row, reason)| json!({ "gateway": row, "reason": reason }));
+        json!({
+            "title": self.title,
+            "machine": noise,
+            "cells": cells.collect::<Vec<_>>(),
+            "left_out": left_out.collect::<Vec<_>>(),
+            "targets": targets.iter().map(|target| target.document(self)).collect::<Vec<_>>(),
+        })
     }
 
+    /// In Markdown.
     fn table(&self) -> String {
-        let (rows, columns) = (self.rows(), self.columns());
-        let mut text = format!(
-            "{}: million packets per second of one core,\nmedian (least-most) ×first row ÷first column\n{:22}",
-            self.title, ""
-        );
-        columns.iter().for_each(|column| text += &format!(" {column:>32}"));
-        for row in &rows {
-            text += &format!("\n{row:22}");
-            for column in &columns {
-                text +=
-                    &format!(" {:>32}", self.cell(row, column, (rows[0], columns[0])).unwrap_or_default());
-            }
+        let mut text =
+            format!("| Mpps | {} |\n|---|{}\n", self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        for row in &self.rows {
+            let cells = self.columns.iter().map(|column| self.cell(row, column).unwrap_or_default());
+            text += &format!("| {row} | {} |\n", cells.collect::<Vec<_>>().join(" | "));
         }
         text
     }
 
-    fn cell(&self, row: &str, column: &str, first: (&str, &str)) -> Option<String> {
-        let Summary { median, least, most } = self.summary(row, column)?;
-        let times = |other: Option<Summary>| other.map_or(f64::NAN, |other| median / other.median);
-        let (above, left) = (times(self.summary(first.0, column)), times(self.summary(row, first.1)));
-        let [median, least, most] = [median, least, most].map(|rate| rate / 1e6);
-        Some(format!("{median:.3} ({least:.3}-{most:.3}) ×{above:.2} ÷{left:.2}"))
+    fn cell(&self, row: &'static str, column: &str) -> Option<String> {
+        let rates = self.rounds(row, column).map(|(_, rate)| rate / 1e6);
+        let Summary { median, least, most } = Summary::of(rates)?;
+        let first = (*self.rows.first()?, column.to_owned());
+        let times = self.ratio(&(row, column.to_owned()), &first).filter(|_| row != first.0);
+        let times = times.map(|times| format!(" ×{:.2}", times.median)).unwrap_or_default();
+        Some(format!("{median:.2} ({least:.2}–{most:.2}){times}"))
     }
 }
 
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+/// Without what has been there before.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found = Vec::new();
     for name in names {
         if !found.contains(&name) {

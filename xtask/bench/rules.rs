@@ -9,6 +9,7 @@ use crate::{
     compare::{Case, compare},
     ends::{Sources, Traffic},
     gateway::{Gateway, netfw_rules, nftables_rules},
+    target::Target,
     testbed::DROPPED,
 };
 
@@ -26,14 +27,30 @@ pub(crate) struct Args {
 }
 
 /// Where the datagrams come from: any address of 10.0.0.0/8.
-const SOURCES: Sources = Sources { first: Ipv4Addr::new(10, 0, 0, 0), count: 1 << 24, step: 1 };
+pub(crate) const SOURCES: Sources = Sources { first: Ipv4Addr::new(10, 0, 0, 0), count: 1 << 24, step: 1 };
 /// Ports that no datagram goes to.
 const OTHER_PORTS: u32 = 20_000;
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let cases: Vec<_> = args.rules.iter().flat_map(|&count| cases(count, args.crossing)).collect();
-    compare("64-byte UDP of new flows, dropped after all rules, by rules", &args.common, &cases)
+    compare(
+        ("rules", "64-byte UDP of new flows, dropped after all rules, by rules"),
+        &args.common,
+        &cases,
+        &targets(&args.rules),
+    )
+}
+
+/// Many rules cost what one does, and with a thousand nftables is far behind.
+fn targets(counts: &[u32]) -> Vec<Target> {
+    let name = |count: Option<&u32>| count.map(u32::to_string).unwrap_or_default();
+    let (first, last) = (name(counts.first()), name(counts.last()));
+    vec![
+        Target::over("netfw, XDP", "nftables, linear", "1000", 100.0),
+        Target::keeps("netfw, XDP", &last, &first, 0.8),
+        Target::keeps("netfw, TC", &last, &first, 0.8),
+    ]
 }
 
 fn cases(count: u32, crossing: bool) -> impl Iterator<Item = Case> {
@@ -51,6 +68,7 @@ fn cases(count: u32, crossing: bool) -> impl Iterator<Item = Case> {
         column: count.to_string(),
         traffic: Traffic::Dropped(SOURCES),
         gateway,
+        optional: false,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Source, gateway and sink in three network namespaces, joined by two links; one core for the gateway.
 
-use std::{fs, time::Duration};
+use std::{fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use netfw_tests::{
@@ -26,7 +26,9 @@ const PRIORITY: &str = "20";
 pub(crate) const SOURCE_LINK: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
 /// The gateway's interfaces: towards the source, towards the sink. Short, so that a thread's name holds the first.
 pub(crate) const INTERFACES: (&str, &str) = ("nb0", "nb1");
-/// Who sends what is forwarded.
+/// The gateway's address towards the sink.
+pub(crate) const INSIDE: &str = "192.168.80.1";
+/// The first of those who send what is forwarded.
 pub(crate) const SOURCE: &str = "198.51.100.10";
 /// Where to: address and port of the gateway, before translation.
 pub(crate) const FORWARDED: (&str, u16) = ("198.51.100.1", 7000);
@@ -34,6 +36,11 @@ pub(crate) const FORWARDED: (&str, u16) = ("198.51.100.1", 7000);
 pub(crate) const TARGET: (&str, u16) = ("192.168.80.3", 7001);
 /// Address and port behind the gateway that nothing leads to.
 pub(crate) const DROPPED: (&str, u16) = ("192.168.80.3", 7100);
+
+/// What they are in.
+pub(crate) const LAN: &str = "198.51.100.0/24";
+/// Senders: enough for a million flows.
+const SENDERS: u32 = 20;
 
 /// The three of them.
 pub(crate) struct Testbed {
@@ -49,6 +56,12 @@ impl Testbed {
         let [source, gateway, sink] =
             ["source", "gateway", "sink"].map(|name| Namespace::create(&format!("{NAME}-{name}")));
         let testbed = Self { source: source?, gateway: gateway?, sink: sink? };
+        let first = SOURCE.parse::<Ipv4Addr>()?.to_bits();
+        let senders: String = (first..first + SENDERS)
+            .map(|sender| {
+                format!("neighbour add {} lladdr 02:00:00:00:00:01 dev nb0\n", Ipv4Addr::from_bits(sender))
+            })
+            .collect();
         testbed.gateway.ip_batch(&format!(
             "link add nb0 address 02:00:00:00:00:02 type veth peer name nbc address 02:00:00:00:00:01 netns {NAME}-source\n\
              link add nb1 address 02:00:00:00:00:03 type veth peer name nbs address 02:00:00:00:00:04 netns {NAME}-sink\n\
@@ -57,7 +70,7 @@ impl Testbed {
              link set nb0 up\n\
              link set nb1 up\n\
              route add default via 198.51.100.10\n\
-             neighbour add 198.51.100.10 lladdr 02:00:00:00:00:01 dev nb0\n\
+             {senders}\
              neighbour add 192.168.80.3 lladdr 02:00:00:00:00:04 dev nb1\n"
         ))?;
         testbed.source.ip_batch("link set nbc up")?;
@@ -83,9 +96,24 @@ impl Testbed {
     }
 }
 
+impl Drop for Testbed {
+    /// The links at once: the kernel takes its time with a namespace, and the next test bed looks for its receiving thread by name.
+    fn drop(&mut self) {
+        let gone = self.gateway.ip_batch("link delete nb0\nlink delete nb1\n");
+        if let Err(error) = gone {
+            eprintln!("bench: a link could not be removed: {error:#}");
+        }
+    }
+}
+
 /// Gives the calling thread the source's core.
 pub(crate) fn pin_source() -> Result<()> {
     pin(gettid(), SOURCE_CORE)
+}
+
+/// Gives the calling thread the gateway's core.
+pub(crate) fn pin_to_gateway() -> Result<()> {
+    pin(gettid(), GATEWAY_CORE)
 }
 
 fn pin(thread: Pid, core: usize) -> Result<()> {
@@ -99,10 +127,21 @@ fn pin(thread: Pid, core: usize) -> Result<()> {
 
 /// How long the gateway's core has had nothing to do since the machine started.
 pub(crate) fn gateway_idle() -> Result<Duration> {
+    spent(&format!("cpu{GATEWAY_CORE}"), 3)
+}
+
+/// How long the host ran something else on the two cores, on average.
+pub(crate) fn stolen() -> Result<Duration> {
+    let [one, other] = [SOURCE_CORE, GATEWAY_CORE].map(|core| spent(&format!("cpu{core}"), 7));
+    Ok((one? + other?) / 2)
+}
+
+/// A column of `/proc/stat`.
+fn spent(name: &str, column: usize) -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
-    let name = format!("cpu{GATEWAY_CORE} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&name)).context("/proc/stat lacks the core")?;
-    let ticks = line.split(' ').nth(3).context("/proc/stat has no idle time")?.parse::<u64>()?;
+    let mut lines = text.lines().map(str::split_ascii_whitespace);
+    let mut line = lines.find(|line| line.clone().next() == Some(name)).context("/proc/stat lacks a core")?;
+    let ticks = line.nth(column + 1).context("/proc/stat has no such column")?.parse::<u64>()?;
     Ok(Duration::from_millis(ticks * 10))
 }
 

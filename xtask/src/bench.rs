@@ -10,15 +10,19 @@ use crate::{lint, root, setup};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     what: What,
-    /// Options of the measurement: --rounds, --seconds, --only, --json, --flows, --rules, --crossing, --prefixes.
+    /// Options of the measurement: --rounds, --seconds, --quick, --noisy, --only, --json, --svg, --flows, --rules, --crossing, --prefixes.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum What {
-    /// Packets per second through a port-forward: nftables, a bare XDP redirect, netfw in XDP and in TC.
+    /// Packets per second through a port-forward: nftables, iptables, netfw in XDP and in TC, a bare redirect at both hooks.
     Forward,
+    /// The same through a masquerade.
+    Masquerade,
+    /// Packets per second that one rule or a short block list drops, beside nftables at ingress and a bare drop at both hooks.
+    Drop,
     /// Packets per second that fall through 1 to 4,096 rules, beside nftables with as many rules or a map, and a bare drop.
     Rules,
     /// The same beside a block list of up to a million prefixes.
@@ -29,7 +33,7 @@ enum What {
 
 /// Runs the measurement.
 pub(crate) fn run(shell: &Shell, args: &Args) -> Result<()> {
-    setup::run(shell, &[setup::Part::Build, setup::Part::Lab])?;
+    setup::run(shell, &[setup::Part::Build, setup::Part::Lab, setup::Part::Bench])?;
     let objects = lint::ebpf_objects(shell, &["build", "--release"])?;
     let object =
         objects.iter().find(|path| path.ends_with("netfw-bench")).context("no netfw-bench was built")?;

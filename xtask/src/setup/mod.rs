@@ -13,7 +13,7 @@ pub(crate) use apt::has_candidate;
 pub(crate) use programs::Part;
 
 /// What `cargo xtask setup` brings.
-pub(crate) const EVERYTHING: [Part; 4] = [Part::Build, Part::Lab, Part::Spark, Part::Vm];
+pub(crate) const EVERYTHING: [Part; 5] = [Part::Build, Part::Lab, Part::Spark, Part::Vm, Part::Bench];
 
 const BPF_LINKER: &str = "0.13.0";
 const BPF_LINKER_PACKAGES: [&str; 5] = ["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev", "g++"];

@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Spark,
     /// Other kernels in qemu.
     Vm,
+    /// What netfw is measured beside.
+    Bench,
 }
 
 /// A program and the package that carries it.
@@ -28,7 +30,7 @@ const fn program(part: Part, name: &'static str, package: &'static str) -> Progr
     Program { part, name, package }
 }
 
-const PROGRAMS: [Program; 24] = [
+const PROGRAMS: [Program; 25] = [
     program(Part::Build, "cc", "gcc"),
     program(Part::Lab, "ip", "iproute2"),
     program(Part::Lab, "nft", "nftables"),
@@ -53,6 +55,7 @@ const PROGRAMS: [Program; 24] = [
     program(Part::Vm, "depmod", "kmod"),
     program(Part::Vm, "xz", "xz-utils"),
     program(Part::Vm, "dpkg-deb", "dpkg"),
+    program(Part::Bench, "iptables-nft", "iptables"),
 ];
 
 /// Those of `parts` that this machine lacks.
