@@ -6,6 +6,8 @@ use plotters::prelude::*;
 use crate::report::Summary;
 
 const SIZE: (u32, u32) = (960, 420);
+/// How much wider than the bars the chart is: the names of the rows stand beside them.
+const LEGEND: f64 = 1.3;
 const FONT: (&str, u32) = ("sans-serif", 14);
 
 /// The table's content in million packets a second.
@@ -33,8 +35,15 @@ impl Chart<'_> {
             .margin(12)
             .x_label_area_size(28)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..self.group() * self.columns.len() as f64, 0.0..most * 1.05)?;
-        chart.configure_mesh().disable_x_mesh().disable_x_axis().y_desc("Mpps").label_style(FONT).draw()?;
+            .build_cartesian_2d(0.0..self.group() * self.columns.len() as f64 * LEGEND, 0.0..most * 1.05)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .disable_x_axis()
+            .max_light_lines(0)
+            .y_desc("Mpps")
+            .label_style(FONT)
+            .draw()?;
         for (place, row) in self.rows.iter().enumerate() {
             let colour = Palette99::pick(place).to_rgba();
             chart

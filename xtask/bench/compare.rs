@@ -91,10 +91,11 @@ impl Run<'_> {
         for case in self.cases.iter().filter(|case| case.column == column) {
             let rate = measure(case, self.common).with_context(|| format!("{}, {column}", case.row))?;
             let machine = self.noise.look(turn)?;
-            let Rate { pps, busy } = rate;
+            let Rate { pps, busy, flows } = rate;
+            let flows = flows.map(|flows| format!(", {flows} flows")).unwrap_or_default();
             let (round, row, mpps) = (turn.round, case.row, pps / 1e6);
             eprintln!(
-                "round {round}: {row:24} {column:16} {mpps:7.3} Mpps, busy {busy:.2}, machine {machine}"
+                "round {round}: {row:24} {column:16} {mpps:7.3} Mpps, busy {busy:.2}{flows}, machine {machine}"
             );
             self.report.set(turn, case, pps);
         }

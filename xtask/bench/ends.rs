@@ -16,7 +16,7 @@ use aya::{
         Program, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
     },
 };
-use netfw_tests::net::frame;
+use netfw_tests::{net::frame, wait};
 use nix::net::if_::if_nametoindex;
 
 use crate::testbed::{self, DROPPED, FORWARDED, INSIDE, INTERFACES, SOURCE, SOURCE_LINK, TARGET, Testbed};
@@ -26,8 +26,10 @@ const FRAMES: u32 = 1 << 20;
 /// Frames at a time, the most that are allowed: as many pages are kept for reuse; beyond, each frame costs a page of the
 /// allocator, and the cores contend for its lock.
 const BATCH: u32 = 256;
-/// How long flows are opened: netfw sees that an unproven flow was answered an eighth of a second after its first packet.
+/// How long flows are opened at least: netfw sees that an unproven flow was answered an eighth of a second after its first packet.
 const OPENING: Duration = Duration::from_millis(400);
+/// Datagrams of each flow meanwhile, at least.
+const VISITS: u32 = 4;
 /// The phase in which no frames are made.
 const STOP: u32 = u32::MAX;
 /// Bytes of a frame.
@@ -72,7 +74,8 @@ impl Traffic {
         self.flows().min(Self::TOGETHER)
     }
 
-    fn flows(self) -> u32 {
+    /// How many flows there are.
+    pub(crate) fn flows(self) -> u32 {
         match self {
             Self::Forwarded { flows } | Self::Masqueraded { flows } => flows.max(1),
             Self::Dropped(_) => 1,
@@ -209,11 +212,19 @@ impl Meter<'_> {
 
     /// Has the flows opened, some at a time, all of them answered and seen to be.
     pub(crate) fn open(&mut self) -> Result<()> {
-        for block in 0..self.traffic.flows().div_ceil(self.traffic.together()) {
+        let together = self.traffic.together();
+        for block in 0..self.traffic.flows().div_ceil(together) {
+            let before = self.beacons()?;
             self.phase.set(0, block + 1, 0)?;
             thread::sleep(OPENING);
+            let enough = before + u64::from(together * VISITS);
+            wait::until("flows to be opened", || (self.beacons().ok()? > enough).then_some(()))?;
         }
         Ok(self.phase.set(0, 0, 0)?)
+    }
+
+    fn beacons(&self) -> Result<u64> {
+        Ok(self.arrived()?.iter().sum())
     }
 
     /// Has the source make no more frames.

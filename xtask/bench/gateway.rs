@@ -90,6 +90,20 @@ impl Guard<'_> {
         }
     }
 
+    /// Flows it knows at the moment, if it keeps any.
+    pub(crate) fn flows(&self) -> Result<Option<u64>> {
+        match self.gateway {
+            Gateway::Bare(_) => Ok(None),
+            Gateway::Nftables(..) | Gateway::Iptables(..) => {
+                Ok(Some(self.testbed.gateway.read_sysctl("net/netfilter/nf_conntrack_count")?.parse()?))
+            }
+            Gateway::Netfw(..) => {
+                let status = self.document(&words(self.netfw, &["--json".as_ref(), "status".as_ref()]))?;
+                Ok(status.pointer("/flows/used").and_then(Value::as_u64))
+            }
+        }
+    }
+
     fn document(&self, words: &[OsString]) -> Result<Value> {
         let text = self.testbed.gateway.enter(|| command::run(words)?.success())?;
         Ok(serde_json::from_str(&text)?)

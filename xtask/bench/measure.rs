@@ -30,6 +30,8 @@ pub(crate) struct Rate {
     pub(crate) pps: f64,
     /// Part of the time in which the gateway had something to do.
     pub(crate) busy: f64,
+    /// Flows that the gateway knew when the clock began to run.
+    pub(crate) flows: Option<u64>,
 }
 
 /// Measures in a test bed of its own: some gateways leave traces in a network namespace, such as legacy iptables its hooks.
@@ -53,7 +55,7 @@ fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Re
     let each = case.traffic.frames_for_one();
     let wanted = usize::from(case.gateway.translates());
     warm_up(|| Ok(meter.arrived()?[wanted] * u64::from(each)))?;
-    let dropped = guard.dropped()?;
+    let (flows, dropped) = (guard.flows()?, guard.dropped()?);
     let (start, idle, begin) = (Instant::now(), testbed::gateway_idle()?, meter.arrived()?);
     thread::sleep(time);
     let (took, idle, end) = (start.elapsed(), testbed::gateway_idle()? - idle, meter.arrived()?);
@@ -66,7 +68,7 @@ fn rate(meter: &Meter<'_>, case: &Case, guard: &Guard<'_>, time: Duration) -> Re
         ensure!(after - before >= least, "{} packets were dropped instead of {expected}", after - before);
     }
     let busy = took.saturating_sub(idle).as_secs_f64();
-    Ok(Rate { pps: (right * u64::from(each)) as f64 / busy, busy: busy / took.as_secs_f64() })
+    Ok(Rate { pps: (right * u64::from(each)) as f64 / busy, busy: busy / took.as_secs_f64(), flows })
 }
 
 /// Waits until many more frames have been handled, or some for a while.
