@@ -13,7 +13,8 @@ use std::{
 mod tools;
 
 /// Binaries of the crate `netfw-ebpf`, by the features that they are built with.
-const OBJECTS: [(&str, &[&str]); 2] = [("", &["netfw-ebpf", "netfw-bench"]), ("dry-run", &["netfw-explain"])];
+const OBJECTS: [(&str, &[&str]); 2] =
+    [("", &["netfw-ebpf", "netfw-bench", "netfw-flood"]), ("dry-run", &["netfw-explain"])];
 const INPUTS: [&str; 4] = ["netfw-ebpf", "netfw-common", "Cargo.toml", "Cargo.lock"];
 const VARIABLES: [&str; 4] =
     ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS"];

@@ -6,20 +6,30 @@ use anyhow::Result;
 use clap::Parser;
 
 mod block;
+mod bulk;
 mod chart;
 mod compare;
+mod connections;
 mod conntrack;
+mod cores;
 mod drop;
 mod ends;
+mod flood;
 mod forward;
 mod gateway;
+mod hosts;
+mod latency;
 mod list;
 mod load;
 mod masquerade;
 mod measure;
+mod memory;
 mod noise;
 mod report;
 mod rules;
+mod score;
+mod sessions;
+mod strangers;
 mod target;
 mod testbed;
 
@@ -38,6 +48,18 @@ enum Bench {
     Block(block::Args),
     /// Time that large rules take.
     Load(load::Args),
+    /// Round trips through the gateway.
+    Latency(latency::Args),
+    /// A TCP stream through the gateway.
+    Bulk(bulk::Args),
+    /// New TCP connections through the gateway.
+    Connections(connections::Args),
+    /// A SYN flood beside live sessions.
+    Flood(flood::Args),
+    /// What a million flows take.
+    Memory(memory::Args),
+    /// One core and two.
+    Cores(cores::Args),
 }
 
 /// What all measurements need to know.
@@ -100,5 +122,11 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Rules(args) => rules::run(args),
         Bench::Block(args) => block::run(args),
         Bench::Load(args) => load::run(args),
+        Bench::Latency(args) => latency::run(args),
+        Bench::Bulk(args) => bulk::run(args),
+        Bench::Connections(args) => connections::run(args),
+        Bench::Flood(args) => flood::run(args),
+        Bench::Memory(args) => memory::run(args),
+        Bench::Cores(args) => cores::run(args),
     }
 }

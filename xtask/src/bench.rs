@@ -10,7 +10,8 @@ use crate::{lint, root, setup};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     what: What,
-    /// Options of the measurement: --rounds, --seconds, --quick, --noisy, --only, --json, --svg, --flows, --rules, --crossing, --prefixes.
+    /// Options of the measurement: --rounds, --seconds, --quick, --noisy, --only, --json, --svg, --flows, --rules, --crossing,
+    /// --prefixes, --clients, --kpps, --overrun, --sessions, --answering, --watch.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
@@ -29,6 +30,18 @@ enum What {
     Block,
     /// How long thousands of rules and a million prefixes take to load.
     Load,
+    /// Time that a round trip takes longer through the gateway.
+    Latency,
+    /// Bytes per second of one TCP stream.
+    Bulk,
+    /// New TCP connections per second.
+    Connections,
+    /// Live sessions, new connections and the gateway's time while strangers send SYNs.
+    Flood,
+    /// Memory and the daemon's time for a million live flows.
+    Memory,
+    /// The datapath on both cores at once, beside one.
+    Cores,
 }
 
 /// Runs the measurement.

@@ -1,0 +1,156 @@
+//! `bench memory`: what a million live flows take of memory, and of the daemon's time.
+
+use std::{
+    fs,
+    os::fd::AsRawFd as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::MapData;
+use netfw_tests::lab::command;
+use serde_json::Value;
+
+use crate::{
+    Common,
+    gateway::words,
+    hosts::{self, Hosts, Offload, Placement},
+    score::{Bound, Quantity, Score, Target},
+    strangers::{Behaviour, Reception, Strangers},
+};
+
+/// Options of the measurement.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Live flows.
+    #[arg(long, default_value_t = 1_000_000)]
+    flows: u32,
+    /// Seconds for which the daemon is watched, twice.
+    #[arg(long, default_value_t = 25)]
+    watch: u64,
+}
+
+const ROW: &str = "netfw";
+const PROVEN: Quantity = ("memory of the tables of proven flows, per flow", "bytes");
+const GROWN: Quantity = ("memory of all maps that the flows added, per flow", "bytes");
+const ALL: Quantity = ("memory of all maps, per flow", "bytes");
+const AVAILABLE: Quantity = ("memory that the machine has less, per flow", "bytes");
+const SWEEP: Quantity = ("daemon's share of a core, flows just used", "%");
+const SWEEP_IDLE: Quantity = ("daemon's share of a core, flows silent for 30 s", "%");
+
+/// Maps that hold proven flows of IPv4: their halves, their places.
+const TABLES: [&str; 2] = ["PROVEN4", "PLACES4"];
+/// Flows that come together: fewer than there is room for unproven ones.
+const GROUP: u32 = 1024;
+/// Packets of each: one opens the flow, is answered, and the next one proves it; one to spare.
+const PACKETS: u32 = 3;
+/// From when on the sweep looks at both directions of a flow.
+const SILENT: Duration = Duration::from_secs(32);
+const PINS: &str = "/sys/fs/bpf/netfw/nfwbench";
+
+/// Measures and prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Args { common, flows, watch } = args;
+    let target =
+        |quantity, most| Target { row: ROW.to_owned(), quantity, times: None, bound: Bound::AtMost(most) };
+    let targets = vec![target(PROVEN, 400.0), target(SWEEP, 2.0), target(SWEEP_IDLE, 2.0)];
+    let mut score = Score::new("Live flows through a port-forward", targets);
+    for _ in 0..common.rounds {
+        round(&mut score, common, *flows, Duration::from_secs(*watch))?;
+    }
+    score.print(common.json)
+}
+
+fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Result<()> {
+    let hosts = Hosts::new(Offload::Off)?;
+    // Three quarters of the capacity are for proven flows; a twentieth of them stays free.
+    let capacity = u64::from(flows) * 7 / 5;
+    let gateway = hosts::netfw("xdp", &format!("[flows]\ncapacity = {capacity}\n"));
+    let groups = Some([GROUP, PACKETS]);
+    let behaviour = Behaviour { groups, patient: true, reception: Reception::Echo, ..Behaviour::default() };
+    let strangers = Strangers::new(&hosts.bed, &common.object, behaviour)?;
+    let _guard = hosts.stand_up(&gateway, common, Placement::Loop)?;
+    let (maps, available) = (memory(|_| true)?, available()?);
+    strangers.send(flows.next_multiple_of(GROUP) * PACKETS)?;
+    let last = Instant::now();
+    let live = live_flows(&hosts, &common.netfw)?;
+    let spread = 1.0 - live as f64 / f64::from(flows);
+    ensure!(spread.abs() < 0.01, "{live} flows live instead of {flows}");
+    let each = |bytes: u64| bytes as f64 / live as f64;
+    score.add(ROW, PROVEN, each(memory(|name| TABLES.contains(&name))?));
+    score.add(ROW, GROWN, each(memory(|_| true)?.saturating_sub(maps)));
+    score.add(ROW, ALL, each(memory(|_| true)?));
+    score.add(ROW, AVAILABLE, each(available.saturating_sub(self::available()?)));
+    let daemon = daemon()?;
+    score.add(ROW, SWEEP, share(&daemon, watch)?);
+    thread::sleep(SILENT.saturating_sub(last.elapsed()));
+    score.add(ROW, SWEEP_IDLE, share(&daemon, watch)?);
+    Ok(())
+}
+
+fn live_flows(hosts: &Hosts, netfw: &Path) -> Result<u64> {
+    let status = words(netfw, &["--json".as_ref(), "status".as_ref()]);
+    let text = hosts.bed.gateway.enter(|| command::run(status)?.success())?;
+    let status: Value = serde_json::from_str(&text)?;
+    status.pointer("/flows/used").and_then(Value::as_u64).context("status names no flows")
+}
+
+/// Bytes that the kernel counts for the pinned maps with a name that is wanted.
+fn memory(wanted: impl Fn(&str) -> bool) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(PINS)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !wanted(&name) {
+            continue;
+        }
+        // Programs are pinned beside the maps.
+        let Ok(map) = MapData::from_pin(&path) else { continue };
+        use std::os::fd::AsFd as _;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+        sum += bytes.with_context(|| format!("the kernel does not say how large {name} is"))?;
+    }
+    Ok(sum)
+}
+
+/// Bytes that programs could still have.
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kibibytes.context("/proc/meminfo does not say what is available")? * 1024)
+}
+
+/// The directory of the daemon in `/proc`.
+fn daemon() -> Result<std::path::PathBuf> {
+    let is_daemon = |path: &std::path::PathBuf| {
+        let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split('\0').collect();
+        words.first().is_some_and(|word| word.ends_with("/netfw"))
+            && words.contains(&"nfwbench")
+            && words.contains(&"up")
+    };
+    let mut paths = fs::read_dir("/proc")?.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.find(is_daemon).context("the daemon does not run")
+}
+
+/// Percent of a core that a process takes.
+fn share(process: &Path, time: Duration) -> Result<f64> {
+    let (start, before) = (Instant::now(), cpu_time(process)?);
+    thread::sleep(time);
+    Ok((cpu_time(process)? - before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0)
+}
+
+/// In user space and in the kernel, all threads.
+fn cpu_time(process: &Path) -> Result<Duration> {
+    let text = fs::read_to_string(process.join("stat"))?;
+    // After the name, which may hold anything.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
