@@ -1,5 +1,5 @@
 //! A million strangers for `cargo xtask bench`: a source of SYNs or datagrams from as many addresses, and what stands in for those
-//! that they speak to.
+//! that they speak to. And a gateway that is none, as the least that one can cost.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
@@ -12,7 +12,7 @@ mod programs {
     use aya_ebpf::{
         Global,
         bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
-        helpers::bpf_ktime_get_ns,
+        helpers::{bpf_ktime_get_ns, bpf_redirect},
         macros::{map, xdp},
         maps::Array,
         programs::XdpContext,
@@ -49,6 +49,12 @@ mod programs {
     /// Not 0: the target does not answer strangers.
     #[unsafe(no_mangle)]
     static SILENT: Global<u32> = Global::new(0);
+
+    /// Where [`wire`] sends: kernel index of the interface, and both link addresses as a frame begins with them.
+    #[unsafe(no_mangle)]
+    static OUT: Global<u32> = Global::new(0);
+    #[unsafe(no_mangle)]
+    static MACS: Global<[u16; 6]> = Global::new([0; 6]);
 
     /// Frames made so far, of those the ones that are taken for lost, and the time of the next one.
     #[map]
@@ -201,6 +207,17 @@ mod programs {
         }
         count();
         XDP_TX
+    }
+
+    /// The least that a gateway can do in XDP: sends on what arrives, to the next host.
+    #[xdp]
+    fn wire(ctx: XdpContext) -> u32 {
+        let Some(macs) = at::<[u16; 6]>(&ctx, 0) else { return XDP_DROP };
+        // SAFETY: the bounds were checked, and every frame begins at an even address; the helper takes any index.
+        unsafe {
+            *macs = MACS.load();
+            bpf_redirect(OUT.load(), 0) as u32
+        }
     }
 
     #[inline(always)]

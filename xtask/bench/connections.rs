@@ -3,20 +3,20 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netfw_tests::lab::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     Common,
-    hosts::{self, Door, ENDS_CORE, Hosts, Offload, Placement},
+    hosts::{self, Door, ENDS_CORE, Hosts, Offload, Way},
     score::{Bound, Quantity, Score, Target},
-    testbed::{self, TARGET},
+    testbed::TARGET,
 };
 
 /// Options of the measurement.
@@ -29,14 +29,17 @@ pub(crate) struct Args {
     clients: u32,
 }
 
-/// What one core could do that were a gateway all the time.
+/// What the gateway could do had it a core of its own.
 const OF_GATEWAY: Quantity = ("connections per second of the gateway's time", "");
 const COST: Quantity = ("gateway's time per connection", "µs");
-/// Bounded by client and server, which share the other core.
-const WHOLE: Quantity = ("connections per second of the clock", "");
+const WHOLE: Quantity = ("connections per second, ends and gateway on one core", "");
 const FAILED: Quantity = ("connections that failed", "");
 
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Until all clients are at work.
+const WARM_UP: Duration = Duration::from_millis(50);
+/// A turn, and how many of them each path has in a second of measuring.
+const TURN: Duration = Duration::from_millis(100);
+const TURNS: u64 = 10;
 /// The longest that a connection may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -46,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     hosts::pin_here(ENDS_CORE)?;
     let hosts = Hosts::new(Offload::Off)?;
     hosts.bed.source.sysctl("net/ipv4/ip_local_port_range", "1024 65000")?;
-    let gateways = hosts::gateways(common);
+    let ways = Way::all(common);
     let target = |row: &str| Target {
         row: row.to_owned(),
         quantity: OF_GATEWAY,
@@ -55,65 +58,88 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let targets = vec![target("netfw, TC"), target("netfw, XDP")];
     let mut score = Score::new("New TCP connections through a port-forward", targets);
-    let time = Duration::from_secs(common.seconds);
     for _ in 0..common.rounds {
-        for (name, gateway) in &gateways {
-            let _guard = hosts.stand_up(gateway, common, Placement::Apart)?;
-            let Rate { count, failed, took, busy } =
-                measure(&hosts, hosts::forwarded()?, *clients, time).context(*name)?;
-            score.add(name, OF_GATEWAY, count / busy.as_secs_f64());
-            score.add(name, COST, busy.as_secs_f64() / count * 1e6);
-            score.add(name, WHOLE, count / took.as_secs_f64());
-            score.add(name, FAILED, failed);
+        for (name, way) in &ways {
+            let _guard = way.stand_up(&hosts, common)?;
+            let doors = [hosts::direct()?, way.door()?];
+            let [direct, through] = measure(&hosts, doors, *clients, common.seconds).context(*name)?;
+            let added = through.each() - direct.each();
+            score.add(name, OF_GATEWAY, 1.0 / added);
+            score.add(name, COST, added * 1e6);
+            score.add(name, WHOLE, 1.0 / through.each());
+            score.add("direct link", WHOLE, 1.0 / direct.each());
+            score.add(name, FAILED, through.failed as f64);
         }
     }
     score.print(common.json)
 }
 
-/// How connections ended.
+/// Connections of one path.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    done: u64,
+    failed: u64,
+    time: Duration,
+}
+
+impl Tally {
+    /// Seconds that one takes.
+    fn each(&self) -> f64 {
+        self.time.as_secs_f64() / self.done as f64
+    }
+}
+
+/// How connections end, and which path they take.
 #[derive(Default)]
-struct Counts {
+struct Clients {
+    door: AtomicUsize,
     done: AtomicU64,
     failed: AtomicU64,
+    over: AtomicBool,
 }
 
-/// Connections, those that failed, the time they took, and the part of it in which the gateway's core was not idle.
-struct Rate {
-    count: f64,
-    failed: f64,
-    took: Duration,
-    busy: Duration,
-}
-
-fn measure(hosts: &Hosts, door: Door, clients: u32, time: Duration) -> Result<Rate> {
-    let (stop, counts) = (AtomicBool::new(false), Counts::default());
-    let listener = hosts.bed.sink.enter(|| listen(TARGET.1))?;
+/// Through each door for so many seconds, by turns: a slow moment of the machine meets both. All is done on one core, in the
+/// time of whoever sends, so what a connection takes longer through the gateway is the gateway's.
+fn measure(hosts: &Hosts, doors: [Door; 2], count: u32, seconds: u64) -> Result<[Tally; 2]> {
+    let clients = &Clients::default();
+    let listener = &hosts.bed.sink.enter(|| listen(TARGET.1))?;
     thread::scope(|scope| {
-        let servers: Vec<_> = (0..clients).map(|_| scope.spawn(|| serve(&listener, &stop))).collect();
+        for _ in 0..count {
+            scope.spawn(|| serve(listener, &clients.over));
+        }
         let askers: Vec<_> =
-            (0..clients).map(|_| scope.spawn(|| ask(&hosts.bed.source, door, &stop, &counts))).collect();
-        thread::sleep(WARM_UP);
-        let (start, idle, before) =
-            (Instant::now(), testbed::gateway_idle()?, counts.done.load(Ordering::Relaxed));
-        thread::sleep(time);
-        let (took, idle) = (start.elapsed(), testbed::gateway_idle()? - idle);
-        let count = (counts.done.load(Ordering::Relaxed) - before) as f64;
-        stop.store(true, Ordering::Relaxed);
+            (0..count).map(|_| scope.spawn(move || ask(&hosts.bed.source, doors, clients))).collect();
+        let mut tallies = [Tally::default(); 2];
+        for _ in 0..seconds * TURNS {
+            for (door, tally) in tallies.iter_mut().enumerate() {
+                clients.turn(door, tally);
+            }
+        }
+        clients.over.store(true, Ordering::Relaxed);
         for thread in askers {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context("a client")?;
         }
-        for _ in &servers {
+        for _ in 0..count {
             // A server waits for one more connection.
             let _ = hosts.bed.sink.enter(|| Ok(TcpStream::connect(("127.0.0.1", TARGET.1))?));
         }
-        ensure!(count > 0.0, "no connection came about");
-        Ok(Rate {
-            count,
-            failed: counts.failed.load(Ordering::Relaxed) as f64,
-            took,
-            busy: took.saturating_sub(idle),
-        })
+        ensure!(tallies.iter().all(|tally| tally.done > 0), "no connection came about");
+        Ok(tallies)
     })
+}
+
+impl Clients {
+    fn turn(&self, door: usize, tally: &mut Tally) {
+        self.door.store(door, Ordering::Relaxed);
+        thread::sleep(WARM_UP);
+        let counts = || [&self.done, &self.failed].map(|count| count.load(Ordering::Relaxed));
+        let (start, before) = (Instant::now(), counts());
+        thread::sleep(TURN);
+        let (took, after) = (start.elapsed(), counts());
+        tally.time += took;
+        tally.done += after[0] - before[0];
+        tally.failed += after[1] - before[1];
+    }
 }
 
 /// For many at once.
@@ -136,10 +162,11 @@ fn serve(listener: &TcpListener, stop: &AtomicBool) {
     }
 }
 
-fn ask(host: &Namespace, door: Door, stop: &AtomicBool, counts: &Counts) -> Result<()> {
+fn ask(host: &Namespace, doors: [Door; 2], clients: &Clients) -> Result<()> {
     host.join_thread()?;
-    while !stop.load(Ordering::Relaxed) {
-        let counter = if connection(door, LIMIT).is_ok() { &counts.done } else { &counts.failed };
+    while !clients.over.load(Ordering::Relaxed) {
+        let door = doors[clients.door.load(Ordering::Relaxed)];
+        let counter = if connection(door, LIMIT).is_ok() { &clients.done } else { &clients.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -156,8 +183,6 @@ pub(crate) fn connection(door: Door, limit: Duration) -> Result<()> {
     stream.write_all(&[7])?;
     let mut byte = [0];
     stream.read_exact(&mut byte)?;
-    if byte != [7] {
-        bail!("another byte came back");
-    }
+    ensure!(byte == [7], "another byte came back");
     Ok(())
 }

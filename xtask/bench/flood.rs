@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Live sessions beside it.
     #[arg(long, default_value_t = 1000)]
     sessions: u32,
+    /// Netfw's `[flows] capacity`; a quarter of it is for flows that have not proved themselves.
+    #[arg(long, default_value_t = 262_144)]
+    capacity: u32,
     /// The target answers strangers, with SYN cookies; otherwise it keeps silent.
     #[arg(long)]
     answering: bool,
@@ -51,11 +54,11 @@ const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Args { common, .. } = args;
+    let Args { common, capacity, .. } = args;
     hosts::pin_here(ENDS_CORE)?;
     let mut score = Score::new("SYN flood to a forwarded port", targets());
     for _ in 0..common.rounds {
-        for (name, gateway) in hosts::gateways(common) {
+        for (name, gateway) in hosts::gateways_with(common, &format!("[flows]\ncapacity = {capacity}\n")) {
             measure(&gateway, args).context(name)?.enter(&mut score, name);
         }
     }
@@ -104,7 +107,7 @@ impl Seen {
 }
 
 fn measure(gateway: &Gateway, args: &Args) -> Result<Seen> {
-    let Args { common, kpps, overrun, sessions, answering } = args;
+    let Args { common, kpps, overrun, sessions, answering, .. } = args;
     // A new one each time: what a flood leaves in the tables of nftables outlives its rules.
     let hosts = Hosts::new(Offload::Off)?;
     hosts.bed.sink.sysctl("net/ipv4/tcp_max_syn_backlog", "4096")?;

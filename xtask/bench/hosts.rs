@@ -16,20 +16,19 @@ use crate::{
     Common,
     gateway::{Gateway, Guard, netfw_rules, nftables_rules},
     testbed::{FORWARDED, TARGET, Testbed},
+    wire,
 };
 
 /// The core of client and server, where they share one.
 pub(crate) const ENDS_CORE: usize = 0;
 /// The core of the gateway, or of the server.
 pub(crate) const OTHER_CORE: usize = 1;
-/// The gateway's receiving threads come before whatever else their core has to do.
-const PRIORITY: &str = "20";
 /// The server on the direct link.
 const DIRECT: &str = "10.99.0.2";
 
 /// Who polls each interface.
 const APART: [(&str, usize); 4] =
-    [("nb0", OTHER_CORE), ("nb1", OTHER_CORE), ("nbc", ENDS_CORE), ("nbs", ENDS_CORE)];
+    [("nb0", OTHER_CORE), ("nbc", ENDS_CORE), ("nb1", OTHER_CORE), ("nbs", ENDS_CORE)];
 
 /// Address and port to speak to.
 pub(crate) type Door = (Ipv4Addr, u16);
@@ -41,8 +40,8 @@ pub(crate) enum Placement {
     Inline,
     /// The gateway's on its core, that of client and server on the other: what its core has to do is the gateway's alone.
     Apart,
-    /// The same, but what arrives at the server is taken on the gateway's core: a source of frames that waits for it on the other
-    /// lets nothing else run there.
+    /// The same, but what arrives at the server is taken, and sent back, by the gateway's core in passing: a source of frames that
+    /// waits for it on the other lets nothing else run there.
     Loop,
 }
 
@@ -67,6 +66,7 @@ impl Hosts {
         let server = bed.sink.name().to_owned();
         bed.source.ip_batch(&format!(
             "address add 198.51.100.10/24 dev nbc\n\
+             neighbour add 198.51.100.1 lladdr 02:00:00:00:00:02 dev nbc\n\
              route add 192.168.80.0/24 via 198.51.100.1\n\
              link add nbd type veth peer name nbd netns {server}\n\
              address add 10.99.0.1/24 dev nbd\n\
@@ -74,6 +74,7 @@ impl Hosts {
         ))?;
         bed.sink.ip_batch(&format!(
             "address add {}/24 dev nbs\n\
+             neighbour add 192.168.80.1 lladdr 02:00:00:00:00:03 dev nbs\n\
              route add default via 192.168.80.1\n\
              address add {DIRECT}/24 dev nbd\n\
              link set nbd up\n",
@@ -111,7 +112,7 @@ impl Hosts {
         match placement {
             Placement::Inline => self.thread("nb0", false)?,
             Placement::Apart => self.part(&APART)?,
-            Placement::Loop => self.part(&APART[..3])?,
+            Placement::Loop => self.part(&APART[..2])?,
         }
         Ok(guard)
     }
@@ -127,9 +128,8 @@ impl Hosts {
             let what = format!("the receiving thread of {interface}");
             let thread = wait::until(&what, || receiving_thread(interface))?;
             pin(thread, core)?;
-            if core == OTHER_CORE {
-                command::run(["chrt", "--fifo", "--pid", PRIORITY, &thread.to_string()])?.success()?;
-            }
+            // At real-time priority one interface would have to wait until the other is idle.
+            command::run(["chrt", "--other", "--pid", "0", &thread.to_string()])?.success()?;
         }
         Ok(())
     }
@@ -180,9 +180,58 @@ pub(crate) fn nftables() -> Gateway {
 
 /// nftables first: what the others are compared with.
 pub(crate) fn gateways(common: &Common) -> Vec<(&'static str, Gateway)> {
-    let all = [("nftables", nftables()), ("netfw, TC", netfw("tc", "")), ("netfw, XDP", netfw("xdp", ""))];
+    gateways_with(common, "")
+}
+
+/// The same, with more in netfw's rules.
+pub(crate) fn gateways_with(common: &Common, more: &str) -> Vec<(&'static str, Gateway)> {
+    let all =
+        [("nftables", nftables()), ("netfw, TC", netfw("tc", more)), ("netfw, XDP", netfw("xdp", more))];
     let wanted = |name: &str| common.only.is_empty() || common.only.iter().any(|word| name.contains(word));
     all.into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+/// Anything that goes with its guard.
+pub(crate) trait Standing {}
+
+impl<T> Standing for T {}
+
+/// What stands between client and server.
+pub(crate) enum Way {
+    Forwarded(Gateway),
+    /// A program that sends on what arrives, unseen, so without translation.
+    Wire,
+}
+
+impl Way {
+    /// All that are wanted, nftables first.
+    pub(crate) fn all(common: &Common) -> Vec<(&'static str, Self)> {
+        let gateways = gateways(common).into_iter().map(|(name, gateway)| (name, Self::Forwarded(gateway)));
+        gateways.chain([("bare XDP redirect", Self::Wire)]).collect()
+    }
+
+    /// Where the client finds the server.
+    pub(crate) fn door(&self) -> Result<Door> {
+        match self {
+            Self::Forwarded(_) => Ok((FORWARDED.0.parse()?, FORWARDED.1)),
+            Self::Wire => Ok((TARGET.0.parse()?, TARGET.1)),
+        }
+    }
+
+    /// Puts it into place.
+    pub(crate) fn stand_up<'a>(
+        &'a self,
+        hosts: &'a Hosts,
+        common: &'a Common,
+    ) -> Result<Box<dyn Standing + 'a>> {
+        Ok(match self {
+            Self::Forwarded(gateway) => Box::new(hosts.stand_up(gateway, common, Placement::Inline)?),
+            Self::Wire => {
+                hosts.thread("nb0", false)?;
+                Box::new(wire::lay(&hosts.bed, &common.object)?)
+            }
+        })
+    }
 }
 
 /// Gives a thread (0: the calling one) a core.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     Common,
-    hosts::{self, Door, ENDS_CORE, Hosts, OTHER_CORE, Offload, Placement},
+    hosts::{self, Door, ENDS_CORE, Hosts, OTHER_CORE, Offload, Way},
     score::{Bound, Quantity, Score, Target},
     testbed::TARGET,
 };
@@ -42,12 +42,12 @@ const LENGTH: usize = 32;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common } = args;
     let hosts = Hosts::new(Offload::Off)?;
-    let gateways = hosts::gateways(common);
+    let ways = Way::all(common);
     let mut score = Score::new("UDP ping-pong through a port-forward", targets());
     for _ in 0..common.rounds {
-        for (name, gateway) in &gateways {
-            let _guard = hosts.stand_up(gateway, common, Placement::Inline)?;
-            let doors = [hosts::direct()?, hosts::forwarded()?];
+        for (name, way) in &ways {
+            let _guard = way.stand_up(&hosts, common)?;
+            let doors = [hosts::direct()?, way.door()?];
             let [direct, through] = round_trips(&hosts, doors, common.seconds)
                 .with_context(|| format!("through {name}"))?
                 .map(median_and_tail);

@@ -32,6 +32,7 @@ mod sessions;
 mod strangers;
 mod target;
 mod testbed;
+mod wire;
 
 /// What to measure.
 #[derive(Parser)]
