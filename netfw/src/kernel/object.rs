@@ -1,6 +1,6 @@
 //! Loading: the object of the datapath becomes programs and pinned maps.
 
-use std::io;
+use std::{io, panic, thread};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -137,15 +137,24 @@ fn jiffy_nanos() -> Result<u64> {
     u64::try_from(resolution.num_nanoseconds()).context("the coarse clock has no resolution")
 }
 
-/// Without signals: one that comes in the middle, such as that to reload, makes the verifier give up.
+/// All at once, each in a thread of its own: the verifier takes half a second for each, and locks out nobody who may load programs.
+/// Without signals: one that comes in the middle, such as that to reload, makes it give up.
 pub(super) fn load_programs<'a>(
-    mut programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
+    programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
 ) -> Result<()> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let loaded = programs.try_for_each(|(name, program)| {
-        load_program(program)
-            .map_err(shortened)
-            .with_context(|| format!("the kernel refuses the program {name}"))
+    let loaded = thread::scope(|scope| {
+        let threads: Vec<_> =
+            programs.map(|(name, program)| (name, scope.spawn(|| load_program(program)))).collect();
+        let results = threads.into_iter().map(|(name, thread)| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic))
+                .map_err(shortened)
+                .with_context(|| format!("the kernel refuses the program {name}"))
+        });
+        // Each is waited for, whatever became of those before it.
+        results.collect::<Vec<_>>().into_iter().collect()
     });
     before.thread_set_mask()?;
     loaded
