@@ -26,11 +26,11 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Live flows.
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Live flows; made in whole groups of 131,072.
+    #[arg(long, default_value_t = 8 * GROUP)]
     flows: u32,
-    /// Seconds for which the daemon is watched, twice.
-    #[arg(long, default_value_t = 25)]
+    /// Seconds for which the daemon is watched, twice: as long as it rests between two sweeps of so many flows.
+    #[arg(long, default_value_t = 100)]
     watch: u64,
 }
 
@@ -44,8 +44,9 @@ const SWEEP_IDLE: Quantity = ("daemon's share of a core, flows silent for 30 s",
 
 /// Maps that hold proven flows of IPv4: their halves, their places.
 const TABLES: [&str; 2] = ["PROVEN4", "PLACES4"];
-/// Flows that come together: fewer than there is room for unproven ones.
-const GROUP: u32 = 1024;
+/// Flows that come together: fewer than there is room for unproven ones, and so many that the packets of one are more than an
+/// eighth of a second apart. Of those that follow each other more closely netfw does not ask whether they were answered.
+const GROUP: u32 = 1 << 17;
 /// Packets of each: one opens the flow, is answered, and the next one proves it; one to spare.
 const PACKETS: u32 = 3;
 /// From when on the sweep looks at both directions of a flow.
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         |quantity, most| Target { row: ROW.to_owned(), quantity, times: None, bound: Bound::AtMost(most) };
     let targets = vec![target(PROVEN, 400.0), target(SWEEP, 2.0), target(SWEEP_IDLE, 2.0)];
     let mut score = Score::new("Live flows through a port-forward", targets);
-    for _ in 0..common.rounds {
+    for _ in 0..common.rounds() {
         round(&mut score, common, *flows, Duration::from_secs(*watch))?;
     }
     score.print(common.json)
@@ -75,11 +76,12 @@ fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Res
     let strangers = Strangers::new(&hosts.bed, &common.object, behaviour)?;
     let _guard = hosts.stand_up(&gateway, common, Placement::Loop)?;
     let (maps, available) = (memory(|_| true)?, available()?);
-    strangers.send(flows.next_multiple_of(GROUP) * PACKETS)?;
+    let flows = flows.next_multiple_of(GROUP);
+    strangers.send(flows * PACKETS)?;
     let last = Instant::now();
     let live = live_flows(&hosts, &common.netfw)?;
     let spread = 1.0 - live as f64 / f64::from(flows);
-    ensure!(spread.abs() < 0.01, "{live} flows live instead of {flows}");
+    ensure!(spread.abs() < 0.05, "{live} flows live instead of {flows}");
     let each = |bytes: u64| bytes as f64 / live as f64;
     score.add(ROW, PROVEN, each(memory(|name| TABLES.contains(&name))?));
     score.add(ROW, GROWN, each(memory(|_| true)?.saturating_sub(maps)));
