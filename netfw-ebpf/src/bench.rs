@@ -217,15 +217,17 @@ mod programs {
             };
             tell(count);
             if translated && PHASE.get(0).is_some_and(|phase| *phase != 0) {
-                return answer(start, end);
+                return answer(&ctx);
             }
         }
         XDP_DROP
     }
 
-    /// Back to where it came from. To turn both ends round does not change the checksums.
+    /// Back to where it came from. To turn both ends round does not change the checksums. Not by `XDP_TX`: veth wakes its peer for that
+    /// only where the peer runs XDP, too.
     #[inline(always)]
-    fn answer(start: usize, end: usize) -> u32 {
+    fn answer(ctx: &XdpContext) -> u32 {
+        let (start, end) = (ctx.data(), ctx.data_end());
         let (Some(macs), Some(addresses), Some(ports)) =
             (at::<[u16; 6]>(start, end, 0), at::<[u16; 4]>(start, end, 26), at::<[u16; 2]>(start, end, 34))
         else {
@@ -238,7 +240,8 @@ mod programs {
             *addresses = [c, d, a, b];
             (*ports).reverse();
         }
-        XDP_TX
+        // SAFETY: the context is valid while the program runs; a helper that takes numbers.
+        unsafe { bpf_redirect((*ctx.ctx).ingress_ifindex, 0) as u32 }
     }
 
     /// Now and then, tells the source how many have arrived.
