@@ -43,8 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bound: Bound::AtLeast(1.0),
     };
     let mut score = Score::new("One TCP stream through a port-forward", vec![target]);
-    let time = Duration::from_secs(common.seconds);
-    for _ in 0..common.rounds {
+    let time = common.time();
+    for _ in 0..common.rounds() {
         for (name, gateway) in &gateways {
             let _guard = hosts.stand_up(gateway, common, Placement::Inline)?;
             score.add(name, RATE, gigabits(&hosts, hosts::forwarded()?, time).context(*name)?);

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let targets = vec![target("netfw, TC"), target("netfw, XDP")];
     let mut score = Score::new("New TCP connections through a port-forward", targets);
-    for _ in 0..common.rounds {
+    for _ in 0..common.rounds() {
         for (name, way) in &ways {
             let _guard = way.stand_up(&hosts, common)?;
             let doors = [hosts::direct()?, way.door()?];

@@ -62,8 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bound: Bound::AtLeast(1.8),
     };
     let mut score = Score::new("The datapath by test run", CASES.map(target).to_vec());
-    let time = Duration::from_secs(common.seconds);
-    for _ in 0..common.rounds {
+    let time = common.time();
+    for _ in 0..common.rounds() {
         for case in CASES {
             let run = |cores: &[usize]| {
                 hosts.bed.gateway.enter(|| on_cores(&programs, case, cores, time)).context(case.row)

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, capacity, .. } = args;
     hosts::pin_here(ENDS_CORE)?;
     let mut score = Score::new("SYN flood to a forwarded port", targets());
-    for _ in 0..common.rounds {
+    for _ in 0..common.rounds() {
         for (name, gateway) in hosts::gateways_with(common, &format!("[flows]\ncapacity = {capacity}\n")) {
             measure(&gateway, args).context(name)?.enter(&mut score, name);
         }
@@ -133,7 +133,7 @@ fn measure(gateway: &Gateway, args: &Args) -> Result<Seen> {
         );
         let flooding = scope.spawn(|| strangers.send_on(&over));
         let counts =
-            begun.and_then(|()| watch(hosts, strangers, fate_here, Duration::from_secs(common.seconds)));
+            begun.and_then(|()| watch(hosts, strangers, fate_here, common.time()));
         over.store(true, Ordering::Relaxed);
         strangers.stop()?;
         fate_here.end();

@@ -14,6 +14,7 @@ use nix::{
 
 use crate::{
     Common,
+    ends::Traffic,
     gateway::{Gateway, Guard, netfw_rules, nftables_rules},
     testbed::{FORWARDED, TARGET, Testbed},
     wire,
@@ -108,7 +109,7 @@ impl Hosts {
     ) -> Result<Guard<'a>> {
         // The gateway expects its first thread, wherever that goes afterwards.
         self.thread("nb0", true)?;
-        let guard = gateway.stand_up(&self.bed, common)?;
+        let guard = gateway.stand_up(&self.bed, common, Traffic::Forwarded { flows: 1 })?;
         match placement {
             Placement::Inline => self.thread("nb0", false)?,
             Placement::Apart => self.part(&APART)?,

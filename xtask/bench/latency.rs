@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let hosts = Hosts::new(Offload::Off)?;
     let ways = Way::all(common);
     let mut score = Score::new("UDP ping-pong through a port-forward", targets());
-    for _ in 0..common.rounds {
+    for _ in 0..common.rounds() {
         for (name, way) in &ways {
             let _guard = way.stand_up(&hosts, common)?;
             let doors = [hosts::direct()?, way.door()?];
