@@ -42,7 +42,7 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Result<b
         }
         // The flow has paid for itself already.
         Inserted::Exists => {
-            kernel.withdraw(work);
+            withdraw(kernel, work);
             return Ok(false);
         }
         Inserted::Full => {
@@ -181,24 +181,15 @@ pub fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> boo
             || mapping::is_anothers(kernel, work))
 }
 
-/// Whether a living flow has [`Work::reply_key`].
-#[inline(always)]
-pub fn taken<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
-    for table in [Table::Inside, Table::Outside, Table::Proven] {
-        if held(kernel, work, table) {
-            return true;
-        }
-    }
-    false
-}
-
 /// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU
 /// makes room even for one that fails; and the proven flows after it: a flow that moves there is inserted before it
 /// leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
 pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    if taken(kernel, work) {
-        return Inserted::Exists;
+    for table in [Table::Inside, Table::Outside, Table::Proven] {
+        if held(kernel, work, table) {
+            return Inserted::Exists;
+        }
     }
     let inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
     if inserted == Inserted::Done && held(kernel, work, Table::Proven) {
@@ -208,7 +199,7 @@ pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserte
     inserted
 }
 
-/// Whether a living flow in this table has [`Work::reply_key`]; a dead one is forgotten.
+/// Whether a living flow in this table has the key; a dead one is forgotten.
 #[inline(always)]
 fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
     let Some(holder) = kernel.flow(table, &work.reply_key) else {
@@ -221,9 +212,9 @@ fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bo
     true
 }
 
-/// Takes the entry for [`Work::reply_key`] out again, if it is of this flow.
+/// Takes the answering direction out again.
 #[inline(always)]
-pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
     if let Some(ours) = kernel.flow(work.table, &work.reply_key)
         && ours.id == work.original.id
     {

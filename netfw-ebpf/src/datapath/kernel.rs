@@ -15,9 +15,7 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{
-    block, commit, event, judge, limit, mapping, pick_up, port, promote, target, traces::Traces, work::Work,
-};
+use super::{block, commit, event, judge, limit, mapping, port, promote, target, traces::Traces, work::Work};
 
 /// The policy image in force.
 pub trait Tables<F: Family> {
@@ -273,18 +271,6 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
         commit::claim(self, work)
     }
 
-    /// [`commit::taken`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn taken(&self, work: &mut Work<F>) -> bool {
-        commit::taken(self, work)
-    }
-
-    /// [`commit::withdraw`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn withdraw(&self, work: &mut Work<F>) {
-        commit::withdraw(self, work);
-    }
-
     /// [`mapping::find`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn find_mapping(&self, work: &mut Work<F>) {
@@ -307,36 +293,6 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     #[inline(always)]
     fn reach(&self, work: &mut Work<F>) -> bool {
         mapping::reach(self, work)
-    }
-
-    /// [`pick_up::leading`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn leading(&self, work: &mut Work<F>) -> u32 {
-        pick_up::leading(self, work)
-    }
-
-    /// [`pick_up::outside_port`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn outside_port(&self, work: &mut Work<F>) -> u32 {
-        pick_up::outside_port(self, work)
-    }
-
-    /// [`pick_up::called`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn called(&self, work: &mut Work<F>) -> u32 {
-        pick_up::called(self, work)
-    }
-
-    /// [`pick_up::client`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn client(&self, work: &mut Work<F>) -> u32 {
-        pick_up::client(self, work)
-    }
-
-    /// [`pick_up::turn`]; behind a call, the compiler does not keep both tuples on the stack.
-    #[inline(always)]
-    fn turn_round(&self, work: &mut Work<F>) {
-        pick_up::turn(work);
     }
 
     /// [`promote::flow`], which the verifier checks as a function of its own.

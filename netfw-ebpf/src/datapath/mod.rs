@@ -27,7 +27,6 @@ pub mod link;
 pub mod mapping;
 pub mod open;
 pub mod parse;
-pub mod pick_up;
 pub mod plan;
 pub mod port;
 pub mod promote;
@@ -99,14 +98,9 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     }
     stages.carry(work)?;
     stages.block(work)?;
-    if pick_up::concerns(work) {
-        stages.pick_up(work)?;
-    }
-    if work.overtaken == 0 {
-        stages.open(work)?;
-    }
+    stages.open(work)?;
     // With the flow that another core has opened meanwhile, or whose packet came in elsewhere; if that is gone again, the
-    // table is too small. But a client who was found may talk with another target by now.
+    // table is too small.
     stages.carry(work)?;
-    work.drop(if work.overtaken == 0 { Reason::TableFull } else { Reason::AnswersUnknown })
+    work.drop(Reason::TableFull)
 }

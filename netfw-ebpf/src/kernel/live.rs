@@ -432,16 +432,6 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn taken(&self, work: &mut Work<F>) -> bool {
-        F::taken(work) != 0
-    }
-
-    #[inline(always)]
-    fn withdraw(&self, work: &mut Work<F>) {
-        F::withdraw(work);
-    }
-
-    #[inline(always)]
     fn find_mapping(&self, work: &mut Work<F>) {
         F::find_mapping(work);
     }
@@ -459,31 +449,6 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn reach(&self, work: &mut Work<F>) -> bool {
         F::reach(work) != 0
-    }
-
-    #[inline(always)]
-    fn leading(&self, work: &mut Work<F>) -> u32 {
-        F::leading(work)
-    }
-
-    #[inline(always)]
-    fn outside_port(&self, work: &mut Work<F>) -> u32 {
-        F::outside_port(work)
-    }
-
-    #[inline(always)]
-    fn called(&self, work: &mut Work<F>) -> u32 {
-        F::called(work)
-    }
-
-    #[inline(always)]
-    fn client(&self, work: &mut Work<F>) -> u32 {
-        F::client(work)
-    }
-
-    #[inline(always)]
-    fn turn_round(&self, work: &mut Work<F>) {
-        F::turn_round(work);
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use super::{
     xdp::Xdp,
 };
 use crate::datapath::{
-    Step, Verdict, block, commit, event, judge, limit, mapping, pick_up, port, promote,
+    Step, Verdict, block, commit, event, judge, limit, mapping, port, promote,
     stages::{Direct, Stages},
     target,
     work::Work,
@@ -56,19 +56,12 @@ fn verdict(code: u32) -> Verdict {
     found
 }
 
-/// Has the caller's compiler believe that the pointer it gave is used: it leaves out what a function does not need, and the verifier
-/// wants to see it.
-#[inline(always)]
-fn used<T>(pointer: *mut T) {
-    // SAFETY: a register moved to itself.
-    unsafe { asm!("{pointer} = {pointer}", pointer = inout(reg) pointer => _, options(nostack)) };
-}
-
 /// The work space, which is always this core's own, as a value of its map: Linux 6.1 lets no helper have a key or value
 /// that lies in what a global function was given.
 #[inline(always)]
 fn again<F: Maps>(work: *mut Work<F>) -> Option<&'static mut Work<F>> {
-    used(work);
+    // SAFETY: a register moved to itself. The caller's compiler learns from it that the pointer it gave was used.
+    unsafe { asm!("{work} = {work}", work = inout(reg) work => _, options(nostack)) };
     // SAFETY: the caller's reference to it rests as long as the global function runs.
     F::scratch().get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
@@ -79,7 +72,6 @@ macro_rules! stage {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $name(ctx: *mut $raw, work: *mut Work<$family>) -> u32 {
-            used(ctx);
             let Some($work) = again::<$family>(work) else { return Verdict::Pass as u32 };
             let live = Live::resume(ctx.cast(), $work.slot);
             let mut packet = $context::new(ctx);
@@ -164,10 +156,6 @@ pub trait Parts: Maps {
     fn draw(work: &mut Work<Self>);
     /// [`commit::claim`], as a number.
     fn claim(work: &mut Work<Self>) -> u32;
-    /// [`commit::taken`].
-    fn taken(work: &mut Work<Self>) -> u32;
-    /// [`commit::withdraw`].
-    fn withdraw(work: &mut Work<Self>);
     /// [`mapping::find`].
     fn find_mapping(work: &mut Work<Self>);
     /// [`mapping::enter`].
@@ -180,16 +168,6 @@ pub trait Parts: Maps {
     fn has_token(work: &mut Work<Self>) -> u32;
     /// [`limit::spend`].
     fn spend(work: &mut Work<Self>) -> u32;
-    /// [`pick_up::leading`].
-    fn leading(work: &mut Work<Self>) -> u32;
-    /// [`pick_up::outside_port`].
-    fn outside_port(work: &mut Work<Self>) -> u32;
-    /// [`pick_up::called`].
-    fn called(work: &mut Work<Self>) -> u32;
-    /// [`pick_up::client`].
-    fn client(work: &mut Work<Self>) -> u32;
-    /// [`pick_up::turn`].
-    fn turn_round(work: &mut Work<Self>);
     /// [`promote::flow`].
     fn promote(work: &mut Work<Self>);
     /// [`event::tell`].
@@ -198,9 +176,8 @@ pub trait Parts: Maps {
 
 macro_rules! parts {
     ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
-     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $taken:ident, $withdraw:ident, $find:ident, $enter:ident, $refresh:ident,
-     $reach:ident, $has_token:ident, $spend:ident, $leading:ident, $outside_port:ident, $called:ident, $client:ident, $turn_round:ident,
-     $promote:ident, $tell:ident) => {
+     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident,
+     $reach:ident, $has_token:ident, $spend:ident, $promote:ident, $tell:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
         part!($asked, $family, |live, work| u32::from(block::asked(&live, work)));
@@ -218,11 +195,6 @@ macro_rules! parts {
             0
         });
         part!($claim, $family, |live, work| commit::claim(&live, work) as u32);
-        part!($taken, $family, |live, work| u32::from(commit::taken(&live, work)));
-        part!($withdraw, $family, |live, work| {
-            commit::withdraw(&live, work);
-            0
-        });
         part!($find, $family, |live, work| {
             mapping::find(&live, work);
             0
@@ -235,14 +207,6 @@ macro_rules! parts {
         part!($reach, $family, |live, work| u32::from(mapping::reach(&live, work)));
         part!($has_token, $family, |live, work| u32::from(limit::has_token(&live, work)));
         part!($spend, $family, |live, work| u32::from(limit::spend(&live, work)));
-        part!($leading, $family, |live, work| pick_up::leading(&live, work));
-        part!($outside_port, $family, |live, work| pick_up::outside_port(&live, work));
-        part!($called, $family, |live, work| pick_up::called(&live, work));
-        part!($client, $family, |live, work| pick_up::client(&live, work));
-        part!($turn_round, $family, |_live, work| {
-            pick_up::turn(work);
-            0
-        });
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
             0
@@ -309,16 +273,6 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn taken(work: &mut Work<Self>) -> u32 {
-                $taken(work)
-            }
-
-            #[inline(always)]
-            fn withdraw(work: &mut Work<Self>) {
-                $withdraw(work);
-            }
-
-            #[inline(always)]
             fn find_mapping(work: &mut Work<Self>) {
                 $find(work);
             }
@@ -349,31 +303,6 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn leading(work: &mut Work<Self>) -> u32 {
-                $leading(work)
-            }
-
-            #[inline(always)]
-            fn outside_port(work: &mut Work<Self>) -> u32 {
-                $outside_port(work)
-            }
-
-            #[inline(always)]
-            fn called(work: &mut Work<Self>) -> u32 {
-                $called(work)
-            }
-
-            #[inline(always)]
-            fn client(work: &mut Work<Self>) -> u32 {
-                $client(work)
-            }
-
-            #[inline(always)]
-            fn turn_round(work: &mut Work<Self>) {
-                $turn_round(work);
-            }
-
-            #[inline(always)]
             fn promote(work: &mut Work<Self>) {
                 $promote(work);
             }
@@ -399,19 +328,12 @@ parts!(
     may_claim4,
     draw4,
     claim4,
-    taken4,
-    withdraw4,
     find4,
     enter4,
     refresh4,
     reach4,
     has_token4,
     spend4,
-    leading4,
-    outside_port4,
-    called4,
-    client4,
-    turn_round4,
     promote4,
     tell4
 );
@@ -428,29 +350,21 @@ parts!(
     may_claim6,
     draw6,
     claim6,
-    taken6,
-    withdraw6,
     find6,
     enter6,
     refresh6,
     reach6,
     has_token6,
     spend6,
-    leading6,
-    outside_port6,
-    called6,
-    client6,
-    turn_round6,
     promote6,
     tell6
 );
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $carry:ident, $pick_up:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
+     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
-        stage!($pick_up, $raw, $context, $family, |stages, work| encode(stages.pick_up(work)));
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
         stage!($clamp, $raw, $context, $family, |stages, work| {
             stages.clamp(work);
@@ -472,11 +386,6 @@ macro_rules! stages {
             #[inline(always)]
             fn carry(&mut self, work: &mut Work<$family>) -> Step {
                 decode($carry(self.0, work))
-            }
-
-            #[inline(always)]
-            fn pick_up(&mut self, work: &mut Work<$family>) -> Step {
-                decode($pick_up(self.0, work))
             }
 
             #[inline(always)]
@@ -535,8 +444,8 @@ pub struct EgressStages(pub *mut __sk_buff);
 type Ingress = Tc<false>;
 type Egress = Tc<true>;
 
-stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_pick_up4, xdp_open4, xdp_clamp4);
-stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_pick_up6, xdp_open6, xdp_clamp6);
+stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_open4, xdp_clamp4);
+stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_open6, xdp_clamp6);
 stages!(
     IngressStages,
     __sk_buff,
@@ -544,7 +453,6 @@ stages!(
     Ipv4,
     in_parse4,
     in_carry4,
-    in_pick_up4,
     in_open4,
     in_clamp4,
     in_group4,
@@ -559,7 +467,6 @@ stages!(
     Ipv6,
     in_parse6,
     in_carry6,
-    in_pick_up6,
     in_open6,
     in_clamp6,
     in_group6,
@@ -574,7 +481,6 @@ stages!(
     Ipv4,
     out_parse4,
     out_carry4,
-    out_pick_up4,
     out_open4,
     out_clamp4,
     out_group4,
@@ -589,7 +495,6 @@ stages!(
     Ipv6,
     out_parse6,
     out_carry6,
-    out_pick_up6,
     out_open6,
     out_clamp6,
     out_group6,

@@ -10,7 +10,6 @@ mod mappings;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;
-mod picked_up;
 mod ports;
 mod properties;
 mod races;
