@@ -132,8 +132,7 @@ fn measure(gateway: &Gateway, args: &Args) -> Result<Seen> {
             fate_here,
         );
         let flooding = scope.spawn(|| strangers.send_on(&over));
-        let counts =
-            begun.and_then(|()| watch(hosts, strangers, fate_here, common.time()));
+        let counts = begun.and_then(|()| watch(hosts, strangers, fate_here, common.time()));
         over.store(true, Ordering::Relaxed);
         strangers.stop()?;
         fate_here.end();

@@ -79,9 +79,9 @@ fn median_and_tail(mut times: Vec<Duration>) -> [f64; 2] {
 /// Through each door for so many seconds, by turns: a slow moment of the machine meets both.
 fn round_trips(hosts: &Hosts, doors: [Door; 2], seconds: u64) -> Result<[Vec<Duration>; 2]> {
     let stop = AtomicBool::new(false);
+    let socket = hosts.bed.sink.enter(|| Ok(UdpSocket::bind(("0.0.0.0", TARGET.1))?))?;
     thread::scope(|scope| {
-        let socket = hosts.bed.sink.enter(|| Ok(UdpSocket::bind(("0.0.0.0", TARGET.1))?))?;
-        let serving = scope.spawn(|| serve(socket, &stop));
+        let serving = scope.spawn(|| serve(&socket, &stop));
         let times = hosts.bed.source.enter(|| ask(doors, seconds));
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -90,7 +90,7 @@ fn round_trips(hosts: &Hosts, doors: [Door; 2], seconds: u64) -> Result<[Vec<Dur
 }
 
 /// Neither end sleeps: to wake it would take longer than what is measured.
-fn serve(socket: UdpSocket, stop: &AtomicBool) -> Result<()> {
+fn serve(socket: &UdpSocket, stop: &AtomicBool) -> Result<()> {
     hosts::pin_here(OTHER_CORE)?;
     socket.set_nonblocking(true)?;
     let mut buffer = [0; LENGTH];

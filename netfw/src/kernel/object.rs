@@ -139,9 +139,7 @@ fn jiffy_nanos() -> Result<u64> {
 
 /// All at once, each in a thread of its own: the verifier takes half a second for each, and locks out nobody who may load programs.
 /// Without signals: one that comes in the middle, such as that to reload, makes it give up.
-pub(super) fn load_programs<'a>(
-    programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
-) -> Result<()> {
+pub(super) fn load_programs<'a>(programs: impl Iterator<Item = (&'a str, &'a mut Program)>) -> Result<()> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let loaded = thread::scope(|scope| {
         let threads: Vec<_> =
