@@ -105,9 +105,11 @@ pub fn cut_homeless(maps: &Maps, gone: &[IpAddr]) -> Result<()> {
     maps.each_flow(homeless, |pair| cutter.cut(pair))
 }
 
-/// Ends a flow that the datapath refuses from now on.
+/// Ends a flow that the datapath refuses from now on. A TCP flow of which only the opener's direction is left stays: the other end has
+/// just been reset, and the opener will be at its next packet, which without its entry would be dropped silently.
 fn end(maps: &Maps, nudger: &Nudger, pair: &Pair) -> Result<()> {
-    if pair.state() == State::Established && nudger.applies_to(pair) {
+    let has_ends = pair.state() == State::Established || pair.reply.is_none();
+    if has_ends && nudger.applies_to(pair) {
         nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
         return Ok(());
     }
