@@ -1,22 +1,19 @@
 //! The test bed with a client and a server in it: two hosts with stacks of their own, and a direct link between them.
 
-use std::{fs, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use netfw_tests::{
     lab::{Namespace, command},
     wait,
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::{Pid, gettid},
-};
+use nix::unistd::{Pid, gettid};
 
 use crate::{
     Common,
     ends::Traffic,
     gateway::{Gateway, Guard, netfw_rules, nftables_rules},
-    testbed::{FORWARDED, TARGET, Testbed},
+    testbed::{FORWARDED, TARGET, Testbed, place, receiving_thread},
     wire,
 };
 
@@ -128,7 +125,7 @@ impl Hosts {
             self.thread(interface, true)?;
             let what = format!("the receiving thread of {interface}");
             let thread = wait::until(&what, || receiving_thread(interface))?;
-            pin(thread, core)?;
+            place(thread, core)?;
             // At real-time priority one interface would have to wait until the other is idle.
             command::run(["chrt", "--other", "--pid", "0", &thread.to_string()])?.success()?;
         }
@@ -214,7 +211,7 @@ impl Way {
     /// Where the client finds the server.
     pub(crate) fn door(&self) -> Result<Door> {
         match self {
-            Self::Forwarded(_) => Ok((FORWARDED.0.parse()?, FORWARDED.1)),
+            Self::Forwarded(_) => forwarded(),
             Self::Wire => Ok((TARGET.0.parse()?, TARGET.1)),
         }
     }
@@ -235,16 +232,9 @@ impl Way {
     }
 }
 
-/// Gives a thread (0: the calling one) a core.
-pub(crate) fn pin(thread: Pid, core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))
-}
-
 /// Gives the calling thread, and what it starts, a core.
 pub(crate) fn pin_here(core: usize) -> Result<()> {
-    pin(Pid::from_raw(0), core)
+    place(Pid::from_raw(0), core)
 }
 
 /// Leaves the core of the ends to everybody else who needs it.
@@ -256,13 +246,4 @@ pub(crate) fn stand_aside() -> Result<()> {
 
 fn shell(host: &Namespace, line: &str) -> Result<String> {
     command::run(["ip", "netns", "exec", host.name(), "sh", "-c", line])?.success()
-}
-
-fn receiving_thread(interface: &str) -> Option<Pid> {
-    let begin = format!("napi/{interface}-");
-    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let mut found = processes.filter(|process| {
-        fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.starts_with(&begin))
-    });
-    found.find_map(|process| process.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
 }

@@ -152,12 +152,11 @@ impl Report {
 }
 
 /// Without what has been there before.
-pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    for name in names {
-        if !found.contains(&name) {
-            found.push(name);
+pub(crate) fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    all.fold(Vec::new(), |mut found, item| {
+        if !found.contains(&item) {
+            found.push(item);
         }
-    }
-    found
+        found
+    })
 }

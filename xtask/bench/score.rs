@@ -3,6 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::report::distinct;
+
 /// What a measurement yields, and its unit.
 pub(crate) type Quantity = (&'static str, &'static str);
 
@@ -180,13 +182,4 @@ fn figure(value: f64) -> String {
         _ => 3,
     };
     format!("{value:.digits$}")
-}
-
-fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
-    all.fold(Vec::new(), |mut found, item| {
-        if !found.contains(&item) {
-            found.push(item);
-        }
-        found
-    })
 }

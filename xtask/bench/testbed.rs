@@ -91,7 +91,7 @@ impl Testbed {
 
     /// Gives the gateway its core. To be repeated whenever programs were attached: that makes a new thread.
     pub(crate) fn pin_gateway(&self) -> Result<()> {
-        let thread = wait::until("the gateway's receiving thread", receiving_thread)?;
+        let thread = wait::until("the gateway's receiving thread", || receiving_thread(INTERFACES.0))?;
         pin(thread, GATEWAY_CORE)
     }
 }
@@ -116,10 +116,16 @@ pub(crate) fn pin_to_gateway() -> Result<()> {
     pin(gettid(), GATEWAY_CORE)
 }
 
-fn pin(thread: Pid, core: usize) -> Result<()> {
+/// Gives a thread (0: the calling one) a core.
+pub(crate) fn place(thread: Pid, core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
-    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))?;
+    sched_setaffinity(thread, &cores).with_context(|| format!("there is no core {core}: this needs two"))
+}
+
+/// The same, at real-time priority.
+fn pin(thread: Pid, core: usize) -> Result<()> {
+    place(thread, core)?;
     let thread = thread.to_string();
     command::run(["chrt", "--fifo", "--pid", PRIORITY, &thread])?.success()?;
     Ok(())
@@ -145,11 +151,12 @@ fn spent(name: &str, column: usize) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-fn receiving_thread() -> Option<Pid> {
+/// The thread that polls an interface.
+pub(crate) fn receiving_thread(interface: &str) -> Option<Pid> {
+    let begin = format!("napi/{interface}-");
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let mut found = processes.filter(|process| {
-        let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        name.starts_with(&format!("napi/{}-", INTERFACES.0))
+        fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.starts_with(&begin))
     });
     found.find_map(|process| process.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
 }
