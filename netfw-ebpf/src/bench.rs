@@ -7,6 +7,9 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod object;
+
+#[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         Global,
@@ -334,16 +337,6 @@ mod programs {
         let start = start + offset;
         (start + size_of::<T>() <= end).then_some(start as *mut T)
     }
-
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-}
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]

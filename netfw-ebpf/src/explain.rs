@@ -4,6 +4,9 @@
 #![cfg_attr(target_arch = "bpf", expect(unsafe_code, reason = "names of sections and programs"))]
 
 #[cfg(target_arch = "bpf")]
+mod object;
+
+#[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         macros::{classifier, xdp},
@@ -28,18 +31,6 @@ mod programs {
     fn explain_egress(ctx: TcContext) -> i32 {
         kernel::tc::run::<true>(&ctx)
     }
-
-    /// Gives the programs all helpers.
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-}
-
-/// Code that can panic must fail to load, not run on: the verifier refuses this loop.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -8,6 +8,9 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod object;
+
+#[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         Global,
@@ -241,16 +244,6 @@ mod programs {
         let start = ctx.data() + offset;
         (start + size_of::<T>() <= ctx.data_end()).then_some(start as *mut T)
     }
-
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-}
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
 }
 
 #[cfg(not(target_arch = "bpf"))]
