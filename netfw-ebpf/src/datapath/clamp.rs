@@ -1,6 +1,8 @@
 //! The maximum segment size that both ends announce must fit the narrower side of the master, in both directions:
 //! path-MTU discovery alone fails wherever ICMP is filtered (RFC 2923 §2.1).
 
+use core::ops::ControlFlow;
+
 use netfw_common::{checksum::Sum, family::Family, image::MSS_CLAMP, wire::TCP_SYN};
 
 use super::{
@@ -27,7 +29,7 @@ pub fn concerns<F: Family>(work: &Work<F>) -> bool {
 pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) {
     let wanted = kernel.policy().is_some_and(|policy| policy.flags & MSS_CLAMP != 0);
     let mtu = narrower(kernel, work);
-    let Some(at) = option(ctx, work).filter(|_| wanted && mtu != 0) else {
+    let Some(at) = option(ctx, kernel, work).filter(|_| wanted && mtu != 0) else {
         return;
     };
     let limit = mtu.saturating_sub(F::HEADER + 20).min(0xffff) as u16;
@@ -81,22 +83,25 @@ fn width<F: Family, K: Kernel<F>>(kernel: &K, query: &Query<F::Addr>) -> u32 {
 
 /// Offset of the announced segment size, if there is one.
 #[inline(always)]
-fn option<F: Family, C: Context>(ctx: &C, work: &Work<F>) -> Option<u32> {
+fn option<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &Work<F>) -> Option<u32> {
     let header = u32::from(ctx.view::<20>(work.transport)?.byte(12) >> 4) * 4;
     let end = work.transport + header;
-    let mut at = work.transport + 20;
-    for _ in 0..MAX_OPTIONS {
-        if at + 4 > end {
-            return None;
-        }
-        let view = ctx.view::<4>(at)?;
+    let (mut at, mut found) = (work.transport + 20, None);
+    kernel.repeat(MAX_OPTIONS, |_| {
+        let Some(view) = ctx.view::<4>(at).filter(|_| at + 4 <= end) else {
+            return ControlFlow::Break(());
+        };
         let length = match view.byte(0) {
-            END => return None,
+            END => return ControlFlow::Break(()),
             NOTHING => 1,
-            MSS => return (view.byte(1) == 4).then_some(at + 2),
+            MSS => {
+                found = (view.byte(1) == 4).then_some(at + 2);
+                return ControlFlow::Break(());
+            }
             _ => u32::from(view.byte(1)).max(2),
         };
         at += length;
-    }
-    None
+        ControlFlow::Continue(())
+    });
+    found
 }

@@ -1,28 +1,31 @@
 //! The first rule (or port-forward) that accepts every field of a packet.
 
-use core::hint::black_box;
+use core::{hint::black_box, ops::ControlFlow};
 
 use netfw_common::image::{Vector, WORDS};
 
-use super::work::NONE;
+use super::{repeat::Repeat, work::NONE};
 
 /// Number of the lowest bit that all vectors have, or [`NONE`].
 #[inline(always)]
-pub fn first<const FIELDS: usize>(fields: [&Vector; FIELDS]) -> u32 {
+pub fn first<const FIELDS: usize>(loops: &impl Repeat, fields: [&Vector; FIELDS]) -> u32 {
     let mut words = fields.iter().fold(u64::MAX, |all, field| all & field.summary);
-    for _ in 0..WORDS {
+    let mut found = NONE;
+    loops.repeat(WORDS as u32, |_| {
         if words == 0 {
-            break;
+            return ControlFlow::Break(());
         }
         // The compiler knows that this is below 64 and would leave the mask out; the verifier wants to see it.
         let word = black_box(words.trailing_zeros() as usize) & (WORDS - 1);
         let bits = fields.iter().fold(u64::MAX, |all, field| all & field.words[word]);
         if bits != 0 {
-            return word as u32 * 64 + bits.trailing_zeros();
+            found = word as u32 * 64 + bits.trailing_zeros();
+            return ControlFlow::Break(());
         }
         words &= words - 1;
-    }
-    NONE
+        ControlFlow::Continue(())
+    });
+    found
 }
 
 #[cfg(test)]
@@ -31,6 +34,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    struct Plain;
+    impl Repeat for Plain {}
 
     fn vector(numbers: &[usize]) -> Vector {
         let mut vector = Vector::default();
@@ -51,7 +57,7 @@ mod tests {
                 b.insert(number);
             }
             let walked = (0..MAX_RULES as usize).find(|&number| a.contains(number) && b.contains(number));
-            prop_assert_eq!(first([&a, &b]), walked.map_or(NONE, |number| number as u32));
+            prop_assert_eq!(first(&Plain, [&a, &b]), walked.map_or(NONE, |number| number as u32));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! packet's own direction; if another core has entered the same flow meanwhile, its translation holds and ours is
 //! undone.
 
+use core::ops::ControlFlow;
+
 use netfw_common::{
     family::Family,
     flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, REPLY},
@@ -148,25 +150,31 @@ fn shadows<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
 /// Looks for a source port for which the answering direction can be entered, with a mapping where one is wanted.
 #[inline(always)]
 pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    for _ in 0..port::TRIES {
-        if kernel.may_claim(work) {
-            match kernel.claim(work) {
-                Inserted::Exists => {}
-                Inserted::Done if work.mapping == mapping::WANTED && !kernel.enter_mapping(work) => {
-                    kernel.remove(work.table, &work.reply_key);
-                    if work.mapping == mapping::FOUND {
-                        continue;
-                    }
+    let mut found = Inserted::Exists;
+    kernel.repeat(port::TRIES, |_| {
+        found = attempt(kernel, work);
+        let decided = found != Inserted::Exists || work.drawn == port::SPENT;
+        if decided { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
+}
+
+/// Tries the planned source port; where it is taken, plans another, or takes that of a mapping which another core has entered.
+#[inline(always)]
+fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    if kernel.may_claim(work) {
+        match kernel.claim(work) {
+            Inserted::Exists => {}
+            Inserted::Done if work.mapping == mapping::WANTED && !kernel.enter_mapping(work) => {
+                kernel.remove(work.table, &work.reply_key);
+                if work.mapping == mapping::FOUND {
+                    return Inserted::Exists;
                 }
-                claimed => return claimed,
             }
+            claimed => return claimed,
         }
-        kernel.draw(work);
-        if work.drawn == port::SPENT {
-            break;
-        }
-        kernel.again();
     }
+    kernel.draw(work);
     Inserted::Exists
 }
 

@@ -1,6 +1,6 @@
 //! Stage 6: whether a flow is admitted. Also judges live flows again, in user space too (`plan`, reload).
 
-use core::hint::black_box;
+use core::{hint::black_box, ops::ControlFlow};
 
 use netfw_common::{
     family::{Address, Family},
@@ -101,7 +101,7 @@ fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -
     ) else {
         return NONE;
     };
-    classify::first([source, destination, service, from_port, interface, translation])
+    classify::first(tables, [source, destination, service, from_port, interface, translation])
 }
 
 /// Number of the port-forward entry that serves a packet to a local address, or [`NONE`].
@@ -120,7 +120,7 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
     ) else {
         return NONE;
     };
-    classify::first([service, source, destination])
+    classify::first(tables, [service, source, destination])
 }
 
 /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`, and
@@ -217,15 +217,12 @@ fn listed<F: Family, T: Tables<F>>(
     if forward.spread == ONE_TO_ONE {
         return is_target(tables, forward, forward.first_target.wrapping_add(offset), offset, leaving);
     }
-    for nth in 0..MAX_BALANCED {
-        if nth >= forward.targets {
-            return false;
-        }
-        if is_target(tables, forward, forward.first_target.wrapping_add(nth), offset, leaving) {
-            return true;
-        }
-    }
-    false
+    let mut found = false;
+    tables.repeat(forward.targets.min(MAX_BALANCED), |nth| {
+        found = is_target(tables, forward, forward.first_target.wrapping_add(nth), offset, leaving);
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
 }
 
 #[inline(always)]

@@ -15,10 +15,13 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{block, commit, event, judge, limit, mapping, port, promote, target, traces::Traces, work::Work};
+use super::{
+    block, commit, event, judge, limit, mapping, port, promote, repeat::Repeat, target, traces::Traces,
+    work::Work,
+};
 
 /// The policy image in force.
-pub trait Tables<F: Family> {
+pub trait Tables<F: Family>: Repeat {
     /// Its head.
     fn policy(&self) -> Option<&Policy>;
     /// Generation of the image to which this one, still unconfirmed, would fall back; 0: it is confirmed.
@@ -168,10 +171,6 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
 
     /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64;
-    /// Stands at the end of a loop whose body the compiler may lay out before its head.
-    #[inline(always)]
-    fn again(&self) {}
-
     /// [`block::packet`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn blocked(&self, work: &mut Work<F>) -> u32 {

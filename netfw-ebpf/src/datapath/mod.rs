@@ -32,6 +32,7 @@ pub mod port;
 pub mod promote;
 pub mod reclaim;
 pub mod related;
+pub mod repeat;
 pub mod rewrite;
 pub mod route;
 pub mod stages;

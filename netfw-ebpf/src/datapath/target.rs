@@ -1,5 +1,7 @@
 //! Which target of a port-forward a new flow goes to.
 
+use core::ops::ControlFlow;
+
 use netfw_common::{
     family::{Address, Family},
     health::{self, DRAINS, UNCHECKED},
@@ -64,13 +66,10 @@ fn another<F: Family, K: Kernel<F>>(kernel: &K, forward: &Forward, turn: u32) ->
 #[inline(always)]
 pub fn takers<F: Family, K: Kernel<F>>(kernel: &K, first: u32, end: u32) -> u32 {
     let mut count = 0;
-    for nth in 0..MAX_BALANCED {
-        let number = first.wrapping_add(nth);
-        if number >= end {
-            break;
-        }
-        count += kernel.share(number);
-    }
+    kernel.repeat(end.wrapping_sub(first).min(MAX_BALANCED), |nth| {
+        count += kernel.share(first.wrapping_add(nth));
+        ControlFlow::Continue(())
+    });
     count
 }
 
@@ -78,20 +77,15 @@ pub fn takers<F: Family, K: Kernel<F>>(kernel: &K, first: u32, end: u32) -> u32 
 #[inline(always)]
 pub fn taker<F: Family, K: Kernel<F>>(kernel: &K, first: u32, end: u32, nth: u32) -> u32 {
     let (mut found, mut left) = (NONE, nth);
-    for nth in 0..MAX_BALANCED {
+    kernel.repeat(end.wrapping_sub(first).min(MAX_BALANCED), |nth| {
         let number = first.wrapping_add(nth);
-        if number >= end {
-            break;
-        }
         if kernel.share(number) == 0 {
-            continue;
+            return ControlFlow::Continue(());
         }
         found = number;
-        if left == 0 {
-            break;
-        }
-        left -= 1;
-    }
+        left = left.wrapping_sub(1);
+        if left == u32::MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     found
 }
 

@@ -1,6 +1,6 @@
 //! [`Kernel`] over BPF maps and helpers.
 
-use core::{arch::asm, ffi::c_void, ptr};
+use core::{ffi::c_void, ops::ControlFlow, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -9,8 +9,8 @@ use aya_ebpf::{
     },
     btf_maps::lpm_trie::Key,
     helpers::generated::{
-        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_sk_lookup_udp,
-        bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_loop,
+        bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
     },
 };
 use netfw_common::{
@@ -36,6 +36,7 @@ use super::{
 };
 use crate::datapath::{
     kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
+    repeat::Repeat,
     work::{NONE, Work},
 };
 
@@ -75,6 +76,26 @@ impl Live {
     pub fn slot(&self) -> u32 {
         self.slot
     }
+}
+
+impl Repeat for Live {
+    #[inline(always)]
+    fn repeat(&self, times: u32, mut turn: impl FnMut(u32) -> ControlFlow<()>) {
+        // SAFETY: the helper calls back before it returns, with what it was given.
+        unsafe { bpf_loop(times, callback(&turn), (&raw mut turn).cast(), 0) };
+    }
+}
+
+/// The callback that takes a closure's turns.
+#[inline(always)]
+fn callback<T: FnMut(u32) -> ControlFlow<()>>(_turn: &T) -> *mut c_void {
+    take::<T> as extern "C" fn(u32, *mut T) -> i64 as *mut c_void
+}
+
+#[inline(never)]
+extern "C" fn take<T: FnMut(u32) -> ControlFlow<()>>(n: u32, turn: *mut T) -> i64 {
+    // SAFETY: see `repeat`.
+    i64::from(unsafe { &mut *turn }(n).is_break())
 }
 
 impl<F: Maps> Tables<F> for Live {
@@ -330,14 +351,6 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn turn(&self, forward: u32) -> u32 {
         maps::ROUND_ROBIN.get(forward).copied().unwrap_or(0)
-    }
-
-    /// Linux 6.1 lets only jumps lead backwards in its walk over the program, and takes an instruction that runs on into a loop's
-    /// head for a way back if it came upon the head first: so a jump it is.
-    #[inline(always)]
-    fn again(&self) {
-        // SAFETY: a jump to the next instruction.
-        unsafe { asm!("goto +0", options(nomem, nostack)) };
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use netfw_common::{
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     tuple::Tuple,
 };
-use netfw_ebpf::datapath::{judge, kernel::Tables, work::NONE};
+use netfw_ebpf::datapath::{judge, kernel::Tables, repeat::Repeat, work::NONE};
 
 use super::Image;
 
@@ -57,6 +57,8 @@ fn longest<P: Ord>(
         Some(table[place].1)
     })
 }
+
+impl Repeat for Image {}
 
 impl<F: Family> Tables<F> for Image {
     fn policy(&self) -> Option<&Policy> {

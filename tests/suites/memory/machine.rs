@@ -27,6 +27,7 @@ use netfw_common::{
 };
 use netfw_ebpf::datapath::{
     kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way},
+    repeat::Repeat,
     traces::Traces,
 };
 use netfw_tests::packet::{
@@ -311,6 +312,8 @@ impl Stored for Ipv6 {
         &machine.v6
     }
 }
+
+impl Repeat for Machine {}
 
 impl<F: Stored> Tables<F> for Machine {
     fn policy(&self) -> Option<&Policy> {
