@@ -12,20 +12,20 @@ use netfw_common::{
 use super::{
     Step, Verdict, block,
     context::{Context, Hook},
-    count, failsafe, find, fragment,
+    count, fragment,
     kernel::{Kernel, Route, Table},
     mapping, open, rewrite, route,
     work::{self, Work},
 };
 
-/// Carries the packet on if it has a flow.
+/// Carries the packet on with its flow.
 #[inline(always)]
-pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Step {
-    fragment::ports::<F, C, K>(kernel, work)?;
-    failsafe::door::<F, C, K>(kernel, work)?;
-    let Some(mut entry) = find::flow(kernel, work) else {
-        return Ok(());
-    };
+pub fn packet<F: Family, C: Context, K: Kernel<F>>(
+    ctx: &mut C,
+    kernel: &K,
+    work: &mut Work<F>,
+    entry: &mut Flow<F::Addr>,
+) -> Step {
     kernel.note(Note::Flow, 1);
     // Its source may be false; only the routing table can tell.
     if C::HOOK != Hook::Egress && entry.origin != work.origin && work.astray == 0 {
@@ -34,22 +34,22 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work
     }
     work.leaving = entry.leaving;
     if entry.generation != work.generation || entry.blocks != work.blocks {
-        readmit::<F, C, K>(kernel, work, &entry)?;
+        readmit::<F, C, K>(kernel, work, entry)?;
     }
     let forwarded = C::HOOK != Hook::Egress && entry.flags & LOCAL == 0;
     if forwarded {
-        way_out::<F, C, K>(kernel, work, &mut entry)?;
+        way_out::<F, C, K>(kernel, work, entry)?;
     } else if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
-    let refreshes = mapping::is_concerned(work, &entry);
-    touch(work, &mut entry);
-    account(kernel, work, &entry, count::finisher::<F, C>(work, forwarded));
+    let refreshes = mapping::is_concerned(work, entry);
+    touch(work, entry);
+    account(kernel, work, entry, count::finisher::<F, C>(work, forwarded));
     if refreshes {
         work.original = *entry;
         kernel.refresh_mapping(work);
     }
-    if work.table != Table::Proven && has_proved_itself(work, &entry) {
+    if work.table != Table::Proven && has_proved_itself(work, entry) {
         work.original = *entry;
         kernel.promote(work);
     }

@@ -4,8 +4,6 @@
 //! packet's own direction; if another core has entered the same flow meanwhile, its translation holds and ours is
 //! undone.
 
-use core::ops::ControlFlow;
-
 use netfw_common::{
     family::Family,
     flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, REPLY},
@@ -150,20 +148,20 @@ fn shadows<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
 /// Looks for a source port for which the answering direction can be entered, with a mapping where one is wanted.
 #[inline(always)]
 pub fn search<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    let mut found = Inserted::Exists;
-    kernel.repeat(port::TRIES, |_| {
-        found = attempt(kernel, work);
-        let decided = found != Inserted::Exists || work.drawn == port::SPENT;
-        if decided { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    found
+    for _ in 0..port::TRIES {
+        let found = kernel.attempt(work);
+        if found != Inserted::Exists || work.drawn == port::SPENT {
+            return found;
+        }
+    }
+    Inserted::Exists
 }
 
 /// Tries the planned source port; where it is taken, plans another, or takes that of a mapping which another core has entered.
 #[inline(always)]
-fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    if kernel.may_claim(work) {
-        match kernel.claim(work) {
+pub fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    if may_claim(kernel, work) {
+        match claim(kernel, work) {
             Inserted::Exists => {}
             Inserted::Done if work.mapping == mapping::WANTED && !kernel.enter_mapping(work) => {
                 kernel.remove(work.table, &work.reply_key);
@@ -181,7 +179,7 @@ fn attempt<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted 
 /// Whether the planned source belongs to nobody else yet, apart from the flow table; sets [`Work::reply_key`]. An end that
 /// reaches itself by its own outside port needs another: question and answer would look alike.
 #[inline(always)]
-pub fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     work.reply_key = work.leaving.reversed();
     !port::is_translated(work)
         || !(work.reply_key == work.tuple
@@ -193,31 +191,19 @@ pub fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> boo
 /// makes room even for one that fails; and the proven flows after it: a flow that moves there is inserted before it
 /// leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
-pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    work.rival = work.reply_key;
     for table in [Table::Inside, Table::Outside, Table::Proven] {
-        if held(kernel, work, table) {
+        if kernel.lives(work, table) {
             return Inserted::Exists;
         }
     }
     let inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
-    if inserted == Inserted::Done && held(kernel, work, Table::Proven) {
+    if inserted == Inserted::Done && kernel.lives(work, Table::Proven) {
         kernel.remove(work.table, &work.reply_key);
         return Inserted::Exists;
     }
     inserted
-}
-
-/// Whether a living flow in this table has the key; a dead one is forgotten.
-#[inline(always)]
-fn held<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
-    let Some(holder) = kernel.flow(table, &work.reply_key) else {
-        return false;
-    };
-    if find::expendable(kernel, table, &holder, work.now) {
-        find::forget(kernel, table, &work.reply_key, &holder);
-        return false;
-    }
-    true
 }
 
 /// Takes the answering direction out again.

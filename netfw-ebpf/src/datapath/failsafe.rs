@@ -14,12 +14,19 @@ use super::{
     work::{self, Work},
 };
 
+/// Whether the packet may belong to the door, by its ports.
+#[inline(always)]
+pub fn concerns<F: Family>(work: &Work<F>) -> bool {
+    let ports = [work.tuple.source_port, work.tuple.destination_port];
+    work.door != 0 && work.kind == work::TCP && ports.iter().any(|&port| u32::from(port) == work.door)
+}
+
 /// Lets the packet through if it belongs to the door.
 #[inline(always)]
 pub fn door<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let going_in = C::HOOK != Hook::Egress;
     let to_server = if going_in { work.tuple } else { work.tuple.reversed() };
-    if work.kind != work::TCP || !leads_through(kernel, work.door, &to_server) {
+    if !concerns(work) || !leads_through(kernel, work.door, &to_server) {
         return Ok(());
     }
     if C::HOOK == Hook::Xdp {

@@ -18,21 +18,52 @@ use super::{
 /// Looks the flow up; sets [`Work::table`].
 #[inline(always)]
 pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
-    let mut entry = look_up(kernel, work)?;
-    if orphaned(kernel, work, &entry) {
+    if let Some(entry) = look(kernel, work)
+        && !is_doubtful(kernel, work, &entry)
+    {
+        return Some(entry);
+    }
+    // Another core may move it to the proven flows meanwhile.
+    if kernel.find(work) { look(kernel, work) } else { None }
+}
+
+/// Asks first where the packet before this one was found: packets come in trains.
+#[inline(always)]
+fn look<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
+    if work.table != Table::Proven
+        && let Some(entry) = kernel.flow(work.table, &work.tuple)
+    {
+        return Some(entry);
+    }
+    work.table = Table::Proven;
+    kernel.flow(Table::Proven, &work.tuple)
+}
+
+/// Whether it takes more than a look at the entry to know that it lives.
+#[inline(always)]
+fn is_doubtful<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
+    needs_peer(work, entry) || reopens(work) || is_late(kernel, work, entry)
+}
+
+/// Finds the flow in whatever table, if it lives; sets [`Work::table`] and, to what it was then, [`Work::original`].
+#[inline(always)]
+pub fn anywhere<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    let Some(mut entry) = look_up(kernel, work) else { return false };
+    if needs_peer(work, &entry) && orphaned(kernel, work, &entry) {
         // Another core may just have moved both halves to the proven flows.
         let Some(proven) = kernel.flow(Table::Proven, &work.tuple) else {
             forget(kernel, work.table, &work.tuple, &entry);
-            return None;
+            return false;
         };
         work.table = Table::Proven;
         entry = proven;
     }
     if ended(kernel, work, &entry) {
         forget(kernel, work.table, &work.tuple, &entry);
-        return None;
+        return false;
     }
-    Some(entry)
+    work.original = *entry;
+    true
 }
 
 /// log2 of the ticks, together an eighth of a second, in which one look at the other half is enough.
@@ -42,12 +73,13 @@ const LOOK: u32 = 3;
 /// proven flow needs no such look, and of those that follow each other closely only the first does, unless they may
 /// prove a TCP connection: the look is another cache miss, a fifth of what a packet costs among many flows.
 #[inline(always)]
+fn needs_peer<F: Family>(work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
+    work.table != Table::Proven && (work.kind == work::TCP || entry.last_seen >> LOOK != work.now.0 >> LOOK)
+}
+
+/// Whether the other half is gone; else sets [`Work::peer`].
+#[inline(always)]
 fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) -> bool {
-    if work.table == Table::Proven
-        || (work.kind != work::TCP && entry.last_seen >> LOOK == work.now.0 >> LOOK)
-    {
-        return false;
-    }
     match kernel.flow(work.table, &entry.peer_key()) {
         Some(peer) if peer.id == entry.id => {
             work.peer = peer.side();
@@ -57,16 +89,10 @@ fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flo
     }
 }
 
-/// Asks first where the packet before this one was found: packets come in trains. A flow that proves itself is inserted
-/// into the hash before it leaves the LRU, so the hash is asked again after the LRU missed.
+/// A flow that proves itself is inserted into the hash before it leaves the LRU, so the hash is asked after the LRU missed.
 #[inline(always)]
 fn look_up<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
-    if work.table != Table::Proven
-        && let Some(entry) = kernel.flow(work.table, &work.tuple)
-    {
-        return Some(entry);
-    }
-    for table in [Table::Proven, Table::Outside, Table::Inside, Table::Proven] {
+    for table in [Table::Outside, Table::Inside, Table::Proven] {
         work.table = table;
         let entry = kernel.flow(table, &work.tuple);
         if entry.is_some() {
@@ -76,14 +102,27 @@ fn look_up<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K:
     None
 }
 
+/// Whether the packet begins a connection.
+#[inline(always)]
+fn reopens<F: Family>(work: &Work<F>) -> bool {
+    work.kind == work::TCP && work.tcp_flags as u8 & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// Whether the flow was silent for longer than a flow may be in some state.
+#[inline(always)]
+fn is_late<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
+    let idle = work.now.since(Tick(entry.last_seen));
+    idle > shortest(kernel, work.tuple.protocol, entry.idle_timeout)
+}
+
 /// Whether the flow has timed out, or a new connection reuses the tuple of one that is closed (RFC 9293 §3.6.1).
 #[inline(always)]
 fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
-    let reopens = work.kind == work::TCP && work.tcp_flags as u8 & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    let idle = work.now.since(Tick(entry.last_seen));
-    if !reopens && idle <= shortest(kernel, work.tuple.protocol, entry.idle_timeout) {
+    let reopens = reopens(work);
+    if !reopens && !is_late(kernel, work, entry) {
         return false;
     }
+    let idle = work.now.since(Tick(entry.last_seen));
     let (peer_side, peer_idle) = peer(kernel, work.table, entry, work.now);
     let state = entry.state(peer_side);
     let half = peer_idle == u32::MAX;
@@ -116,14 +155,20 @@ fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry
     timeout::limit(&policy.timeouts, protocol, state, entry.idle_timeout)
 }
 
+/// Whether a living flow in this table has the key [`Work::rival`]; a dead one is forgotten.
+#[inline(always)]
+pub fn lives<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
+    let Some(entry) = kernel.flow(table, &work.rival) else { return false };
+    if expendable(kernel, table, &entry, work.now) {
+        forget(kernel, table, &work.rival, &entry);
+        return false;
+    }
+    true
+}
+
 /// Whether a flow may give way to another: closed, timed out, or only half there.
 #[inline(always)]
-pub fn expendable<F: Family, K: Kernel<F>>(
-    kernel: &K,
-    table: Table,
-    entry: &Flow<F::Addr>,
-    now: Tick,
-) -> bool {
+fn expendable<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> bool {
     let (peer_side, peer_idle) = peer(kernel, table, entry, now);
     let state = entry.state(peer_side);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);

@@ -15,6 +15,12 @@ use super::{
     work::{self, Work},
 };
 
+/// Whether the packet is, or was, in pieces.
+#[inline(always)]
+pub fn concerns<F: Family>(work: &Work<F>) -> bool {
+    work.fragment != work::WHOLE || work.reassembled != 0
+}
+
 /// Gives a later fragment the ports of its packet, or holds it.
 #[inline(always)]
 pub fn ports<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {

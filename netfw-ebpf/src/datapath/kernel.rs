@@ -16,7 +16,7 @@ use netfw_common::{
 };
 
 use super::{
-    block, commit, event, judge, limit, mapping, port, promote, repeat::Repeat, target, traces::Traces,
+    block, commit, event, find, judge, limit, mapping, port, promote, repeat::Repeat, target, traces::Traces,
     work::Work,
 };
 
@@ -246,10 +246,22 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
         commit::search(self, work)
     }
 
-    /// [`commit::may_claim`], which the verifier checks as a function of its own.
+    /// [`commit::attempt`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn may_claim(&self, work: &mut Work<F>) -> bool {
-        commit::may_claim(self, work)
+    fn attempt(&self, work: &mut Work<F>) -> Inserted {
+        commit::attempt(self, work)
+    }
+
+    /// [`find::anywhere`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn find(&self, work: &mut Work<F>) -> bool {
+        find::anywhere(self, work)
+    }
+
+    /// [`find::lives`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn lives(&self, work: &mut Work<F>, table: Table) -> bool {
+        find::lives(self, work, table)
     }
 
     /// [`commit::entries`], likewise.
@@ -262,12 +274,6 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     #[inline(always)]
     fn draw(&self, work: &mut Work<F>) {
         port::draw(self, work);
-    }
-
-    /// [`commit::claim`], which the verifier checks as a function of its own.
-    #[inline(always)]
-    fn claim(&self, work: &mut Work<F>) -> Inserted {
-        commit::claim(self, work)
     }
 
     /// [`mapping::find`], which the verifier checks as a function of its own.

@@ -97,6 +97,9 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
         stages.related(work)?;
         return stages.translate(work);
     }
+    if fragment::concerns(work) || failsafe::concerns(work) {
+        stages.prepare(work)?;
+    }
     stages.carry(work)?;
     stages.block(work)?;
     stages.open(work)?;

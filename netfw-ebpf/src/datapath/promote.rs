@@ -19,7 +19,7 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         return;
     };
     work.reply = *peer;
-    if work.reply.id != work.original.id || !reclaim::place(kernel, work, &work.tuple) {
+    if work.reply.id != work.original.id || !reclaim::place(kernel, work) {
         return;
     }
     if kernel.insert(Table::Proven, &work.reply_key, &work.reply) != Inserted::Done {

@@ -5,10 +5,9 @@
 //! the table is bounded, dead flows are reclaimed by the packets of new ones, and no timer and no daemon is needed.
 //! Two cores that draw the same place after a whole turn of the hand lose a place until the daemon sweeps.
 
-use netfw_common::{family::Family, tuple::Tuple};
+use netfw_common::family::Family;
 
 use super::{
-    find,
     kernel::{Kernel, Table},
     work::Work,
 };
@@ -17,13 +16,13 @@ use super::{
 /// the attempts; it stays among the unproven ones and tries again with its next packet.
 const LOOKS: u32 = 8;
 
-/// Finds a place for the flow with this key; false when all that were looked at are taken.
+/// Finds a place for the flow of the packet; false when all that were looked at are taken.
 #[inline(always)]
-pub fn place<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, key: &Tuple<F::Addr>) -> bool {
+pub fn place<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     for _ in 0..LOOKS {
         let place = kernel.next_place();
         if vacate(kernel, work, place) {
-            kernel.take_place(place, key);
+            kernel.take_place(place, &work.tuple);
             return true;
         }
     }
@@ -31,16 +30,8 @@ pub fn place<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, key: &Tuple<F:
 }
 
 #[inline(always)]
-fn vacate<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, place: u32) -> bool {
-    let Some(holder) = kernel.place(place) else {
-        return true;
-    };
-    let Some(entry) = kernel.flow(Table::Proven, &holder) else {
-        return true;
-    };
-    if find::expendable(kernel, Table::Proven, &entry, work.now) {
-        find::forget(kernel, Table::Proven, &holder, &entry);
-        return true;
-    }
-    false
+fn vacate<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, place: u32) -> bool {
+    let Some(holder) = kernel.place(place) else { return true };
+    work.rival = holder;
+    !kernel.lives(work, Table::Proven)
 }

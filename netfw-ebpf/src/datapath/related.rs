@@ -44,33 +44,32 @@ pub fn find<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     if C::HOOK == Hook::Xdp {
         return Err(Verdict::Punt);
     }
-    // No flow is entered here: the entries' room holds the tuples of the error itself and of what it quotes, which are too
-    // much for the stack.
-    work.original.leaving = work.tuple;
+    // Nothing is judged here: that room holds the tuple of the error itself, which is too much for the stack.
+    work.subject.arriving = work.tuple;
     let Some(quote) = read(ctx, work) else {
         return unrelated::<F, C>(work);
     };
     work.inner = quote;
-    let Some(entry) = super::find::flow(kernel, work) else {
+    if !kernel.find(work) {
         let door = C::HOOK != Hook::Egress
             && work.tuple.protocol == u32::from(wire::TCP)
-            && work.tuple.destination == work.original.leaving.destination
+            && work.tuple.destination == work.subject.arriving.destination
             && failsafe::leads_through(kernel, work.door, &work.tuple);
         return if door { Err(Verdict::Accept) } else { unrelated::<F, C>(work) };
-    };
-    if work.tuple.destination != work.original.leaving.destination {
+    }
+    if work.tuple.destination != work.subject.arriving.destination {
         return unrelated::<F, C>(work);
     }
-    work.reply_key = entry.leaving.reversed();
-    work.leaving = work.original.leaving;
-    if entry.leaving.source != work.tuple.source {
-        work.leaving.source = entry.leaving.source;
+    work.reply_key = work.original.leaving.reversed();
+    work.leaving = work.subject.arriving;
+    if work.original.leaving.source != work.tuple.source {
+        work.leaving.source = work.original.leaving.source;
     }
-    work.leaving.destination = entry.leaving.destination;
-    work.flags = entry.flags;
+    work.leaving.destination = work.original.leaving.destination;
+    work.flags = work.original.flags;
     if is_forwarded::<F, C>(work) {
-        if route::fresh(work, &entry.hop) {
-            work.way.hop = entry.hop;
+        if route::fresh(work, &work.original.hop) {
+            work.way.hop = work.original.hop;
         } else {
             if route::ask(kernel, work) == Route::None {
                 return work.drop(Reason::NoRoute);
@@ -80,7 +79,7 @@ pub fn find<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         open::forwardable(work)?;
     }
     work.reply.leaving = work.tuple.reversed();
-    work.tuple = work.original.leaving;
+    work.tuple = work.subject.arriving;
     Ok(())
 }
 

@@ -5,8 +5,8 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, block, carry, clamp, context::Context, count, kernel::Kernel, link, open, parse,
-    related, work::Work,
+    Step, Verdict, answer, block, carry, clamp, context::Context, count, failsafe, find, fragment,
+    kernel::Kernel, link, open, parse, related, work::Work,
 };
 
 /// The stages of the pipeline, in the order of [`super::run`].
@@ -18,6 +18,8 @@ pub trait Stages<F: Family> {
     fn group_frame(&mut self, _work: &mut Work<F>) -> Step {
         Err(Verdict::Pass)
     }
+    /// Gives a fragment its ports, and opens the fail-safe door.
+    fn prepare(&mut self, work: &mut Work<F>) -> Step;
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
@@ -65,6 +67,12 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     }
 
     #[inline(always)]
+    fn prepare(&mut self, work: &mut Work<F>) -> Step {
+        fragment::ports::<F, C, K>(self.kernel, work)?;
+        failsafe::door::<F, C, K>(self.kernel, work)
+    }
+
+    #[inline(always)]
     fn block(&mut self, work: &mut Work<F>) -> Step {
         block::new_flow(self.kernel, work)
     }
@@ -81,7 +89,10 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
 
     #[inline(always)]
     fn carry(&mut self, work: &mut Work<F>) -> Step {
-        carry::packet(self.ctx, self.kernel, work)
+        match find::flow(self.kernel, work) {
+            Some(mut entry) => carry::packet(self.ctx, self.kernel, work, &mut entry),
+            None => Ok(()),
+        }
     }
 
     #[inline(always)]

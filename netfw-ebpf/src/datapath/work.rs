@@ -68,6 +68,8 @@ pub struct Work<F: Family> {
     pub way: Way<F::Addr>,
     /// Key of the answering direction, while it is being entered.
     pub reply_key: Tuple<F::Addr>,
+    /// Key of a flow that may have to give way ([`super::find::lives`]).
+    pub rival: Tuple<F::Addr>,
     /// A new entry for the packet's own direction.
     pub original: Flow<F::Addr>,
     /// A new entry for the answering direction.

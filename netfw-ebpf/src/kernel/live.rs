@@ -425,8 +425,18 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn may_claim(&self, work: &mut Work<F>) -> bool {
-        F::may_claim(work) != 0
+    fn attempt(&self, work: &mut Work<F>) -> Inserted {
+        inserted(F::attempt(work))
+    }
+
+    #[inline(always)]
+    fn find(&self, work: &mut Work<F>) -> bool {
+        F::find(work) != 0
+    }
+
+    #[inline(always)]
+    fn lives(&self, work: &mut Work<F>, table: Table) -> bool {
+        F::lives(work, table) != 0
     }
 
     #[inline(always)]
@@ -437,11 +447,6 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn draw(&self, work: &mut Work<F>) {
         F::draw(work);
-    }
-
-    #[inline(always)]
-    fn claim(&self, work: &mut Work<F>) -> Inserted {
-        inserted(F::claim(work))
     }
 
     #[inline(always)]

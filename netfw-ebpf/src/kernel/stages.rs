@@ -6,7 +6,10 @@
 use core::{arch::asm, ptr};
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use netfw_common::family::{Ipv4, Ipv6};
+use netfw_common::{
+    family::{Family, Ipv4, Ipv6},
+    flow::Flow,
+};
 
 use super::{
     live::{self, Live},
@@ -15,7 +18,9 @@ use super::{
     xdp::Xdp,
 };
 use crate::datapath::{
-    Step, Verdict, block, commit, event, judge, limit, mapping, port, promote,
+    Step, Verdict, block, carry, commit, event, find, judge,
+    kernel::Table,
+    limit, mapping, port, promote,
     stages::{Direct, Stages},
     target,
     work::Work,
@@ -56,12 +61,29 @@ fn verdict(code: u32) -> Verdict {
     found
 }
 
+#[inline(always)]
+fn table(number: u32) -> Table {
+    const PROVEN: u32 = Table::Proven as u32;
+    const OUTSIDE: u32 = Table::Outside as u32;
+    match number {
+        PROVEN => Table::Proven,
+        OUTSIDE => Table::Outside,
+        _ => Table::Inside,
+    }
+}
+
+/// Tells the compiler of the caller that the pointer it gives is used.
+#[inline(always)]
+fn used<T>(pointer: *mut T) {
+    // SAFETY: a register moved to itself.
+    unsafe { asm!("{pointer} = {pointer}", pointer = inout(reg) pointer => _, options(nostack)) };
+}
+
 /// The work space, which is always this core's own, as a value of its map: Linux 6.1 lets no helper have a key or value
 /// that lies in what a global function was given.
 #[inline(always)]
 fn again<F: Maps>(work: *mut Work<F>) -> Option<&'static mut Work<F>> {
-    // SAFETY: a register moved to itself. The caller's compiler learns from it that the pointer it gave was used.
-    unsafe { asm!("{work} = {work}", work = inout(reg) work => _, options(nostack)) };
+    used(work);
     // SAFETY: the caller's reference to it rests as long as the global function runs.
     F::scratch().get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
@@ -72,6 +94,7 @@ macro_rules! stage {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $name(ctx: *mut $raw, work: *mut Work<$family>) -> u32 {
+            used(ctx);
             let Some($work) = again::<$family>(work) else { return Verdict::Pass as u32 };
             let live = Live::resume(ctx.cast(), $work.slot);
             let mut packet = $context::new(ctx);
@@ -82,11 +105,11 @@ macro_rules! stage {
 }
 
 macro_rules! part {
-    ($name:ident, $family:ty, |$live:ident, $work:ident| $body:expr) => {
+    ($name:ident, $family:ty, |$live:ident, $work:ident $(, $argument:ident: $of:ty)?| $body:expr) => {
         /// A part of a stage that needs no packet.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(work: *mut Work<$family>) -> u32 {
+        pub extern "C" fn $name(work: *mut Work<$family> $(, $argument: $of)?) -> u32 {
             let Some($work) = again::<$family>(work) else { return 0 };
             let $live = Live::resume(ptr::null_mut(), $work.slot);
             $body
@@ -150,12 +173,14 @@ pub trait Parts: Maps {
     fn entries(work: &mut Work<Self>);
     /// [`commit::search`], as a number.
     fn search(work: &mut Work<Self>) -> u32;
-    /// [`commit::may_claim`].
-    fn may_claim(work: &mut Work<Self>) -> u32;
+    /// [`commit::attempt`], as a number.
+    fn attempt(work: &mut Work<Self>) -> u32;
+    /// [`find::anywhere`].
+    fn find(work: &mut Work<Self>) -> u32;
+    /// [`find::lives`].
+    fn lives(work: &mut Work<Self>, table: Table) -> u32;
     /// [`port::draw`].
     fn draw(work: &mut Work<Self>);
-    /// [`commit::claim`], as a number.
-    fn claim(work: &mut Work<Self>) -> u32;
     /// [`mapping::find`].
     fn find_mapping(work: &mut Work<Self>);
     /// [`mapping::enter`].
@@ -176,7 +201,7 @@ pub trait Parts: Maps {
 
 macro_rules! parts {
     ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
-     $entries:ident, $search:ident, $may:ident, $draw:ident, $claim:ident, $find:ident, $enter:ident, $refresh:ident,
+     $entries:ident, $search:ident, $attempt:ident, $find:ident, $lives:ident, $draw:ident, $mapped:ident, $enter:ident, $refresh:ident,
      $reach:ident, $has_token:ident, $spend:ident, $promote:ident, $tell:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
@@ -189,13 +214,14 @@ macro_rules! parts {
             0
         });
         part!($search, $family, |live, work| commit::search(&live, work) as u32);
-        part!($may, $family, |live, work| u32::from(commit::may_claim(&live, work)));
+        part!($attempt, $family, |live, work| commit::attempt(&live, work) as u32);
+        part!($find, $family, |live, work| u32::from(find::anywhere(&live, work)));
+        part!($lives, $family, |live, work, number: u32| u32::from(find::lives(&live, work, table(number))));
         part!($draw, $family, |live, work| {
             port::draw(&live, work);
             0
         });
-        part!($claim, $family, |live, work| commit::claim(&live, work) as u32);
-        part!($find, $family, |live, work| {
+        part!($mapped, $family, |live, work| {
             mapping::find(&live, work);
             0
         });
@@ -258,8 +284,18 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn may_claim(work: &mut Work<Self>) -> u32 {
-                $may(work)
+            fn attempt(work: &mut Work<Self>) -> u32 {
+                $attempt(work)
+            }
+
+            #[inline(always)]
+            fn find(work: &mut Work<Self>) -> u32 {
+                $find(work)
+            }
+
+            #[inline(always)]
+            fn lives(work: &mut Work<Self>, table: Table) -> u32 {
+                $lives(work, table as u32)
             }
 
             #[inline(always)]
@@ -268,13 +304,8 @@ macro_rules! parts {
             }
 
             #[inline(always)]
-            fn claim(work: &mut Work<Self>) -> u32 {
-                $claim(work)
-            }
-
-            #[inline(always)]
             fn find_mapping(work: &mut Work<Self>) {
-                $find(work);
+                $mapped(work);
             }
 
             #[inline(always)]
@@ -325,10 +356,11 @@ parts!(
     readmit4,
     entries4,
     search4,
-    may_claim4,
-    draw4,
-    claim4,
+    attempt4,
     find4,
+    lives4,
+    draw4,
+    mapped4,
     enter4,
     refresh4,
     reach4,
@@ -347,10 +379,11 @@ parts!(
     readmit6,
     entries6,
     search6,
-    may_claim6,
-    draw6,
-    claim6,
+    attempt6,
     find6,
+    lives6,
+    draw6,
+    mapped6,
     enter6,
     refresh6,
     reach6,
@@ -362,9 +395,24 @@ parts!(
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $carry:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
+     $parse:ident, $prepare:ident, $carry:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
-        stage!($carry, $raw, $context, $family, |stages, work| encode(stages.carry(work)));
+        stage!($prepare, $raw, $context, $family, |stages, work| encode(stages.prepare(work)));
+        /// [`carry::packet`]: by itself, because the flow may lie in one of several maps.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $carry(
+            ctx: *mut $raw,
+            work: *mut Work<$family>,
+            entry: *mut Flow<<$family as Family>::Addr>,
+        ) -> u32 {
+            // SAFETY: the caller's reference to it rests as long as this runs.
+            let (Some(work), Some(entry)) = (again::<$family>(work), (unsafe { entry.as_mut() })) else {
+                return Verdict::Pass as u32;
+            };
+            let live = Live::resume(ctx.cast(), work.slot);
+            encode(carry::packet(&mut $context::new(ctx), &live, work, entry))
+        }
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
         stage!($clamp, $raw, $context, $family, |stages, work| {
             stages.clamp(work);
@@ -384,8 +432,16 @@ macro_rules! stages {
             }
 
             #[inline(always)]
+            fn prepare(&mut self, work: &mut Work<$family>) -> Step {
+                decode($prepare(self.0, work))
+            }
+
+            #[inline(always)]
             fn carry(&mut self, work: &mut Work<$family>) -> Step {
-                decode($carry(self.0, work))
+                match find::flow(&Live::resume(self.0.cast(), work.slot), work) {
+                    Some(mut entry) => decode($carry(self.0, work, &raw mut *entry)),
+                    None => Ok(()),
+                }
             }
 
             #[inline(always)]
@@ -444,14 +500,15 @@ pub struct EgressStages(pub *mut __sk_buff);
 type Ingress = Tc<false>;
 type Egress = Tc<true>;
 
-stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_carry4, xdp_open4, xdp_clamp4);
-stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_carry6, xdp_open6, xdp_clamp6);
+stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_prepare4, xdp_carry4, xdp_open4, xdp_clamp4);
+stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_prepare6, xdp_carry6, xdp_open6, xdp_clamp6);
 stages!(
     IngressStages,
     __sk_buff,
     Ingress,
     Ipv4,
     in_parse4,
+    in_prepare4,
     in_carry4,
     in_open4,
     in_clamp4,
@@ -466,6 +523,7 @@ stages!(
     Ingress,
     Ipv6,
     in_parse6,
+    in_prepare6,
     in_carry6,
     in_open6,
     in_clamp6,
@@ -480,6 +538,7 @@ stages!(
     Egress,
     Ipv4,
     out_parse4,
+    out_prepare4,
     out_carry4,
     out_open4,
     out_clamp4,
@@ -494,6 +553,7 @@ stages!(
     Egress,
     Ipv6,
     out_parse6,
+    out_prepare6,
     out_carry6,
     out_open6,
     out_clamp6,

@@ -231,6 +231,7 @@ fn blank<F: Family>() -> Work<F> {
         leaving: Tuple::default(),
         way: Way::default(),
         reply_key: Tuple::default(),
+        rival: Tuple::default(),
         original: Flow::default(),
         reply: Flow::default(),
         subject: Subject::default(),
