@@ -22,10 +22,12 @@ pub enum Note {
     Route,
     /// What the rules say: an action of [`crate::image`].
     Judged,
+    /// It is a word of a port-forward's target, whose flow was lost: the rules are asked about the client.
+    PickedUp,
 }
 
 /// How many kinds of notes there are.
-pub const NOTES: usize = Note::Judged as usize + 1;
+pub const NOTES: usize = Note::PickedUp as usize + 1;
 /// Value of [`Note::Back`].
 pub const NOWHERE: u32 = u32::MAX - 1;
 

@@ -15,6 +15,7 @@
 //! | source port | `SERVICES` | [`Service::source_rules`] |
 //! | chain with interface | `POLICIES` | [`Policy::interface_rules`] |
 //! | the port-forward that translates the packet | `FORWARDS`, `POLICIES` | [`Forward::rules`], [`Policy::untranslated_rules`] |
+//! | source address and source port, as those of a target | `ADDRESSES4`, `ADDRESSES6`, `SERVICES` | [`AddressClass::targets`], [`Service::targets`] |
 //!
 //! There are [`SLOTS`] images at once; one u64 says which one holds ([`Active`]). Flat arrays hold slot `s` at
 //! `s * size ..`; `ADDRESSES4/6` and `VECTORS` are maps of maps with one inner map a slot.
@@ -37,7 +38,8 @@ pub const MAX_RULES: u32 = 4096;
 pub const MAX_FORWARDS: u32 = 4096;
 /// Targets in an image.
 pub const MAX_TARGETS: u32 = 16_384;
-/// Targets that a balanced port-forward may have: the datapath looks at each when it judges a live flow again.
+/// Targets that an entry may have through which the datapath looks for one: each of a balanced port-forward when it judges a live
+/// flow again, each of any when a target speaks whose flow is lost.
 pub const MAX_BALANCED: u32 = 128;
 /// Distinct vectors in an image.
 pub const MAX_VECTORS: u32 = 65_535;
@@ -95,6 +97,8 @@ pub struct AddressClass {
     pub outside: u16,
     /// [`FAILSAFE`].
     pub flags: u16,
+    /// Port-forwards that lead to this address.
+    pub targets: u16,
 }
 
 /// The address may use the fail-safe door.
@@ -110,8 +114,8 @@ pub struct Service {
     pub forwards: u16,
     /// Rules that accept this port as source port (for what has no ports: rules that don't ask).
     pub source_rules: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// TCP: port-forwards that lead to this port; 0, the empty vector, for nearly all.
+    pub targets: u16,
 }
 
 /// Entries of `SERVICES` in a slot: three protocols with ports, two of ICMP types, and one a protocol.
@@ -292,8 +296,12 @@ pub struct Forward {
     pub rules: u16,
     /// Idle timeout of its flows in ticks; 0: that of the policy.
     pub idle_timeout: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many outside ports.
+    pub ports: u16,
+    /// How many addresses it listens on; 0: on any address of the external interfaces.
+    pub addresses: u16,
+    /// First of these addresses in `TARGETS`, counted within the slot.
+    pub first_address: u32,
 }
 
 /// The n-th outside port of the entry goes to its n-th target.
@@ -312,7 +320,7 @@ pub const SOURCE_NAT_ALWAYS: u32 = 1;
 /// Never translate the source.
 pub const SOURCE_NAT_NEVER: u32 = 2;
 
-/// A target of a port-forward, or (with port 0) an address of a masquerade. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
+/// A target of a port-forward, or (with port 0) an address of a masquerade or port-forward. Entry `slot * MAX_TARGETS + number` of `TARGETS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Target {
@@ -327,9 +335,10 @@ pub struct Target {
 shared! {
     Vector { summary, words }
     AddressClass {
-        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, outside, flags
+        source_rules, destination_rules, source_forwards, destination_forwards, masquerade, outside, flags,
+        targets
     }
-    Service { rules, forwards, source_rules, reserved }
+    Service { rules, forwards, source_rules, targets }
     Masquerade { first, last, flags, first_address, addresses }
     Policy {
         generation, default_actions, anti_spoof, flags, failsafe_port, block_layout, block_digest, timeouts,
@@ -337,7 +346,8 @@ shared! {
     }
     Rule { action, counter, flags, reserved, limit }
     Forward {
-        first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, reserved
+        first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, ports,
+        addresses, first_address
     }
     Target { address, port, health }
 }

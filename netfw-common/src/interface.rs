@@ -13,6 +13,8 @@ pub const EXTERNAL: u32 = 1;
 pub const INTERNAL: u32 = 2;
 /// Its driver transmits XDP frames (and it is in the device map).
 pub const XDP_TRANSMIT: u32 = 4;
+/// It has one IPv4 address, one IPv6 address that is not link-local: by family. Nobody can have called it by another.
+pub const ONE_ADDRESS: [u32; 2] = [8, 16];
 
 /// Where packets come in, as far as anti-spoofing tells interfaces apart: all external ones are one.
 pub const OUTSIDE: u32 = MAX_INTERFACES as u32;

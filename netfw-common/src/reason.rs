@@ -56,6 +56,7 @@ reasons! {
     Suspended = 30, "suspended", "The rules that wait for confirmation refuse the flow: it goes on if they are taken back, and is cut if they are confirmed.";
     NoTargetUp = 31, "no-target-up", "Every target of the port-forward is down or drains; the sender was told.";
     GroupFrame = 32, "group-frame", "A frame to all or many stations held a packet for the master alone, as only those send who want past a firewall.";
+    AnswersUnknown = 33, "answers-unknown", "A port-forward's target speaks in a connection that is not known (any more), and there is no telling by which outside port its client had called: it goes on when the client speaks.";
     RateLimited = 40, "rate-limited", "A rule matched, but the flow is above its limit.";
 }
 

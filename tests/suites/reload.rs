@@ -170,8 +170,10 @@ fn a_change_is_noticed() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
         let _servers = serve_two(lab)?;
         netfw.expect_drops("policy-input", ..);
-        // The last words of a connection that was closing when its forward went.
+        // The last words of a connection that was closing when its forward went; or, taken for those of one through the forward
+        // that leads there now, when that goes.
         netfw.expect_drops("policy-forward", ..);
+        netfw.expect_drops("flow-cut", ..);
         let received = |port: u16| knock_tcp(lab.host("client"), &format!("192.0.2.1:{port}")).ok();
         netfw.write_rules(&forwards(&[(7002, "worker1:7")]))?;
         wait::until("the replaced file to be applied", || {

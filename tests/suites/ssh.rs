@@ -103,6 +103,37 @@ fn a_session_outlives_the_daemon() -> Result<()> {
     })
 }
 
+/// The master forgets a session, as when it starts anew, and the LAN is hidden: what the remote command prints then finds its way to
+/// the client, who says nothing himself. (Scenario 17.)
+#[test]
+fn a_session_outlives_the_master() -> Result<()> {
+    let rules = rules::two_armed(&format!("{SSH}[masquerade]\nfrom = [\"lan\"]\n"));
+    two_armed(&rules, |lab, netfw| {
+        let key = Key::create(lab)?;
+        let worker = lab.host("worker1");
+        let _server = ssh::serve(worker, &key)?;
+        for (number, address) in ["192.0.2.1", "2001:db8::1"].into_iter().enumerate() {
+            let sign = worker.dir().join(format!("speak-{number}"));
+            let remote =
+                format!("echo there; until test -e {}; do sleep 0.1; done; echo spoken", sign.display());
+            let mut words = key.client(address, 2201);
+            words.push(remote);
+            let session = lab.host("client").spawn(words)?;
+            session.wait_for("there")?;
+            // Without netfw the master would answer the client's acknowledgment with a reset.
+            wait::until("silence", || {
+                let flows = netfw.flows().ok()?;
+                flows.iter().all(|flow| flow["idle_seconds"].as_u64() > Some(1)).then_some(())
+            })?;
+            netfw.down()?;
+            netfw.start()?;
+            fs::write(&sign, "")?;
+            session.wait_for("spoken").with_context(|| format!("from {address}"))?;
+        }
+        Ok(())
+    })
+}
+
 /// A port leaves the rules: the session through it closes by itself, the one beside it goes on.
 #[test]
 fn a_removed_port_closes_its_session() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
@@ -212,6 +212,80 @@ fn connections_outlive_the_master() -> Result<()> {
             }
         }
         assert_eq!(netfw.counters()?.number("port_forwards.port.flows_opened"), 2);
+        ensure!(netfw.flows()?.iter().all(|flow| flow["state"] == "established"));
+        Ok(())
+    })
+}
+
+/// A hidden LAN: one outside port leads to the first server, two lead to the second.
+const HIDDEN: &str = r#"
+[masquerade]
+from = ["lan"]
+[[port-forward]]
+name = "one"
+protocol = "tcp"
+port = 7000
+to = "worker1:7"
+[[port-forward]]
+name = "two"
+protocol = "tcp"
+port = "7001-7002"
+to = "worker1:8"
+"#;
+
+/// Both ends of a connection: of a client outside, and of a server.
+fn both_ends(lab: &Lab, (client, outside, inside): (&str, &str, &str)) -> Result<[TcpStream; 2]> {
+    let listener = lab.host("worker1").enter(|| Ok(TcpListener::bind(inside)?))?;
+    let stream = connect_from(lab.host("client"), client, outside)?;
+    let (served, _) = listener.accept()?;
+    served.set_read_timeout(stream.read_timeout()?)?;
+    Ok([stream, served])
+}
+
+fn say(from: &mut TcpStream, to: &mut TcpStream, word: &[u8]) -> Result<()> {
+    from.write_all(word)?;
+    let mut heard = vec![0; word.len()];
+    to.read_exact(&mut heard).with_context(|| format!("waiting for {}", String::from_utf8_lossy(word)))?;
+    ensure!(heard == word, "other bytes arrived");
+    Ok(())
+}
+
+/// The same, but a server speaks first, which would look like a LAN host that calls out: its client hears it from where he had
+/// called. Where two ports lead to the server it waits for the client, whom nobody has cut off meanwhile. (Scenario 17.)
+#[test]
+fn connections_outlive_the_master_by_their_servers() -> Result<()> {
+    const TWO: [(&str, &str, &str); 2] = [
+        ("203.0.113.10:4000", "192.0.2.1:7002", "192.168.80.3:8"),
+        ("[2001:db8:1::10]:4000", "[2001:db8::1]:7002", "[fd00:80::3]:8"),
+    ];
+    two_armed(&rules::two_armed(HIDDEN), |lab, netfw| {
+        let mut one = FAMILIES.map(|ends| both_ends(lab, ends)).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut two = TWO.map(|ends| both_ends(lab, ends)).into_iter().collect::<Result<Vec<_>>>()?;
+        for [client, server] in one.iter_mut().chain(&mut two) {
+            say(client, server, b"before")?;
+        }
+        netfw.down()?;
+        netfw.start()?;
+        ensure!(netfw.flows()?.is_empty(), "nothing is known any more");
+        for [client, server] in &mut one {
+            say(server, client, b"the server first")?;
+            say(client, server, b"and the client")?;
+            say(server, client, b"and the server")?;
+        }
+        netfw.expect_drops("answers-unknown", 2..);
+        for [client, server] in &mut two {
+            let dropped = || Ok::<_, anyhow::Error>(netfw.counters()?.drops("answers-unknown"));
+            let before = dropped()?;
+            server.write_all(b"!")?;
+            wait::until("the word to be dropped", || (dropped().ok()? > before).then_some(()))?;
+            say(client, server, b"the client first")?;
+            let mut heard = [0];
+            client.read_exact(&mut heard).context("waiting for the repeated word")?;
+            say(server, client, b"and the server")?;
+        }
+        assert_eq!(netfw.counters()?.number("port_forwards.one.flows_opened"), 2);
+        assert_eq!(netfw.counters()?.number("port_forwards.two.flows_opened"), 2);
+        assert_eq!(netfw.counters()?.number("masquerade.flows_opened"), 0);
         ensure!(netfw.flows()?.iter().all(|flow| flow["state"] == "established"));
         Ok(())
     })

@@ -9,7 +9,17 @@ use super::{repeat::Repeat, work::NONE};
 /// Number of the lowest bit that all vectors have, or [`NONE`].
 #[inline(always)]
 pub fn first<const FIELDS: usize>(loops: &impl Repeat, fields: [&Vector; FIELDS]) -> u32 {
-    let mut words = fields.iter().fold(u64::MAX, |all, field| all & field.summary);
+    next(loops, fields, 0)
+}
+
+/// Number of the lowest bit from `from` on that all vectors have, or [`NONE`].
+#[inline(always)]
+pub fn next<const FIELDS: usize>(loops: &impl Repeat, fields: [&Vector; FIELDS], from: u32) -> u32 {
+    let begin = from / 64;
+    if begin >= WORDS as u32 {
+        return NONE;
+    }
+    let mut words = fields.iter().fold(u64::MAX << begin, |all, field| all & field.summary);
     let mut found = NONE;
     loops.repeat(WORDS as u32, |_| {
         if words == 0 {
@@ -17,7 +27,8 @@ pub fn first<const FIELDS: usize>(loops: &impl Repeat, fields: [&Vector; FIELDS]
         }
         // The compiler knows that this is below 64 and would leave the mask out; the verifier wants to see it.
         let word = black_box(words.trailing_zeros() as usize) & (WORDS - 1);
-        let bits = fields.iter().fold(u64::MAX, |all, field| all & field.words[word]);
+        let all = if word as u32 == begin { u64::MAX << (from % 64) } else { u64::MAX };
+        let bits = fields.iter().fold(all, |all, field| all & field.words[word]);
         if bits != 0 {
             found = word as u32 * 64 + bits.trailing_zeros();
             return ControlFlow::Break(());
@@ -50,14 +61,21 @@ mod tests {
             a in proptest::collection::vec(0..MAX_RULES as usize, 0..200),
             b in proptest::collection::vec(0..MAX_RULES as usize, 0..200),
             common in proptest::option::of(0..MAX_RULES as usize),
+            from in 0..MAX_RULES as usize,
         ) {
             let (mut a, mut b) = (vector(&a), vector(&b));
             if let Some(number) = common {
                 a.insert(number);
                 b.insert(number);
             }
-            let walked = (0..MAX_RULES as usize).find(|&number| a.contains(number) && b.contains(number));
-            prop_assert_eq!(first(&Plain, [&a, &b]), walked.map_or(NONE, |number| number as u32));
+            let walked = |mut numbers: std::ops::Range<usize>| {
+                let found = numbers.find(|&number| a.contains(number) && b.contains(number));
+                found.map_or(NONE, |number| number as u32)
+            };
+            prop_assert_eq!(first(&Plain, [&a, &b]), walked(0..MAX_RULES as usize));
+            for from in [from, common.unwrap_or(0), common.unwrap_or(0) + 1, MAX_RULES as usize] {
+                prop_assert_eq!(next(&Plain, [&a, &b], from as u32), walked(from..MAX_RULES as usize));
+            }
         }
     }
 }

@@ -187,16 +187,20 @@ fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
             || mapping::is_anothers(kernel, work))
 }
 
+/// Whether a living flow has [`Work::reply_key`].
+#[inline(always)]
+pub fn taken<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    work.rival = work.reply_key;
+    [Table::Inside, Table::Outside, Table::Proven].into_iter().any(|table| kernel.lives(work, table))
+}
+
 /// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU
 /// makes room even for one that fails; and the proven flows after it: a flow that moves there is inserted before it
 /// leaves the LRU, so it is seen in one or the other.
 #[inline(always)]
-fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
-    work.rival = work.reply_key;
-    for table in [Table::Inside, Table::Outside, Table::Proven] {
-        if kernel.lives(work, table) {
-            return Inserted::Exists;
-        }
+pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
+    if taken(kernel, work) {
+        return Inserted::Exists;
     }
     let inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
     if inserted == Inserted::Done && kernel.lives(work, Table::Proven) {
@@ -206,9 +210,9 @@ fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserted {
     inserted
 }
 
-/// Takes the answering direction out again.
+/// Takes the entry for [`Work::reply_key`] out again, if it is of this flow.
 #[inline(always)]
-fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
+pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     if let Some(ours) = kernel.flow(work.table, &work.reply_key)
         && ours.id == work.original.id
     {

@@ -16,8 +16,8 @@ use netfw_common::{
 };
 
 use super::{
-    block, commit, event, find, judge, limit, mapping, port, promote, repeat::Repeat, target, traces::Traces,
-    work::Work,
+    block, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat, target,
+    traces::Traces, work::Work,
 };
 
 /// The policy image in force.
@@ -298,6 +298,36 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     #[inline(always)]
     fn reach(&self, work: &mut Work<F>) -> bool {
         mapping::reach(self, work)
+    }
+
+    /// [`pick_up::leading`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn leading(&self, work: &mut Work<F>) -> u32 {
+        pick_up::leading(self, work)
+    }
+
+    /// [`pick_up::outside_port`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn outside_port(&self, work: &mut Work<F>) -> u32 {
+        pick_up::outside_port(self, work)
+    }
+
+    /// [`pick_up::called`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn called(&self, work: &mut Work<F>, port: u32) -> u32 {
+        pick_up::called(self, work, port)
+    }
+
+    /// [`pick_up::client`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn client(&self, work: &mut Work<F>) -> u32 {
+        pick_up::client(self, work)
+    }
+
+    /// [`pick_up::turn`]; behind a call, the compiler does not keep both tuples on the stack.
+    #[inline(always)]
+    fn turn_round(&self, work: &mut Work<F>) {
+        pick_up::turn(work);
     }
 
     /// [`promote::flow`], which the verifier checks as a function of its own.

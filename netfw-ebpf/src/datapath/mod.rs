@@ -27,6 +27,7 @@ pub mod link;
 pub mod mapping;
 pub mod open;
 pub mod parse;
+pub mod pick_up;
 pub mod plan;
 pub mod port;
 pub mod promote;
@@ -102,9 +103,14 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     }
     stages.carry(work)?;
     stages.block(work)?;
-    stages.open(work)?;
+    if pick_up::concerns(work) {
+        stages.pick_up(work)?;
+    }
+    if work.overtaken == 0 {
+        stages.open(work)?;
+    }
     // With the flow that another core has opened meanwhile, or whose packet came in elsewhere; if that is gone again, the
-    // table is too small.
+    // table is too small. But a client who was found may talk with another target by now.
     stages.carry(work)?;
-    work.drop(Reason::TableFull)
+    work.drop(if work.overtaken == 0 { Reason::TableFull } else { Reason::AnswersUnknown })
 }

@@ -104,7 +104,7 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 }
 
 #[inline(always)]
-fn admitted<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+pub(super) fn admitted<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let action = kernel.judge(work);
     kernel.note(Note::Judged, action);
     if !kernel.has_token(work) {

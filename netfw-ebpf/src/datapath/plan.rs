@@ -116,7 +116,7 @@ fn listed<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> Option<F::Addr
 
 /// The address that hides others on an interface.
 #[inline(always)]
-fn address_of<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> Option<F::Addr> {
+pub(super) fn address_of<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> Option<F::Addr> {
     let interface = kernel.interface(slot).filter(|_| slot != 0)?;
     let wide = if F::V6 { interface.address6 } else { [interface.address4, 0, 0, 0] };
     let address = F::Addr::narrow(wide);

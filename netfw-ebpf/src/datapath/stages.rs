@@ -6,7 +6,7 @@ use netfw_common::family::Family;
 
 use super::{
     Step, Verdict, answer, block, carry, clamp, context::Context, count, failsafe, find, fragment,
-    kernel::Kernel, link, open, parse, related, work::Work,
+    kernel::Kernel, link, open, parse, pick_up, related, work::Work,
 };
 
 /// The stages of the pipeline, in the order of [`super::run`].
@@ -34,6 +34,8 @@ pub trait Stages<F: Family> {
     }
     /// Carries a packet with its flow; goes on where there is none.
     fn carry(&mut self, work: &mut Work<F>) -> Step;
+    /// Enters the flow that was lost where a target speaks, and carries its word; goes on where it is no target's.
+    fn pick_up(&mut self, work: &mut Work<F>) -> Step;
     /// Opens a flow, or refuses it; goes on where another core has opened it.
     fn open(&mut self, work: &mut Work<F>) -> Step;
     /// Tells the sender. XDP leaves that to TC.
@@ -93,6 +95,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
             Some(mut entry) => carry::packet(self.ctx, self.kernel, work, &mut entry),
             None => Ok(()),
         }
+    }
+
+    #[inline(always)]
+    fn pick_up(&mut self, work: &mut Work<F>) -> Step {
+        pick_up::flow(self.ctx, self.kernel, work)
     }
 
     #[inline(always)]

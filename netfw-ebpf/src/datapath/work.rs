@@ -95,6 +95,8 @@ pub struct Work<F: Family> {
     pub answers: u32,
     /// Came in elsewhere than its flow, so its source has to be checked.
     pub astray: u32,
+    /// Somebody else has entered a flow with one of the tuples of that which was to be entered for a target's word.
+    pub overtaken: u32,
     /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
     pub beside: u32,
     /// TC ingress: came in a broadcast or multicast frame.
@@ -218,6 +220,7 @@ impl<F: Family> Work<F> {
         self.segments = segments;
         self.answers = 0;
         self.astray = 0;
+        self.overtaken = 0;
         self.beside = 0;
         self.group_frame = 0;
         self.routed = 0;

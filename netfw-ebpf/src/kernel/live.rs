@@ -470,6 +470,31 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
+    fn leading(&self, work: &mut Work<F>) -> u32 {
+        F::leading(work)
+    }
+
+    #[inline(always)]
+    fn outside_port(&self, work: &mut Work<F>) -> u32 {
+        F::outside_port(work)
+    }
+
+    #[inline(always)]
+    fn called(&self, work: &mut Work<F>, port: u32) -> u32 {
+        F::called(work, port)
+    }
+
+    #[inline(always)]
+    fn client(&self, work: &mut Work<F>) -> u32 {
+        F::client(work)
+    }
+
+    #[inline(always)]
+    fn turn_round(&self, work: &mut Work<F>) {
+        F::turn_round(work);
+    }
+
+    #[inline(always)]
     fn promote(&self, work: &mut Work<F>) {
         F::promote(work);
     }

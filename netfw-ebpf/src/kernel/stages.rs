@@ -20,7 +20,7 @@ use super::{
 use crate::datapath::{
     Step, Verdict, block, carry, commit, event, find, judge,
     kernel::Table,
-    limit, mapping, port, promote,
+    limit, mapping, pick_up, port, promote,
     stages::{Direct, Stages},
     target,
     work::Work,
@@ -193,6 +193,16 @@ pub trait Parts: Maps {
     fn has_token(work: &mut Work<Self>) -> u32;
     /// [`limit::spend`].
     fn spend(work: &mut Work<Self>) -> u32;
+    /// [`pick_up::leading`].
+    fn leading(work: &mut Work<Self>) -> u32;
+    /// [`pick_up::outside_port`].
+    fn outside_port(work: &mut Work<Self>) -> u32;
+    /// [`pick_up::called`].
+    fn called(work: &mut Work<Self>, port: u32) -> u32;
+    /// [`pick_up::client`].
+    fn client(work: &mut Work<Self>) -> u32;
+    /// [`pick_up::turn`].
+    fn turn_round(work: &mut Work<Self>);
     /// [`promote::flow`].
     fn promote(work: &mut Work<Self>);
     /// [`event::tell`].
@@ -202,7 +212,8 @@ pub trait Parts: Maps {
 macro_rules! parts {
     ($family:ident, $choose:ident, $blocked:ident, $blocked_flow:ident, $asked:ident, $judge:ident, $readmit:ident,
      $entries:ident, $search:ident, $attempt:ident, $find:ident, $lives:ident, $draw:ident, $mapped:ident, $enter:ident, $refresh:ident,
-     $reach:ident, $has_token:ident, $spend:ident, $promote:ident, $tell:ident) => {
+     $reach:ident, $has_token:ident, $spend:ident, $leading:ident, $outside_port:ident, $called:ident, $client:ident, $turn_round:ident,
+     $promote:ident, $tell:ident) => {
         part!($blocked, $family, |live, work| block::packet(&live, work));
         part!($blocked_flow, $family, |live, work| block::live_flow(&live, work));
         part!($asked, $family, |live, work| u32::from(block::asked(&live, work)));
@@ -233,6 +244,14 @@ macro_rules! parts {
         part!($reach, $family, |live, work| u32::from(mapping::reach(&live, work)));
         part!($has_token, $family, |live, work| u32::from(limit::has_token(&live, work)));
         part!($spend, $family, |live, work| u32::from(limit::spend(&live, work)));
+        part!($leading, $family, |live, work| pick_up::leading(&live, work));
+        part!($outside_port, $family, |live, work| pick_up::outside_port(&live, work));
+        part!($called, $family, |live, work, port: u32| pick_up::called(&live, work, port));
+        part!($client, $family, |live, work| pick_up::client(&live, work));
+        part!($turn_round, $family, |_live, work| {
+            pick_up::turn(work);
+            0
+        });
         part!($promote, $family, |live, work| {
             promote::flow(&live, work);
             0
@@ -334,6 +353,31 @@ macro_rules! parts {
             }
 
             #[inline(always)]
+            fn leading(work: &mut Work<Self>) -> u32 {
+                $leading(work)
+            }
+
+            #[inline(always)]
+            fn outside_port(work: &mut Work<Self>) -> u32 {
+                $outside_port(work)
+            }
+
+            #[inline(always)]
+            fn called(work: &mut Work<Self>, port: u32) -> u32 {
+                $called(work, port)
+            }
+
+            #[inline(always)]
+            fn client(work: &mut Work<Self>) -> u32 {
+                $client(work)
+            }
+
+            #[inline(always)]
+            fn turn_round(work: &mut Work<Self>) {
+                $turn_round(work);
+            }
+
+            #[inline(always)]
             fn promote(work: &mut Work<Self>) {
                 $promote(work);
             }
@@ -366,6 +410,11 @@ parts!(
     reach4,
     has_token4,
     spend4,
+    leading4,
+    outside_port4,
+    called4,
+    client4,
+    turn_round4,
     promote4,
     tell4
 );
@@ -389,15 +438,21 @@ parts!(
     reach6,
     has_token6,
     spend6,
+    leading6,
+    outside_port6,
+    called6,
+    client6,
+    turn_round6,
     promote6,
     tell6
 );
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $prepare:ident, $carry:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
+     $parse:ident, $prepare:ident, $carry:ident, $pick_up:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($prepare, $raw, $context, $family, |stages, work| encode(stages.prepare(work)));
+        stage!($pick_up, $raw, $context, $family, |stages, work| encode(stages.pick_up(work)));
         /// [`carry::packet`]: by itself, because the flow may lie in one of several maps.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -442,6 +497,11 @@ macro_rules! stages {
                     Some(mut entry) => decode($carry(self.0, work, &raw mut *entry)),
                     None => Ok(()),
                 }
+            }
+
+            #[inline(always)]
+            fn pick_up(&mut self, work: &mut Work<$family>) -> Step {
+                decode($pick_up(self.0, work))
             }
 
             #[inline(always)]
@@ -500,8 +560,30 @@ pub struct EgressStages(pub *mut __sk_buff);
 type Ingress = Tc<false>;
 type Egress = Tc<true>;
 
-stages!(XdpStages, xdp_md, Xdp, Ipv4, xdp_parse4, xdp_prepare4, xdp_carry4, xdp_open4, xdp_clamp4);
-stages!(XdpStages, xdp_md, Xdp, Ipv6, xdp_parse6, xdp_prepare6, xdp_carry6, xdp_open6, xdp_clamp6);
+stages!(
+    XdpStages,
+    xdp_md,
+    Xdp,
+    Ipv4,
+    xdp_parse4,
+    xdp_prepare4,
+    xdp_carry4,
+    xdp_pick_up4,
+    xdp_open4,
+    xdp_clamp4
+);
+stages!(
+    XdpStages,
+    xdp_md,
+    Xdp,
+    Ipv6,
+    xdp_parse6,
+    xdp_prepare6,
+    xdp_carry6,
+    xdp_pick_up6,
+    xdp_open6,
+    xdp_clamp6
+);
 stages!(
     IngressStages,
     __sk_buff,
@@ -510,6 +592,7 @@ stages!(
     in_parse4,
     in_prepare4,
     in_carry4,
+    in_pick_up4,
     in_open4,
     in_clamp4,
     in_group4,
@@ -525,6 +608,7 @@ stages!(
     in_parse6,
     in_prepare6,
     in_carry6,
+    in_pick_up6,
     in_open6,
     in_clamp6,
     in_group6,
@@ -540,6 +624,7 @@ stages!(
     out_parse4,
     out_prepare4,
     out_carry4,
+    out_pick_up4,
     out_open4,
     out_clamp4,
     out_group4,
@@ -555,6 +640,7 @@ stages!(
     out_parse6,
     out_prepare6,
     out_carry6,
+    out_pick_up6,
     out_open6,
     out_clamp6,
     out_group6,

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use netfw_common::{
     family::{addr4, addr6},
-    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
 };
 
 use super::{
@@ -107,13 +107,23 @@ fn locals(managed: &BTreeMap<String, Managed>, host: &Host) -> HashMap<IpAddr, u
     locals
 }
 
+/// [`ONE_ADDRESS`] of the families in which the interface has one that others can call it by.
+fn one_address(link: &Link) -> u32 {
+    let count = |v6| {
+        let own = link.addresses.iter().map(|address| address.ip).filter(|ip| ip.is_ipv6() == v6);
+        own.filter(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())).count()
+    };
+    let flag = |v6: bool| if count(v6) == 1 { ONE_ADDRESS[usize::from(v6)] } else { 0 };
+    flag(false) | flag(true)
+}
+
 fn describe(link: &Link, managed: &Managed, transmits: bool) -> Interface {
     let side = if managed.external { EXTERNAL } else { INTERNAL };
     let transmits = if transmits { XDP_TRANSMIT } else { 0 };
     let [a, b, c, d, e, f] = link.mac.unwrap_or_default();
     let mut described = Interface {
         ifindex: link.index,
-        flags: side | transmits,
+        flags: side | transmits | one_address(link),
         mac_high: u32::from_ne_bytes([a, b, c, d]),
         mac_low: u16::from_ne_bytes([e, f]),
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
@@ -127,4 +137,24 @@ fn describe(link: &Link, managed: &Managed, transmits: bool) -> Interface {
         described.address6 = addr6(address);
     }
     described
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::host::Address;
+
+    #[test]
+    fn an_interface_that_has_one_address_of_a_family() {
+        let flags = |addresses: &[&str]| {
+            let address = |ip: &&str| Address { ip: ip.parse().expect("an address"), global: true };
+            one_address(&Link { addresses: addresses.iter().map(address).collect(), ..Link::default() })
+        };
+        let [v4, v6] = ONE_ADDRESS;
+        assert_eq!(flags(&[]), 0);
+        assert_eq!(flags(&["192.0.2.1", "fe80::1", "2001:db8::1"]), v4 | v6);
+        assert_eq!(flags(&["192.0.2.1", "192.0.2.9", "2001:db8::1"]), v6);
+        assert_eq!(flags(&["192.0.2.1", "2001:db8::1", "2001:db8::9"]), v4);
+        assert_eq!(flags(&["fe80::1"]), 0);
+    }
 }

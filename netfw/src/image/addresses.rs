@@ -3,7 +3,10 @@
 //! An address whose longest prefix in the table is P lies in another prefix Q of the table exactly if Q contains
 //! P. So the table holds all prefixes that the policy names, and each inherits what those around it say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netfw_common::image::{AddressClass, FAILSAFE, Vector};
@@ -25,9 +28,10 @@ enum Field {
     Masquerades,
     Failsafe,
     Outside,
+    Targets,
 }
 
-const FIELDS: usize = 7;
+const FIELDS: usize = 8;
 
 /// Who names a prefix in one field, and how.
 struct Mention {
@@ -79,6 +83,7 @@ impl Addresses {
             add(Field::SourceForwards, number, &entry.forward.from);
             self.listen(number, entry);
         }
+        self.lead(entries);
         for ((field, selected), members) in groups {
             self.select(field, members, selected);
         }
@@ -99,6 +104,17 @@ impl Addresses {
             included.push(any(entry.v6));
         }
         self.mention(Field::DestinationForwards, Vector::of([number]), &included, &[]);
+    }
+
+    /// Which addresses the entries lead to.
+    fn lead(&mut self, entries: &[Entry<'_>]) {
+        let mut leading: BTreeMap<IpAddr, Vector> = BTreeMap::new();
+        for (number, entry) in entries.iter().enumerate() {
+            entry.target_addresses().for_each(|target| leading.entry(target).or_default().insert(number));
+        }
+        for (target, members) in leading {
+            self.mention(Field::Targets, members, &[target.into()], &[]);
+        }
     }
 
     fn mention(&mut self, field: Field, members: Vector, included: &[IpNet], excluded: &[IpNet]) {
@@ -205,6 +221,7 @@ impl Level {
             masquerade: result(Field::Masquerades),
             outside: result(Field::Outside),
             flags: if result(Field::Failsafe) != 0 { FAILSAFE } else { 0 },
+            targets: result(Field::Targets),
         }
     }
 }

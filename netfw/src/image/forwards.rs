@@ -1,6 +1,9 @@
 //! Port-forwards, as the datapath looks them up: an entry for each contiguous range of ports in each family.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use netfw_common::{
     health::{DRAINS, UNCHECKED},
@@ -34,6 +37,29 @@ pub(super) struct Entry<'a> {
 
 /// Where a port goes to, and whose target that is.
 type Place<'a> = (SocketAddr, &'a policy::Target);
+
+impl Entry<'_> {
+    /// Where it leads to.
+    pub(super) fn target_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.targets.iter().map(|(at, _)| at.ip())
+    }
+
+    /// The ports there, of each target.
+    pub(super) fn target_ports(&self) -> impl Iterator<Item = PortRange> {
+        let more = if self.shifts() { self.ports.last - self.ports.first } else { 0 };
+        self.targets.iter().map(move |(at, _)| PortRange { first: at.port(), last: at.port() + more })
+    }
+
+    /// Whether the n-th outside port goes to the target's port plus n.
+    fn shifts(&self) -> bool {
+        self.forward.spread != Spread::OneToOne && self.forward.targets.iter().all(is_shifted)
+    }
+
+    /// The addresses of its family that it listens on; none: any.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.forward.addresses.iter().copied().filter(|address| address.is_ipv6() == self.v6)
+    }
+}
 
 /// All entries of all port-forwards, in order.
 pub(super) fn expand(forwards: &[PortForward]) -> Vec<Entry<'_>> {
@@ -99,13 +125,14 @@ fn is_mixed(forward: &PortForward) -> bool {
     forward.targets.iter().any(is_shifted) && !forward.targets.iter().all(is_shifted)
 }
 
-/// Longest runs of ports whose targets have an address of the family: a target without one leaves a gap.
+/// Longest runs of ports whose targets have an address of the family (a target without one leaves a gap) and are not too many to
+/// be looked through.
 fn runs(targets: &[policy::Target], ports: PortRange, v6: bool) -> Vec<(PortRange, Vec<Place<'_>>)> {
     let mut runs: Vec<(PortRange, Vec<Place<'_>>)> = Vec::new();
     for (port, target) in (ports.first..=ports.last).zip(targets) {
         let Some(target) = place(target, v6, 0) else { continue };
         match runs.last_mut() {
-            Some((range, targets)) if range.last + 1 == port => {
+            Some((range, targets)) if range.last + 1 == port && targets.len() < MAX_BALANCED as usize => {
                 range.last = port;
                 targets.push(target);
             }
@@ -138,16 +165,22 @@ pub(super) fn lay_out(
     let mut targets = Vec::new();
     let mut places: HashMap<Vec<Target>, u32> = HashMap::new();
     let mut forwards = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let own: Vec<Target> = entry.targets.iter().map(|place| target(entry.forward, place, ids)).collect();
+    let mut place_of = |own: Vec<Target>| {
         let next = targets.len() as u32;
-        let first_target = *places.entry(own).or_insert_with_key(|own| {
+        *places.entry(own).or_insert_with_key(|own| {
             targets.extend(own);
             next
-        });
+        })
+    };
+    for entry in entries {
+        let own = entry.targets.iter().map(|place| target(entry.forward, place, ids)).collect();
+        let first_target = place_of(own);
+        let own = entry.addresses().map(|address| masquerades::target(address, 0)).collect();
+        let first_address = place_of(own);
         let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
         let rules = vectors.index(&header::numbers(policy, |rule| accepting(rule.port_forward)))?;
-        forwards.push(Forward { first_target, id: numbers[entry.origin], rules, ..describe(entry) });
+        let id = numbers[entry.origin];
+        forwards.push(Forward { first_target, id, rules, first_address, ..describe(entry) });
     }
     error::at_most(MAX_TARGETS as usize, targets.len(), "targets of port-forwards", error::FEWER_TARGETS)?;
     Ok((forwards, targets))
@@ -161,8 +194,10 @@ fn describe(entry: &Entry<'_>) -> Forward {
         spread: spread(forward.spread),
         source_nat: source_nat(forward.source_nat),
         first_port: entry.ports.first,
-        shift: u16::from(forward.spread != Spread::OneToOne && forward.targets.iter().all(is_shifted)),
+        shift: entry.shifts().into(),
         idle_timeout: forward.idle_timeout.map_or(0, header::ticks),
+        ports: entry.ports.count() as u16,
+        addresses: entry.addresses().count() as u16,
         ..Forward::default()
     }
 }

@@ -34,6 +34,8 @@ pub(super) fn table(
         sweep(part, &sources, vectors, |service, index| service.source_rules = index)?;
         let forwards = numbered(entries, |entry| listening(entry, protocol));
         sweep(part, &forwards, vectors, |service, index| service.forwards = index)?;
+        let targets = numbered(entries, |entry| answering(entry, protocol));
+        sweep(part, &targets, vectors, |service, index| service.targets = index)?;
     }
     Ok(services)
 }
@@ -81,6 +83,15 @@ fn accepted_sources(rule: &Rule, protocol: u8) -> Cow<'_, [PortRange]> {
 fn listening<'a>(entry: &'a Entry<'_>, protocol: u8) -> Cow<'a, [PortRange]> {
     let listens = has_ports(protocol) && entry.forward.protocols.contains(&protocol);
     Cow::Borrowed(if listens { std::slice::from_ref(&entry.ports) } else { &[] })
+}
+
+/// Ports from which its targets answer. Only of TCP does the datapath ask who speaks there.
+fn answering(entry: &Entry<'_>, protocol: u8) -> Cow<'static, [PortRange]> {
+    if protocol == TCP && entry.forward.protocols.contains(&TCP) {
+        entry.target_ports().collect()
+    } else {
+        Cow::Borrowed(&[])
+    }
 }
 
 /// Where a range begins or (`opens` false) has ended.

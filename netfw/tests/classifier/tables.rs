@@ -5,12 +5,14 @@ use netfw::{
     policy::Chain,
 };
 use netfw_common::{
+    family::addr6,
     image::{
         KEEP_REFUSED, MSS_CLAMP, ONE_TO_ONE, RANDOM, REJECT, SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SPOOF_LOOSE,
-        Vector,
+        Vector, service_index,
     },
     tick::Tick,
     timeout::Timeout,
+    wire::TCP,
 };
 
 use crate::{host, image, load};
@@ -75,6 +77,77 @@ fn a_port_forward_is_an_entry_for_each_range_and_family() {
     assert_eq!((pages.spread, pages.source_nat, pages.idle_timeout), (RANDOM, SOURCE_NAT_ALWAYS, 0));
     assert_eq!(pages.first_target, image.forwards[3].first_target, "ranges share their targets");
     assert_eq!(image.targets.len(), 2 + 1 + 2 + 1);
+}
+
+/// Entries of port-forwards that lead to an address and, over TCP, to a port there.
+fn leading_to(image: &Image, address: &str, port: u16) -> Vec<u16> {
+    let class = image.class(address.parse().unwrap());
+    let service = image.services[service_index(TCP.into(), port) as usize];
+    let [address, port] = [class.targets, service.targets].map(|index| image.vectors[usize::from(index)]);
+    let both = (0..image.forwards.len()).filter(|&number| address.contains(number) && port.contains(number));
+    both.map(|number| image.forwards[number].first_port).collect()
+}
+
+#[test]
+fn a_port_forward_is_found_by_its_targets() {
+    let image = image(&format!(
+        "{FORWARDS}{}",
+        r#"
+        [[port-forward]]
+        name = "range"
+        protocol = "tcp"
+        port = "4040-4049"
+        to = "worker2:8040-8049"
+        address = ["192.0.2.1", "192.0.2.9", "2001:db8::9"]
+        [[port-forward]]
+        name = "datagrams"
+        protocol = "udp"
+        port = 53
+        to = "worker1:53"
+        "#
+    ));
+    assert_eq!(leading_to(&image, "192.0.2.3", 22), [2201]);
+    assert_eq!(leading_to(&image, "192.0.2.4", 22), [2201]);
+    assert_eq!(leading_to(&image, "2001:db8::4", 22), [2202]);
+    assert_eq!(leading_to(&image, "2001:db8::4", 80), [8081, 8083]);
+    let nobody: [u16; 0] = [];
+    for (address, port) in [("192.0.2.5", 22), ("192.0.2.3", 23), ("192.0.2.3", 8045), ("192.0.2.3", 53)] {
+        assert_eq!(leading_to(&image, address, port), nobody, "{address} {port}");
+    }
+    for (port, found) in [(8039, false), (8040, true), (8049, true), (8050, false)] {
+        assert_eq!(leading_to(&image, "192.0.2.4", port) == [4040], found, "{port}");
+        assert_eq!(leading_to(&image, "2001:db8::4", port) == [4040], found, "{port}");
+    }
+    let ranges: Vec<_> = image.forwards.iter().filter(|entry| entry.first_port == 4040).collect();
+    assert_eq!(
+        ranges.iter().map(|entry| (entry.ports, entry.addresses)).collect::<Vec<_>>(),
+        [(10, 2), (10, 1)]
+    );
+    let written = image.targets[ranges[1].first_address as usize];
+    assert_eq!((written.address, written.port), (addr6("2001:db8::9".parse().unwrap()), 0));
+    assert_eq!((image.forwards[0].ports, image.forwards[0].addresses), (2, 0));
+}
+
+#[test]
+fn a_long_one_to_one_range_is_cut_into_entries_that_can_be_looked_through() {
+    let targets: Vec<_> = (0..300).map(|port| format!("\"192.0.2.3:{}\"", 1000 + port)).collect();
+    let image = image(&format!(
+        r#"
+        [interfaces]
+        external = ["eth0"]
+        [[port-forward]]
+        name = "many"
+        protocol = "tcp"
+        port = "5000-5299"
+        to = [{}]
+        spread = "one-to-one"
+        "#,
+        targets.join(", ")
+    ));
+    let entries: Vec<_> =
+        image.forwards.iter().map(|entry| (entry.first_port, entry.ports, entry.targets)).collect();
+    assert_eq!(entries, [(5000, 128, 128), (5128, 128, 128), (5256, 44, 44)]);
+    assert_eq!(leading_to(&image, "192.0.2.3", 1128), [5128]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod mappings;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;
+mod picked_up;
 mod ports;
 mod properties;
 mod races;

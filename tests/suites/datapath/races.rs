@@ -298,3 +298,40 @@ fn one_flow_pays_once() {
         );
     }
 }
+
+/// After a loss a target and its client speak at once: one flow, and each hears the other.
+#[test]
+fn a_target_and_its_client() {
+    let rules = "[[port-forward]]\nname = \"one\"\nprotocol = \"tcp\"\nport = 53\nto = \"worker1:22\"\n[masquerade]\nfrom = [\"lan\"]\n";
+    for world in [V4, V6] {
+        let asked = Packet::tcp(world.at("client", 4000), world.at("master", 53), ACK);
+        let said = asked.to(world.at("worker1", 22)).answer();
+        let (target, client) = ((Side::Inside, said.clone()), (Side::Outside, asked.clone()));
+        let pairs = [(&target, &client), (&client, &target), (&target, &target)];
+        for (first, second) in pairs {
+            race(
+                rules,
+                world,
+                |_| (first.clone(), second.clone()),
+                |machine, one, other| {
+                    for (arrival, ran) in [(first, one), (second, other)] {
+                        // Another core's word finds the client's half alone: it is not lost for good.
+                        if first == second && ran.action == Action::Shot {
+                            continue;
+                        }
+                        let expected = match arrival.0 {
+                            Side::Inside => said.from(asked.destination),
+                            Side::Outside => asked.to(said.source),
+                        };
+                        assert_eq!(left(&ran), expected.hop());
+                    }
+                    let opened: Vec<_> =
+                        machine.counts.borrow().translations.values().map(|it| it.flows_opened).collect();
+                    assert_eq!(opened, [1]);
+                    assert_eq!(halves(machine, Table::Outside) + halves(machine, Table::Proven), 2);
+                    assert_eq!(left(&handle(machine, &target)), said.from(asked.destination).hop());
+                },
+            );
+        }
+    }
+}

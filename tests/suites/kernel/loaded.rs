@@ -32,7 +32,7 @@ use netfw_common::{
     flow::Flow,
     health::UNKNOWN,
     image::Active,
-    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
     mapping::Mapping,
     reason::Reason,
     tuple::Tuple,
@@ -315,7 +315,7 @@ fn interface(side: Side, ifindex: u32, flag: u32, name: &str) -> Interface {
     };
     Interface {
         ifindex,
-        flags: flag | XDP_TRANSMIT,
+        flags: flag | XDP_TRANSMIT | ONE_ADDRESS[0] | ONE_ADDRESS[1],
         mac_high: u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]),
         mac_low: u16::from_ne_bytes([mac[4], mac[5]]),
         mtu: 1500,

@@ -244,6 +244,7 @@ fn blank<F: Family>() -> Work<F> {
         origin: 0,
         answers: 0,
         astray: 0,
+        overtaken: 0,
         beside: 0,
         group_frame: 0,
         routed: 0,

@@ -19,7 +19,7 @@ use netfw_common::{
     flow::{Flow, Hop},
     fragment::{HELD_PACKETS, Held, Ports},
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
-    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, XDP_TRANSMIT},
+    interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
     mapping::Mapping,
     reason::Reason,
     tick::Tick,
@@ -117,7 +117,7 @@ fn interface(side: Side, flag: u32, name: &str) -> Interface {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (V4.host(name), V6.host(name)) else { unreachable!() };
     Interface {
         ifindex: index(side),
-        flags: flag | XDP_TRANSMIT,
+        flags: flag | XDP_TRANSMIT | ONE_ADDRESS[0] | ONE_ADDRESS[1],
         mac_high: u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]),
         mac_low: u16::from_ne_bytes([mac[4], mac[5]]),
         mtu: 1500,
@@ -219,6 +219,11 @@ impl Machine {
     /// Makes an interface so wide, whatever its routes say ([`Self::mtu`]).
     pub(crate) fn set_width(&mut self, side: Side, mtu: u16) {
         self.interfaces[side.slot() as usize].mtu = mtu;
+    }
+
+    /// Gives the outside interface more addresses of each family.
+    pub(crate) fn share_outside(&mut self) {
+        self.interfaces[Side::Outside.slot() as usize].flags &= !(ONE_ADDRESS[0] | ONE_ADDRESS[1]);
     }
 
     /// Takes an address away from the master.

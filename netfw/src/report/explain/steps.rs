@@ -134,6 +134,9 @@ fn port_forward(facts: &Facts<'_>) -> Option<String> {
         let name = facts.port_forward().filter(|_| facts.passes())?;
         return Some(format!("\"{name}\", as the flow has it"));
     }
+    if facts.note(Note::PickedUp).is_some() {
+        return Some(facts.fell(&[Reason::AnswersUnknown]).unwrap_or_else(|| picked_up(facts)));
+    }
     let arrives = facts.planned() && facts.hook != Hook::Egress;
     if !arrives {
         return None;
@@ -153,6 +156,13 @@ fn port_forward(facts: &Facts<'_>) -> Option<String> {
         _ => "",
     };
     Some(format!("\"{name}\"{place} leads to {}{how}", facts.target()))
+}
+
+/// Of the word of a target whose client calls by the port-forward.
+fn picked_up(facts: &Facts<'_>) -> String {
+    let name = facts.port_forward().unwrap_or_default();
+    let client = facts.target();
+    format!("\"{name}\": its target answers {client}, in a connection that is picked up")
 }
 
 fn route(facts: &Facts<'_>) -> Option<String> {

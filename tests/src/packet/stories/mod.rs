@@ -14,6 +14,7 @@ pub mod link;
 pub mod malformed;
 pub mod mapping;
 pub mod masquerade;
+pub mod pick_up;
 pub mod port_forward;
 pub mod protocols;
 pub mod tcp;
@@ -40,6 +41,15 @@ macro_rules! for_each_story {
             port_forward::two_forwards_to_one_target,
             port_forward::to_the_master_itself,
             port_forward::source_nat_always,
+            pick_up::by_the_target,
+            pick_up::by_any_word,
+            pick_up::where_one_port_leads_there,
+            pick_up::once_the_client_has_spoken,
+            pick_up::as_the_rules_say,
+            pick_up::no_caller_is_taken_for_a_target,
+            pick_up::another_target_by_now,
+            pick_up::where_nobody_calls_directly,
+            pick_up::a_target_elsewhere,
             masquerade::the_lan_goes_out,
             masquerade::others_do_not,
             masquerade::several_addresses,
