@@ -269,7 +269,7 @@ impl Loaded {
         }
     }
 
-    fn list(&self) -> Result<Vec<String>> {
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
         let mut list = List(Vec::new());
         self.each_table(&mut list)?;
         list.0.sort();

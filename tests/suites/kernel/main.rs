@@ -11,6 +11,8 @@ mod loaded;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod network;
+mod proven;
+
 mod random_rules;
 #[path = "../datapath/sketch.rs"]
 mod sketch;
@@ -83,8 +85,9 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 5] = [
+    let checks: [(&str, Check); 6] = [
         ("agreement_with_memory", agreement::check),
+        ("a_connection_is_proven", proven::check),
         ("explained_and_sent", explained::check),
         ("cost_of_exhaustion", exhaustion::measure),
         ("limit_of_many_sources", sources::check),
