@@ -45,7 +45,7 @@ pub struct Flow<A> {
     /// What packets of this direction were seen to be ([`Seen`]).
     pub seen: u8,
     /// Bits: [`REPLY`], [`LOCAL`], [`ADMITTED_BEFORE`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`],
-    /// [`UNASKED`], and the chain at [`CHAIN_SHIFT`].
+    /// [`UNASKED`], [`TURNED`], and the chain at [`CHAIN_SHIFT`].
     pub flags: u32,
     /// TCP: [`Side::end`].
     pub end: u32,
@@ -67,6 +67,8 @@ pub const SOURCE_NAT: u32 = 32;
 pub const MAPPED: u32 = 64;
 /// The destination is translated by such a mapping: nobody inside has asked for the flow.
 pub const UNASKED: u32 = 128;
+/// The other direction was refused and is gone; [`Flow::hop`] leads to where packets of this one come from.
+pub const TURNED: u32 = 1024;
 /// The policy to which the admitting one, still unconfirmed, would fall back had admitted it too.
 pub const ADMITTED_BEFORE: u32 = 4;
 /// The two bits from here hold the chain that judged the flow ([`crate::image::INPUT`] and so on).

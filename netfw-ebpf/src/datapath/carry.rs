@@ -4,7 +4,7 @@ use netfw_common::{
     counters::{Count, Finisher},
     explain::Note,
     family::Family,
-    flow::{ADMITTED_BEFORE, Flow, LOCAL, MASQUERADED, REPLY, UNASKED},
+    flow::{ADMITTED_BEFORE, Flow, Hop, LOCAL, MASQUERADED, REPLY, TURNED, UNASKED},
     reason::Reason,
     tcp::{Seen, State},
 };
@@ -59,7 +59,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(
 }
 
 /// The policy has changed since the flow was admitted, or what is blocked: judges it once as if it were new. A refused TCP
-/// peer gets a reset, unless it is blocked; each direction is forgotten when its own side has been told. While the policy waits
+/// peer gets a reset, unless it is blocked; each direction is forgotten when its own side has been told ([`turn`]). While the policy waits
 /// for confirmation, a flow that it refuses is only suspended: nothing of it changes.
 #[inline(always)]
 fn readmit<F: Family, C: Context, K: Kernel<F>>(
@@ -84,12 +84,27 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
     if work.fallback != 0 && entry.generation != 0 && reason != Reason::Banned {
         return work.drop(suspends);
     }
+    turn(kernel, work, entry);
     kernel.remove(work.table, &work.tuple);
     let from_inside = C::HOOK == Hook::Egress || !work.external();
     if work.kind == work::TCP && (from_inside || reason == Reason::FlowCut) {
         work.answer(reason, work::RESET)
     } else {
         work.drop(reason)
+    }
+}
+
+/// Leaves to the other direction of a connection the way to its sender, who may have nothing to say for hours: user space makes
+/// him speak.
+#[inline(always)]
+fn turn<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) {
+    if work.kind == work::TCP
+        && entry.hop.ifindex != 0
+        && let Some(mut peer) = kernel.flow(work.table, &entry.peer_key())
+        && peer.id == entry.id
+    {
+        peer.hop = Hop { expires: work.now.0, ..entry.hop };
+        peer.flags |= TURNED;
     }
 }
 
@@ -151,7 +166,7 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
 #[inline(always)]
 fn stamp<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     let before = work.fallback != 0 && entry.was_admitted_by(work.fallback);
-    entry.flags = entry.flags & !ADMITTED_BEFORE | if before { ADMITTED_BEFORE } else { 0 };
+    entry.flags = entry.flags & !(ADMITTED_BEFORE | TURNED) | if before { ADMITTED_BEFORE } else { 0 };
     entry.generation = work.generation;
 }
 

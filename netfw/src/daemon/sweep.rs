@@ -106,7 +106,7 @@ pub fn cut_homeless(maps: &Maps, gone: &[IpAddr]) -> Result<()> {
 }
 
 /// Ends a flow that the datapath refuses from now on. A TCP flow of which only the opener's direction is left stays: the other end has
-/// just been reset, and the opener will be at its next packet, which without its entry would be dropped silently.
+/// just been reset, and the opener will be at its next packet, for which it needs its entry.
 fn end(maps: &Maps, nudger: &Nudger, pair: &Pair) -> Result<()> {
     let has_ends = pair.state() == State::Established || pair.reply.is_none();
     if has_ends && nudger.applies_to(pair) {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use netfw_common::{
     checksum::{Sum, sum_bytes},
     family::{Addr6, Family, Ipv4, Ipv6},
-    flow::Flow,
+    flow::{Hop, TURNED},
     tuple::Tuple,
     wire::{TCP, TCP_SYN},
 };
@@ -46,15 +46,15 @@ impl Nudger {
         pair.key.protocol == u32::from(TCP)
     }
 
-    /// Makes both ends of a TCP flow speak. A direction whose way out is not known is left alone.
+    /// Makes both ends of a TCP flow speak. An end to which no way is known is left alone.
     ///
     /// `lives` tells whether the direction that starts with a tuple still has its entry. An end that sent a packet
     /// since has got its reset and has no connection left: a server would take the SYN for a new one.
     pub fn nudge(&self, pair: &Pair, lives: impl Fn(&Tuple<Addr6>) -> bool) {
-        for half in [Some(pair.original), pair.reply].into_iter().flatten() {
-            if half.hop.ifindex != 0
-                && lives(&half.peer_key())
-                && let Err(error) = self.send(half.hop.ifindex, &frame(pair, &half))
+        for (hop, tuple) in ways(pair) {
+            if hop.ifindex != 0
+                && lives(&tuple.reversed())
+                && let Err(error) = self.send(hop.ifindex, &frame(pair, &hop, &tuple))
             {
                 tracing::debug!("cannot tell the end of a cut connection: {error}");
             }
@@ -88,15 +88,24 @@ fn bypass_queues(socket: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// A bare SYN as the direction `half` would carry it, with its Ethernet header.
-fn frame(pair: &Pair, half: &Flow<Addr6>) -> Vec<u8> {
-    let macs: Vec<u8> = half.hop.macs.iter().flat_map(|word| word.to_ne_bytes()).collect();
+/// The ways to the ends of a flow, each with the tuple of packets that take it.
+fn ways(pair: &Pair) -> impl Iterator<Item = (Hop, Tuple<Addr6>)> {
+    let reply = pair.reply.map(|reply| (pair.original.peer_key(), reply));
+    [(pair.key, pair.original)].into_iter().chain(reply).map(|(key, half)| {
+        let back = half.flags & TURNED != 0;
+        (half.hop, if back { key.reversed() } else { half.leaving })
+    })
+}
+
+/// A bare SYN with this tuple, with the Ethernet header for this way.
+fn frame(pair: &Pair, hop: &Hop, tuple: &Tuple<Addr6>) -> Vec<u8> {
+    let macs: Vec<u8> = hop.macs.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let (ethertype, header) = if pair.v6 {
-        (Ipv6::ETHERTYPE, header6(pair, &half.leaving))
+        (Ipv6::ETHERTYPE, header6(pair, tuple))
     } else {
-        (Ipv4::ETHERTYPE, header4(pair, &half.leaving))
+        (Ipv4::ETHERTYPE, header4(pair, tuple))
     };
-    [macs, ethertype.to_be_bytes().to_vec(), header, syn(pair, &half.leaving)].concat()
+    [macs, ethertype.to_be_bytes().to_vec(), header, syn(pair, tuple)].concat()
 }
 
 const TTL: u8 = 64;
@@ -143,7 +152,7 @@ mod tests {
     use etherparse::{PacketHeaders, TransportHeader};
     use netfw_common::{
         family::{Address, addr4, addr6},
-        flow::Hop,
+        flow::Flow,
     };
 
     use super::*;
@@ -161,10 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_left_is_told_by_the_way_that_the_other_direction_took() {
+        let mut pair = pair(false);
+        pair.key.destination_port = 2201;
+        pair.original.flags = TURNED;
+        let [(hop, tuple)] = ways(&pair).collect::<Vec<_>>()[..] else { panic!("one end is left") };
+        assert_eq!((hop, tuple), (pair.original.hop, pair.key.reversed()));
+    }
+
+    #[test]
     fn a_syn_leaves_as_the_flows_own_packets_do() {
         for v6 in [false, true] {
             let pair = pair(v6);
-            let frame = frame(&pair, &pair.original);
+            let frame = frame(&pair, &pair.original.hop, &pair.original.leaving);
             assert_eq!(frame[..4], [1, 2, 3, 4]);
             let headers = PacketHeaders::from_ethernet_slice(&frame).expect("a well-formed frame");
             let Some(TransportHeader::Tcp(tcp)) = headers.transport else { panic!("no TCP") };

@@ -216,8 +216,13 @@ impl Gateway {
         moved.check_shares(finisher);
         let outcome = Outcome::new(side, frame, ran, moved);
         outcome.check();
-        if let Fate::Dropped(_) | Fate::Answered(_) = outcome.fate {
-            self.check_trace(&before.1, "a refused packet left a trace");
+        match outcome.fate {
+            Fate::Dropped("flow-cut" | "blocked" | "banned")
+            | Fate::Answered("flow-cut" | "blocked" | "banned") => self.check_cut(&before.1),
+            Fate::Dropped(_) | Fate::Answered(_) => {
+                self.check_trace(&before.1, "a refused packet left a trace");
+            }
+            _ => {}
         }
         outcome
     }
@@ -227,6 +232,14 @@ impl Gateway {
     fn check_trace(&self, before: &[String], what: &str) {
         let trace = self.hooks.flows().into_iter().find(|flow| !before.contains(flow));
         assert_eq!(trace, None, "{what}");
+    }
+
+    /// At most, one direction of a flow is gone and the other has learnt of it.
+    #[track_caller]
+    fn check_cut(&self, before: &[String]) {
+        let after = self.hooks.flows();
+        let changed = after.iter().filter(|flow| !before.contains(flow)).count();
+        assert!(changed <= before.len() - after.len() && changed <= 1, "{before:?} became {after:?}");
     }
 
     /// The master's own stack sends a packet.

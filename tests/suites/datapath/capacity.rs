@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use netfw_common::family::{Ipv4, Ipv6};
+use netfw_common::{
+    family::{Ipv4, Ipv6},
+    flow::TURNED,
+};
 use netfw_ebpf::datapath::kernel::Table;
 use netfw_tests::packet::{
     ACK, Body, Engine, FIN, Gateway, Packet, SYN, Side,
@@ -89,6 +92,33 @@ fn a_flow_proves_itself() {
         let _ = gateway.outside(&syn.flags(ACK)).forwarded_somehow();
         assert_eq!((halves(machine, Table::Outside), halves(machine, Table::Proven)), (0, 2));
         let _ = gateway.inside(&arrived.answer().flags(ACK)).forwarded_somehow();
+    });
+}
+
+/// Whoever is left when the other end was cut off keeps the way to himself, by which he is made to speak. It is no way for his own
+/// packets, should the rules admit them again.
+#[test]
+fn a_cut_leaves_the_way_to_the_other_end() {
+    tell_small(|gateway, machine| {
+        let session = Session::open(gateway, 4000);
+        gateway.apply("");
+        let _ = gateway.inside(&session.arrived.answer().flags(ACK)).answered("flow-cut");
+        let ways = |machine: &RefCell<Machine>| {
+            let machine = machine.borrow();
+            let four =
+                machine.store::<Ipv4>().all(Table::Proven).into_iter().map(|flow| (flow.hop, flow.flags));
+            let six =
+                machine.store::<Ipv6>().all(Table::Proven).into_iter().map(|flow| (flow.hop, flow.flags));
+            four.chain(six).map(|(hop, flags)| (hop.macs, flags & TURNED != 0)).collect::<Vec<_>>()
+        };
+        let back = ways(machine);
+        gateway.apply(RULES);
+        session.send(gateway, ACK);
+        let forth = ways(machine);
+        let ([(to_client, true)], [(to_worker, false)]) = (&back[..], &forth[..]) else {
+            panic!("{back:?}, then {forth:?}")
+        };
+        assert_ne!(to_client, to_worker);
     });
 }
 

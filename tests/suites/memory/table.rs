@@ -183,6 +183,11 @@ impl<F: Family> Store<F> {
         self.fragments.borrow().get(&(key(tuple), identification)).copied()
     }
 
+    /// The entries of a part.
+    pub(crate) fn all(&self, table: Table) -> Vec<Flow<F::Addr>> {
+        self.part(table).entries.borrow().values().map(|kept| kept.value.get()).collect()
+    }
+
     /// Halves in a part.
     pub(crate) fn count(&self, table: Table) -> usize {
         self.part(table).entries.borrow().len()
