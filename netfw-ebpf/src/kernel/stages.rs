@@ -3,7 +3,7 @@
 //! A global function takes pointers that the verifier knows by their BTF types, and a number back; it is verified for
 //! whatever arguments, so the callers' paths don't multiply.
 
-use core::{arch::asm, ptr};
+use core::{arch::asm, ops::DerefMut, ptr};
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use netfw_common::{
@@ -70,6 +70,12 @@ fn table(number: u32) -> Table {
         OUTSIDE => Table::Outside,
         _ => Table::Inside,
     }
+}
+
+/// Where an entry lies.
+#[inline(always)]
+fn place<T>(mut entry: impl DerefMut<Target = T>) -> *mut T {
+    &raw mut *entry
 }
 
 /// Tells the compiler of the caller that the pointer it gives is used.
@@ -494,7 +500,7 @@ macro_rules! stages {
             #[inline(always)]
             fn carry(&mut self, work: &mut Work<$family>) -> Step {
                 match find::flow(&Live::resume(self.0.cast(), work.slot), work) {
-                    Some(mut entry) => decode($carry(self.0, work, &raw mut *entry)),
+                    Some(entry) => decode($carry(self.0, work, place(entry))),
                     None => Ok(()),
                 }
             }
