@@ -242,15 +242,17 @@ pub fn outside_port<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> 
     let Some(forward) = kernel.forward(work.forward).filter(|forward| !hides(forward, work)) else {
         return NONE;
     };
-    let mut found = NONE;
+    // Between turns it lies where no verifier remembers the first value ([`super::repeat`]).
+    let found = &mut work.subject.detail;
+    *found = NONE;
     kernel.repeat(forward.targets.min(MAX_BALANCED), |nth| {
         let port = leading_port(kernel, forward, nth, &work.tuple);
         if port != NONE {
-            found = if found == NONE || found == port { port } else { SEVERAL };
+            *found = if *found == NONE || *found == port { port } else { SEVERAL };
         }
-        if found == SEVERAL { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if *found == SEVERAL { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    found
+    *found
 }
 
 /// The outside port that leads to the `nth` target where that is the source of `word`; [`NONE`] or [`SEVERAL`].
