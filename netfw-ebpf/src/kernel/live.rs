@@ -32,7 +32,7 @@ use netfw_common::{
 use super::{
     fib,
     maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
-    stages::{self, Parts},
+    parts::{self, Parts},
 };
 use crate::datapath::{
     kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
@@ -151,7 +151,7 @@ impl<F: Maps> Tables<F> for Live {
             return v4::lists(list.layout, u32::from_be(a), |number| list.page(number));
         }
         let [start, end] = [[a, b], [c, d]].map(|[first, second]| u64::from(first) | u64::from(second) << 32);
-        list.layout.v6.lengths != [0; 4] && stages::listed6(self.slot, start, end) != 0
+        list.layout.v6.lengths != [0; 4] && parts::listed6(self.slot, start, end) != 0
     }
 }
 
@@ -177,7 +177,7 @@ impl List {
 /// Whether the list has a prefix around an IPv6 address, given as its halves: two words each, the first one lowest.
 #[inline(always)]
 pub(super) fn listed6(slot: u32, start: u64, end: u64) -> bool {
-    let listed = |length| stages::has6(slot, start, end, length) != 0;
+    let listed = |length| parts::has6(slot, start, end, length) != 0;
     List::of(slot).is_some_and(|list| {
         v6::lists(&list.layout.v6, &words(start, end), |number| list.page(number), listed)
     })
@@ -370,17 +370,17 @@ impl<F: Maps + Parts> Kernel<F> for Live {
 
     #[inline(always)]
     fn share(&self, number: u32) -> u32 {
-        stages::share(self.slot, number)
+        parts::share(self.slot, number)
     }
 
     #[inline(always)]
     fn takers(&self, first: u32, end: u32) -> u32 {
-        stages::takers(self.slot, first, end)
+        parts::takers(self.slot, first, end)
     }
 
     #[inline(always)]
     fn taker(&self, first: u32, end: u32, nth: u32) -> u32 {
-        stages::taker(self.slot, first, end, nth)
+        parts::taker(self.slot, first, end, nth)
     }
 
     #[inline(always)]
@@ -436,7 +436,7 @@ impl<F: Maps + Parts> Kernel<F> for Live {
 
     #[inline(always)]
     fn lives(&self, work: &mut Work<F>, table: Table) -> bool {
-        F::lives(work, table) != 0
+        F::lives(work, table as u32) != 0
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ mod dry;
 pub mod fib;
 pub mod live;
 pub mod maps;
+pub mod parts;
 pub mod stages;
 pub mod tc;
 #[cfg(not(feature = "dry-run"))]

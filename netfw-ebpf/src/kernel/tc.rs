@@ -24,7 +24,8 @@ use super::{
     action,
     live::Live,
     maps,
-    stages::{EgressStages, IngressStages, Parts},
+    parts::Parts,
+    stages::{EgressStages, IngressStages},
     xdp::{Bytes, bounded},
 };
 use crate::datapath::{

@@ -15,11 +15,7 @@ use netfw_common::{
     wire::ETHERNET,
 };
 
-use super::{
-    live::Live,
-    maps,
-    stages::{Parts, XdpStages},
-};
+use super::{live::Live, maps, parts::Parts, stages::XdpStages};
 use crate::datapath::{
     self, Verdict,
     context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, Quote, View},
