@@ -23,6 +23,8 @@ use crate::{
 
 /// How often the datapath is asked to go on; it stops by itself after some such periods.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How long a watch holds that is not renewed, seconds.
+const LEASE: u64 = 4;
 
 /// Prints events until it is told to end.
 ///
@@ -46,7 +48,7 @@ pub(super) async fn watch(instance: &Instance, json: bool, typed: &Watch) -> Res
                 if !instance.pins().exist() {
                     return Err(Failure::NotUp(instance.clone()).into());
                 }
-                watching.maps.watch(&watching.wanted)?;
+                watching.maps.watch(&watching.wanted, LEASE)?;
                 watching.tell_left_out()?;
             }
         }
@@ -107,7 +109,7 @@ impl Watching {
         ring.by_ref().for_each(drop);
         let left_out = LeftOut::open(&pins, channels(&wanted))?;
         let (maps, names) = (Maps::open(&pins)?, Names::of(instance)?);
-        maps.watch(&wanted)?;
+        maps.watch(&wanted, LEASE)?;
         Ok(Self { maps, ring: ring.listen()?, names, wanted, json, left_out })
     }
 

@@ -22,9 +22,6 @@ use super::{
 
 pub use netfw_common::event::Event;
 
-/// How long a watch holds that is not renewed.
-const LEASE: u64 = 4;
-
 /// A ring of events. It is read by one process at a time.
 pub struct Ring(RingBuf<MapData>);
 
@@ -104,12 +101,12 @@ impl Iterator for Listener {
 }
 
 impl Maps {
-    /// Has the datapath tell about `wanted` for some seconds from now on, whatever its `until` says.
+    /// Has the datapath tell about `wanted` for `seconds` from now on, whatever its `until` says.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn watch(&self, wanted: &Watch) -> Result<()> {
-        let until = now().0.wrapping_add(Tick::ticks(LEASE)).max(1);
+    pub fn watch(&self, wanted: &Watch, seconds: u64) -> Result<()> {
+        let until = now().0.wrapping_add(Tick::ticks(seconds)).max(1);
         Ok(self.watch.set(&0, Watch { until, ..*wanted }, ANY)?)
     }
 

@@ -456,7 +456,8 @@ impl Hooks for Datapath {
     }
 
     fn watch(&mut self, wanted: &Watch) {
-        self.0.borrow().maps.watch(wanted).expect("watching");
+        // An emulated machine takes seconds for a story.
+        self.0.borrow().maps.watch(wanted, 600).expect("watching");
     }
 
     fn told(&mut self) -> [Vec<Event>; 2] {
