@@ -59,8 +59,8 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(
 }
 
 /// The policy has changed since the flow was admitted, or what is blocked: judges it once as if it were new. A refused TCP
-/// peer gets a reset, unless it is blocked; each direction is forgotten when its own side has been told ([`turn`]). While the policy waits
-/// for confirmation, a flow that it refuses is only suspended: nothing of it changes.
+/// peer gets a reset, unless it is blocked; each direction is forgotten when its own side has been told ([`turn`]). While the
+/// policy waits for confirmation, a flow that it refuses is only suspended: nothing of it changes.
 #[inline(always)]
 fn readmit<F: Family, C: Context, K: Kernel<F>>(
     kernel: &K,
@@ -136,6 +136,7 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
     open::forwardable(work)?;
     if route != Route::TooBig {
         entry.hop = work.way.hop;
+        entry.flags &= !TURNED;
         work.resolve = 1;
     }
     Ok(())
@@ -166,7 +167,7 @@ fn touch<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
 #[inline(always)]
 fn stamp<F: Family>(work: &Work<F>, entry: &mut Flow<F::Addr>) {
     let before = work.fallback != 0 && entry.was_admitted_by(work.fallback);
-    entry.flags = entry.flags & !(ADMITTED_BEFORE | TURNED) | if before { ADMITTED_BEFORE } else { 0 };
+    entry.flags = entry.flags & !ADMITTED_BEFORE | if before { ADMITTED_BEFORE } else { 0 };
     entry.generation = work.generation;
 }
 

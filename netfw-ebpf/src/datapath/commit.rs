@@ -212,7 +212,7 @@ pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserte
 
 /// Takes the entry for [`Work::reply_key`] out again, if it is of this flow.
 #[inline(always)]
-pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
     if let Some(ours) = kernel.flow(work.table, &work.reply_key)
         && ours.id == work.original.id
     {

@@ -171,6 +171,7 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
 
     /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64;
+
     /// [`block::packet`], which the verifier checks as a function of its own.
     #[inline(always)]
     fn blocked(&self, work: &mut Work<F>) -> u32 {
