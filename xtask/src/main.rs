@@ -12,6 +12,7 @@ mod elf;
 mod lint;
 mod root;
 mod setup;
+mod suites;
 mod tally;
 mod test;
 #[path = "../../netfw/build/tools.rs"]

@@ -65,9 +65,22 @@ impl Tally {
         Self { passed: count("passed"), failed: count("failed"), skipped: count("ignored"), broken: false }
     }
 
+    /// What a test program said that has ended.
+    pub(crate) fn of(said: &str, status: ExitStatus) -> Self {
+        let mut tally = Self::default();
+        said.lines().for_each(|line| tally += Self::of_line(line));
+        tally.broken = !status.success();
+        tally
+    }
+
     /// Whether nothing failed.
     pub(crate) fn ok(&self) -> bool {
         self.failed == 0 && !self.broken
+    }
+
+    /// Whether no test was run, by a test program that is sound.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

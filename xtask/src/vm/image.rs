@@ -10,8 +10,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-use super::{kernel::Kernel, suites::Program};
-use crate::tools;
+use super::kernel::Kernel;
+use crate::{
+    suites::{self, Suite},
+    tools,
+};
 
 const INIT: &str = include_str!("init.sh");
 /// Beside busybox, whose commands these come before.
@@ -42,7 +45,7 @@ const PROGRAMS: [&str; 21] = [
 const MODULES: [&str; 4] = ["kernel/net", "kernel/lib", "kernel/crypto", "kernel/drivers/net"];
 
 /// Makes the archive for `kernel`.
-pub(crate) fn build(shell: &Shell, kernel: &Kernel, programs: &[Program], script: &str) -> Result<PathBuf> {
+pub(crate) fn build(shell: &Shell, kernel: &Kernel, suites: &[Suite], script: &str) -> Result<PathBuf> {
     let root = beside(kernel, "root");
     shell.remove_path(&root)?;
     skeleton(shell, &root)?;
@@ -51,11 +54,10 @@ pub(crate) fn build(shell: &Shell, kernel: &Kernel, programs: &[Program], script
         copy_with_libraries(shell, &root, &path)?;
     }
     copy_with_libraries(shell, &root, &tools::on_path("busybox").context("busybox is missing")?)?;
-    for Program { name, path } in programs {
-        let copy = root.join("tests").join(name);
-        cmd!(shell, "strip --strip-debug -o {copy} {path}").quiet().run()?;
-        copy_libraries(shell, &root, path)?;
+    for Suite { name, path } in suites {
+        copy_test_program(shell, &root, name, path)?;
     }
+    copy_test_program(shell, &root, "netfw", &suites::netfw(shell))?;
     copy_modules(shell, &root, kernel)?;
     shell.write_file(root.join("tests/run"), script)?;
     archive(shell, &root, &beside(kernel, "cpio"))
@@ -99,6 +101,12 @@ fn skeleton(shell: &Shell, root: &Path) -> Result<()> {
     let init = root.join("init");
     cmd!(shell, "chmod 755 {init}").quiet().run()?;
     Ok(())
+}
+
+fn copy_test_program(shell: &Shell, root: &Path, name: &str, program: &Path) -> Result<()> {
+    let copy = root.join("tests").join(name);
+    cmd!(shell, "strip --strip-debug -o {copy} {program}").quiet().run()?;
+    copy_libraries(shell, root, program)
 }
 
 fn copy_with_libraries(shell: &Shell, root: &Path, program: &Path) -> Result<()> {

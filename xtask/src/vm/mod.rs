@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use xshell::Shell;
 
-use crate::{setup, tally::Tally};
+use crate::{setup, suites, tally::Tally};
 
 mod boot;
 mod image;
 mod kernel;
-mod suites;
+mod script;
 
 /// Which kernels, which tests.
 #[derive(clap::Args)]
@@ -24,12 +24,12 @@ pub(crate) struct Args {
 /// Boots every kernel; fails when a test fails in one, after all have run.
 pub(crate) fn run(shell: &Shell, args: &Args) -> Result<()> {
     setup::run(shell, &[setup::Part::Build, setup::Part::Lab, setup::Part::Vm])?;
-    let programs = suites::build(shell)?;
+    let suites = suites::build(shell)?;
     let mut total = Tally::default();
     for series in &args.series {
         let kernel = kernel::fetch(shell, series)?;
-        let script = suites::script(&programs, &args.filter);
-        let initramfs = image::build(shell, &kernel, &programs, &script)?;
+        let script = script::of(&suites, &args.filter);
+        let initramfs = image::build(shell, &kernel, &suites, &script)?;
         eprintln!("vm: booting {} (without KVM this takes minutes)", kernel.release);
         total += boot::run(shell, &kernel, &initramfs)?;
     }
