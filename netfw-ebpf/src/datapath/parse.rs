@@ -16,7 +16,7 @@ use super::{
 };
 
 /// IPv6 extension headers that are walked over (RFC 8200 §4.1 lists each at most once, destination options twice).
-const MAX_EXTENSIONS: u32 = 5;
+pub(super) const MAX_EXTENSIONS: u32 = 5;
 const HOP_BY_HOP: u32 = 0;
 const ROUTING: u32 = 43;
 /// The fragment header (RFC 8200 §4.5).
@@ -156,13 +156,19 @@ fn ipv6<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     extensions(ctx, work)
 }
 
+/// Whether another header follows the one of this number.
+#[inline(always)]
+pub(super) fn is_extension(protocol: u32) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+}
+
 /// Walks over the extension headers to the transport header.
 #[inline(always)]
 fn extensions<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Step {
     let mut offset = work.transport;
     let mut protocol = work.tuple.protocol;
     for _ in 0..=MAX_EXTENSIONS {
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+        if !is_extension(protocol) {
             work.transport = offset;
             work.tuple.protocol = protocol;
             return Ok(());

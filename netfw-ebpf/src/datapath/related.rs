@@ -118,17 +118,7 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
         left.protocol = u32::from(view.byte(6));
         left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
         left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
-        // The other extension headers don't stand before what a flow is found by.
-        if left.protocol == parse::FRAGMENT {
-            let view = ctx.view::<8>(header + 40)?;
-            if u16::from_be(view.half(2)) >> 3 != 0 {
-                return None;
-            }
-            left.protocol = u32::from(view.byte(0));
-            header + 48
-        } else {
-            header + 40
-        }
+        behind_extensions(ctx, &mut left.protocol, header + 40)?
     } else {
         let view = ctx.view::<20>(header)?;
         let length = u32::from(view.byte(0) & 0x0f) * 4;
@@ -147,12 +137,12 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
     let view = ctx.view::<8>(transport)?;
     let (mut checksum, mut checksum_at) = (0, transport);
     let mut echo = false;
-    if left.protocol == u32::from(wire::TCP) || left.protocol == u32::from(wire::UDP) {
+    if has_ports(left.protocol) {
         left.source_port = u16::from_be(view.half(0));
         left.destination_port = u16::from_be(view.half(2));
         if left.protocol == u32::from(wire::UDP) {
             (checksum, checksum_at) = (view.half(6), transport + 6);
-        } else if transport + 18 <= work.length + ETHERNET {
+        } else if left.protocol == u32::from(wire::TCP) && transport + 18 <= work.length + ETHERNET {
             checksum_at = transport + 16;
             checksum = ctx.view::<2>(checksum_at).map_or(0, |view| view.half(0));
         }
@@ -165,6 +155,30 @@ fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
     }
     work.tuple = left.reversed();
     Some(Quoted { header, transport, header_checksum, checksum, checksum_at, echo })
+}
+
+/// Whether flows of this protocol are told apart by the ports that its header begins with.
+#[inline(always)]
+fn has_ports(protocol: u32) -> bool {
+    [wire::TCP, wire::UDP, wire::SCTP].iter().any(|&known| protocol == u32::from(known))
+}
+
+/// Walks over the extension headers of the quoted IPv6 packet to its transport header, which a later fragment has not.
+#[inline(always)]
+fn behind_extensions<C: Context>(ctx: &C, protocol: &mut u32, mut offset: u32) -> Option<u32> {
+    for _ in 0..=parse::MAX_EXTENSIONS {
+        if !parse::is_extension(*protocol) {
+            return Some(offset);
+        }
+        let view = (offset < 300).then(|| ctx.view::<8>(offset)).flatten()?;
+        let is_fragment = *protocol == parse::FRAGMENT;
+        if is_fragment && u16::from_be(view.half(2)) >> 3 != 0 {
+            return None;
+        }
+        *protocol = u32::from(view.byte(0));
+        offset += if is_fragment { 8 } else { 8 + 8 * u32::from(view.byte(1)) };
+    }
+    None
 }
 
 /// Turns the quoted packet (which left as [`Work::reply`] says) into what its sender knows ([`Work::reply_key`]), and mends the
@@ -222,6 +236,5 @@ fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quoted, inner: &Tup
     if quote.echo {
         return ctx.store(quote.transport + 4, &[ports[0] | ports[1]]);
     }
-    let tcp_or_udp = inner.protocol == u32::from(wire::TCP) || inner.protocol == u32::from(wire::UDP);
-    !tcp_or_udp || ctx.store(quote.transport, &ports)
+    !has_ports(inner.protocol) || ctx.store(quote.transport, &ports)
 }

@@ -1,7 +1,8 @@
 //! ICMP errors belong to the flow that they quote. (Scenario 10.)
 
+use super::malformed::{DESTINATION_OPTIONS, PADDING};
 use crate::packet::{
-    Body, Fate, Gateway, Packet, Side, fragments,
+    Body, Fate, Gateway, Packet, Side, extended, fragments,
     wire::{ETHERNET, checksum},
 };
 
@@ -27,7 +28,7 @@ pub(super) fn error(about: &Packet, reporter: std::net::SocketAddr, bytes: usize
 /// What arrives must be about what its receiver once sent, which the master has carried on: every byte of the quote is as it was
 /// but for that hop.
 #[track_caller]
-fn tells(arrived: &Packet, about: &Packet) {
+pub(super) fn tells(arrived: &Packet, about: &Packet) {
     let header = if about.is_v6() { 40 } else { 20 };
     let quoted = arrived.payload.len() - header;
     assert_eq!(*arrived, error(&about.hop(), arrived.source, quoted).hop());
@@ -145,6 +146,23 @@ pub fn a_fragment_in_the_quote(gateway: &mut Gateway) {
     // Its place in the packet: the low byte of the offset.
     left[if world.is_v6() { 43 } else { 7 }] |= 0x80;
     gateway.outside(&Packet { payload: left, ..about }).dropped("icmp-unrelated");
+}
+
+/// IPv6 options that only the receiver looks at stand before the ports.
+pub fn extensions_in_the_quote(gateway: &mut Gateway) {
+    let world = gateway.world;
+    if !world.is_v6() {
+        return;
+    }
+    gateway.apply(BOTH);
+    let sent = Packet::udp(world.at("worker1", 5000), world.at("client", 53));
+    let frame = extended(&Gateway::framed(Side::Inside, &sent), &[(DESTINATION_OPTIONS, PADDING)]);
+    let outcome = gateway.receive(Side::Inside, &frame);
+    assert_eq!(outcome.fate, Fate::Forwarded);
+    let left = outcome.frame()[ETHERNET..ETHERNET + 56].to_vec();
+    let about = error(&sent.from(world.at("master", 5000)), world.at("router", 0), 8);
+    let told = gateway.outside(&Packet { payload: left, ..about }).forwarded_somehow();
+    assert_eq!(told.payload, older(&frame[ETHERNET..ETHERNET + 56]));
 }
 
 /// A quoted datagram one hop further.

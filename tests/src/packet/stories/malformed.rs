@@ -267,9 +267,9 @@ pub fn ip_options(gateway: &mut Gateway) {
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(super) const DESTINATION_OPTIONS: u8 = 60;
 /// Six bytes of padding, as an option.
-const PADDING: &[u8] = &[1, 4, 0, 0, 0, 0];
+pub(super) const PADDING: &[u8] = &[1, 4, 0, 0, 0, 0];
 
 /// Extension headers that are as RFC 8200 allows are walked over; rules see the transport behind them.
 pub fn extension_headers(gateway: &mut Gateway) {

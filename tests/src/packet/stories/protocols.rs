@@ -1,5 +1,6 @@
 //! Protocols other than TCP, UDP and ICMP: their addresses are translated, and nothing else.
 
+use super::icmp;
 use crate::packet::{Body, Gateway, Packet, Side, world::World};
 
 const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
@@ -67,6 +68,23 @@ pub fn tunnels_by_address(gateway: &mut Gateway) {
         gateway.inside(&packet(["worker2", "client"], 9)).dropped("no-free-port");
         let elsewhere = packet(["worker2", "stranger"], 9);
         gateway.inside(&elsewhere).forwarded(Side::Outside, &elsewhere.from(world.at("master", 0)).hop());
+    }
+}
+
+/// Errors about them come back to whoever sent them, through the translation and without one. (Scenario 10.)
+pub fn errors_about_other_protocols(gateway: &mut Gateway) {
+    let world = gateway.world;
+    for (rules, worker) in [(LAN, "worker1"), ("[policy]\nforward = \"accept\"\n", "worker2")] {
+        gateway.apply(rules);
+        let ends = [worker, "client"];
+        for sent in [sctp(world, ends, [5000, 2905]), raw(world, GRE, ends, &[0x20, 0, 8, 0, 0, 0, 0, 7, 1])]
+        {
+            let left = gateway.inside(&sent).forwarded_somehow();
+            for bytes in [8, sent.payload.len()] {
+                let error = icmp::error(&left, world.at("router", 0), bytes);
+                icmp::tells(&gateway.outside(&error).forwarded_somehow(), &sent);
+            }
+        }
     }
 }
 
