@@ -303,3 +303,21 @@ fn one_arm_answers_through_the_master() -> Result<()> {
         Ok(())
     })
 }
+
+/// A target whose machine is off: when the kernel has given it up, the client is told.
+#[test]
+fn whoever_calls_an_absent_target_is_told() -> Result<()> {
+    let absent = ECHO.replace("worker1:7", "192.168.80.99:7")
+        + &ECHO.replace("worker1:7", "[fd00:80::99]:7").replace("echo", "six");
+    two_armed(&rules::two_armed(&absent), |lab, _| {
+        // Three questions, as always, but within a second.
+        for family in ["ipv4", "ipv6"] {
+            let interval = format!("net.{family}.neigh.eth1.retrans_time_ms=50");
+            lab.host("master").run(["sysctl", "-w", &interval])?.success()?;
+        }
+        for outside in ["192.0.2.1:7000", "[2001:db8::1]:7000"] {
+            assert_eq!(knock_tcp(lab.host("client"), outside)?, Reception::Unreachable, "{outside}");
+        }
+        Ok(())
+    })
+}

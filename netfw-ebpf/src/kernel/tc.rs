@@ -305,13 +305,22 @@ fn linearise(ctx: &TcContext) {
 fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
     let hop = work.way.hop;
     if work.resolve != 0 {
-        return neighbour::<F>(hop.ifindex, &work.way.gateway);
+        return neighbour::<F>(hop.ifindex, &asked(work));
     }
     if !packet.store(0, &hop.mac_halves()) {
         return action::SHOT;
     }
     // SAFETY: a helper with plain arguments.
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
+}
+
+/// Which neighbour the kernel is to look for. While one on the link has not answered, none: if he never does, the kernel tells
+/// the sender only of a packet whose route it has found itself (`dst_link_failure`), and the sender would wait for minutes.
+#[inline(always)]
+fn asked<F: Family>(work: &Work<F>) -> F::Addr {
+    let is_known = work.way.hop.expires != work.now.0;
+    let is_on_link = work.way.gateway == work.leaving.destination;
+    if is_on_link && !is_known { F::Addr::default() } else { work.way.gateway }
 }
 
 /// Sends the packet to the neighbour with this address; without one, to where the kernel's routes lead. A function of
