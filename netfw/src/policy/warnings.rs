@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     Action, AddressMatch, Chain, Check, Endpoint, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule,
-    SSH, TCP, ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
+    SSH, TCP, UDP, ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
 };
 use crate::config::{
     model::{self, Model},
@@ -19,6 +19,7 @@ pub(super) fn look(policy: &ValidPolicy, model: &Model, facts: &HostFacts, probl
         problems.about("masquerade", |problems| {
             warn_about_foreign_addresses(masquerade, written, facts, problems);
             warn_if_ports_are_few(masquerade, written, problems);
+            warn_if_ports_are_taken(masquerade, written, policy, problems);
         });
     }
     for (rule, written) in policy.rules.iter().zip(&model.rules) {
@@ -154,6 +155,28 @@ fn warn_if_ports_are_few(masquerade: &Masquerade, written: &model::Masquerade, p
     if (room as u128) < hosts {
         let message = format!("{room} ports for up to {hosts} hosts: they may run out");
         problems.warning(&written.head, message, "write a wider range, or more addresses in \"to\"");
+    }
+}
+
+/// Ports that all lead somewhere else: none of them is ever used for the LAN.
+fn warn_if_ports_are_taken(
+    masquerade: &Masquerade,
+    written: &model::Masquerade,
+    policy: &ValidPolicy,
+    problems: &mut Problems,
+) {
+    let Some(ports) = masquerade.ports else { return };
+    for (protocol, name) in [(TCP, "TCP"), (UDP, "UDP")] {
+        let everywhere = |forward: &&PortForward| {
+            forward.addresses.is_empty() && forward.from.is_any() && forward.protocols.contains(&protocol)
+        };
+        let forwards: Vec<_> = policy.port_forwards.iter().filter(everywhere).collect();
+        let taken =
+            |port| forwards.iter().any(|forward| forward.ports.iter().any(|range| range.contains(port)));
+        if (ports.first..=ports.last).all(taken) {
+            let message = format!("every port of \"ports\" is forwarded: nothing leaves by {name}");
+            problems.warning(&written.head, message, "write a range that no port-forward uses");
+        }
     }
 }
 

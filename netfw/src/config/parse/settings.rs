@@ -80,23 +80,26 @@ fn warn_if_short(node: &Node<'_>, time: Duration, least: u64, rfc: &str, problem
 }
 
 fn warn_if_contradictory(table: &Table<'_>, timeouts: &Timeouts, problems: &mut Problems) {
-    let opening = if table.get("tcp-opening").is_some() { "tcp-opening" } else { "tcp-transitory" };
+    let written = |own, other| if table.get(own).is_some() { own } else { other };
+    let (opening, closed) =
+        (written("tcp-opening", "tcp-transitory"), written("tcp-closed", "tcp-transitory"));
+    let established = ("tcp-established", timeouts.tcp_established);
     let pairs = [
-        (opening, timeouts.tcp_opening, "tcp-established", timeouts.tcp_established),
-        ("udp-unanswered", timeouts.udp_unanswered, "udp", timeouts.udp),
+        ((opening, timeouts.tcp_opening), established, "the flows nobody answers live longest"),
+        ((closed, timeouts.tcp_closed), established, "connections that are over live longest"),
+        (
+            ("udp-unanswered", timeouts.udp_unanswered),
+            ("udp", timeouts.udp),
+            "the flows nobody answers live longest",
+        ),
     ];
-    for (unproven, short, proven, long) in pairs {
-        if short > long {
-            let node = table.get(unproven).or_else(|| table.get(proven));
-            let span = node.map_or_else(|| table.span().clone(), |node| node.span);
-            let message =
-                format!("\"{unproven}\" is longer than \"{proven}\": the flows nobody answers live longest");
-            problems.warning(
-                &span,
-                message,
-                format!("write at most \"{}s\" for \"{unproven}\"", long.as_secs()),
-            );
-        }
+    for ((lesser, short), (greater, long), so) in
+        pairs.into_iter().filter(|(short, long, _)| short.1 > long.1)
+    {
+        let node = table.get(lesser).or_else(|| table.get(greater));
+        let span = node.map_or_else(|| table.span().clone(), |node| node.span);
+        let message = format!("\"{lesser}\" ({}s) is longer than \"{greater}\": {so}", short.as_secs());
+        problems.warning(&span, message, format!("write at most \"{}s\" for \"{lesser}\"", long.as_secs()));
     }
 }
 
