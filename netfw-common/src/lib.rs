@@ -9,6 +9,7 @@ pub mod block;
 pub mod bucket;
 pub mod checksum;
 pub mod counters;
+pub mod door;
 pub mod event;
 pub mod explain;
 pub mod family;
@@ -29,4 +30,4 @@ pub mod wire;
 
 /// Grows with every change to the layout or meaning of a map. `up` refuses to reuse pinned maps of another
 /// version: aya 0.14 would silently take them.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

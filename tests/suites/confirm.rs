@@ -313,27 +313,30 @@ fn a_watched_change_ends_no_session() -> Result<()> {
     })
 }
 
-/// A new SSH connection proves that the rules let one in. The session from before does not.
+/// A new SSH connection proves that one gets in, by a rule or by the fail-safe door. The session from before does not.
 #[test]
 fn a_new_ssh_connection_confirms() -> Result<()> {
-    two_armed(&rules::two_armed(SSH), |lab, netfw| {
-        let key = Key::create(lab)?;
-        let _server = ssh::serve(lab.host("master"), &key)?;
-        let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
-        let more = rules::two_armed(&format!(
-            "{SSH}[[rule]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 80\naction = \"accept\"\n"
-        ));
-        let path = candidate(netfw, &more)?.display().to_string();
-        netfw.command(["reload", &path, "--confirm", "60s", "--confirm-on-ssh"])?.success()?;
-        let before = session.output().len();
-        wait::until("seconds of the old session", || (session.output().len() > before + 60).then_some(()))?;
-        assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
-        key.run(lab.host("client"), "192.0.2.1", 22, "hostname")?;
-        wait::until("the new session to be noticed", || {
-            (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
-        })?;
-        ensure!(fs::read_to_string(netfw.rules())?.contains("web"), "taken back in spite of the new session");
-        Ok(())
+    const DOOR: &str = "[failsafe]\nssh-port = 22\nfrom = [\"203.0.113.0/24\"]\n";
+    const MORE: &str = "[[rule]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 80\naction = \"accept\"\n";
+    [SSH, DOOR].iter().try_for_each(|way_in| {
+        two_armed(&rules::two_armed(way_in), |lab, netfw| {
+            let key = Key::create(lab)?;
+            let _server = ssh::serve(lab.host("master"), &key)?;
+            let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
+            let path = candidate(netfw, &rules::two_armed(&format!("{way_in}{MORE}")))?.display().to_string();
+            netfw.command(["reload", &path, "--confirm", "60s", "--confirm-on-ssh"])?.success()?;
+            let before = session.output().len();
+            let went_on = || (session.output().len() > before + 60).then_some(());
+            wait::until("seconds of the old session", went_on)?;
+            assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
+            key.run(lab.host("client"), "192.0.2.1", 22, "hostname")?;
+            wait::until("the new session to be noticed", || {
+                (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
+            })?;
+            let kept = fs::read_to_string(netfw.rules())?;
+            ensure!(kept.contains("web"), "taken back in spite of the new session");
+            Ok(())
+        })
     })
 }
 

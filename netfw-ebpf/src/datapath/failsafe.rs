@@ -3,7 +3,13 @@
 //! It is stateless: no flow, limit, block or policy is asked, so that none can shut it, neither by a mistake in the rules
 //! nor by a full table.
 
-use netfw_common::{explain::Note, family::Family, image::FAILSAFE, tuple::Tuple};
+use netfw_common::{
+    explain::Note,
+    family::Family,
+    image::FAILSAFE,
+    tuple::Tuple,
+    wire::{TCP_ACK, TCP_RST, TCP_SYN},
+};
 
 use super::{
     Step, Verdict,
@@ -13,6 +19,8 @@ use super::{
     route,
     work::{self, Work},
 };
+
+const SYN_ACK: u8 = TCP_SYN | TCP_ACK;
 
 /// Whether the packet may belong to the door, by its ports.
 #[inline(always)]
@@ -36,8 +44,27 @@ pub fn door<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>)
         route::not_spoofed(kernel, work)?;
     }
     kernel.note(Note::Door, 1);
+    if work.fallback != 0 {
+        bear_witness(kernel, work, going_in);
+    }
     fragment::remember(kernel, work);
     Err(Verdict::Accept)
+}
+
+/// A new connection through the door is a proof of life for rules that wait for one, but no flow tells of it: so its handshake
+/// is noted. A port and an acknowledgement are enough, as only those may knock here who are to be believed.
+#[inline(always)]
+fn bear_witness<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, going_in: bool) {
+    match (going_in, work.tcp_flags as u8 & (TCP_SYN | TCP_RST | TCP_ACK)) {
+        (false, SYN_ACK) => {
+            kernel.begin_handshake(u32::from(work.tuple.destination_port), work.sequence.wrapping_add(1));
+        }
+        (true, TCP_ACK) => {
+            let port = u32::from(work.tuple.source_port);
+            kernel.complete_handshake(port, work.acknowledged, work.generation);
+        }
+        _ => (),
+    }
 }
 
 /// Whether a TCP packet with this tuple goes to the server through the door.

@@ -57,6 +57,11 @@ pub trait Traces<F: Family> {
     /// Changes a bucket from `old` to `new`, unless another core was quicker.
     fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool;
 
+    /// The SSH server has answered a client through the door, who will acknowledge that with `expected`.
+    fn begin_handshake(&self, client_port: u32, expected: u32);
+    /// A client has acknowledged something through the door: maybe that.
+    fn complete_handshake(&self, client_port: u32, acknowledged: u32, generation: u32);
+
     /// Whether this core may send an ICMP error now ([`netfw_common::bucket`]).
     fn may_tell(&self, now: Tick) -> bool;
     /// The watcher is gone.

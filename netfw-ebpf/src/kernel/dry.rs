@@ -147,6 +147,12 @@ impl<F: Maps> Traces<F> for Live {
     }
 
     #[inline(always)]
+    fn begin_handshake(&self, _: u32, _: u32) {}
+
+    #[inline(always)]
+    fn complete_handshake(&self, _: u32, _: u32, _: u32) {}
+
+    #[inline(always)]
     fn end_watch(&self) {}
 
     #[inline(always)]

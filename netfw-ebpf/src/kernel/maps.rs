@@ -10,6 +10,7 @@ use netfw_common::{
     block::{Bans, Key, MAX_BANS, Page},
     bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
+    door::Handshake,
     event::{CHANNELS, Watch},
     family::{Addr4, Addr6, Family, Ipv4, Ipv6},
     flow::Flow,
@@ -193,6 +194,10 @@ pub static SOURCE_BUCKETS4: LruHashMap<SourceKey<Addr4>, u64> = LruHashMap::with
 /// Buckets of sources under rules; those that were seen longest ago make room.
 #[map]
 pub static SOURCE_BUCKETS6: LruHashMap<SourceKey<Addr6>, u64> = LruHashMap::with_max_entries(SOURCES, 0);
+
+/// The last handshake through the fail-safe door while rules wait for a proof of life.
+#[map]
+pub static HANDSHAKE: Array<Handshake> = Array::with_max_entries(1, 0);
 
 /// What the watcher wants.
 #[map]

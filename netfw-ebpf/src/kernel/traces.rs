@@ -144,6 +144,28 @@ impl<F: Maps> Traces<F> for Live {
     }
 
     #[inline(always)]
+    fn begin_handshake(&self, client_port: u32, expected: u32) {
+        if let Some(handshake) = maps::HANDSHAKE.get_ptr_mut(0) {
+            // SAFETY: see the module's documentation; of two at once the next one is completed.
+            unsafe {
+                (*handshake).client_port = client_port;
+                (*handshake).expected = expected;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn complete_handshake(&self, client_port: u32, acknowledged: u32, generation: u32) {
+        if let Some(handshake) = maps::HANDSHAKE.get_ptr_mut(0) {
+            // SAFETY: as above.
+            let handshake = unsafe { &mut *handshake };
+            if handshake.client_port == client_port && handshake.expected == acknowledged {
+                handshake.completed = generation;
+            }
+        }
+    }
+
+    #[inline(always)]
     fn end_watch(&self) {
         if let Some(watch) = maps::WATCH.get_ptr_mut(0) {
             // SAFETY: see the module's documentation; a watcher that comes right now asks again within a second.

@@ -284,11 +284,11 @@ pub async fn tend(instance: &Instance) -> Result<()> {
     let mut controller = open(instance, &host).await?;
     let Some(trial) = controller.trial() else { return Ok(()) };
     let Some(port) = trial.ssh_port else { return Ok(()) };
-    let mut proven = false;
+    let mut proven = controller.maps.door_proves(trial.held.generation)?;
     controller.maps.each_flow(
-        |pair| pair.key.destination_port == port,
+        |pair| [port, SSH].contains(&pair.key.destination_port),
         |pair| {
-            proven |= is_proof(pair, &trial, port);
+            proven |= is_proof(pair, &trial);
             Ok(())
         },
     )?;
@@ -302,14 +302,14 @@ pub async fn tend(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Whether a flow is a connection to the SSH server that was opened and established since, though it may be over by now.
-fn is_proof(pair: &Pair, trial: &Trial, port: u16) -> bool {
+/// Whether a flow to the SSH server's port is a connection that was opened and established since, though it may be over by now.
+fn is_proof(pair: &Pair, trial: &Trial) -> bool {
     let flow = &pair.original;
     let to_us = flow.flags & LOCAL != 0 && flow.chain() == INPUT;
-    let ssh = pair.key.protocol == u32::from(TCP) && pair.key.destination_port == port;
+    let tcp = pair.key.protocol == u32::from(TCP);
     let age = |since: u32| now().since(Tick(since));
     let new = flow.generation == trial.held.generation && age(flow.created) <= age(trial.began);
     let asked = Seen(flow.seen).has(Seen::SYN) && Seen(flow.seen).has(Seen::ACK);
     let established = asked && pair.reply.is_some_and(|reply| Seen(reply.seen).has(Seen::SYN));
-    to_us && ssh && new && established
+    to_us && tcp && new && established
 }

@@ -8,6 +8,7 @@ use netfw_common::{
     block::{self, Bans, Lengths},
     bucket::Bucket,
     counters::{Count, InterfaceCount, Shares, TranslationCount},
+    door::Handshake,
     event::{Event, Prefix, Watch},
     family::{Addr4, Addr6},
     flow::{Flow, Hop},
@@ -24,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use super::object::{OBJECT, PINNED};
 
 /// A layout, in short, and the number that it has.
-const KNOWN: (u32, &str) = (4, "4487b40dd572bb1b");
+const KNOWN: (u32, &str) = (5, "c0469c1a982d53e2");
 
 #[test]
 fn another_layout_has_another_number() {
@@ -52,6 +53,7 @@ fn structs() -> String {
         Flow<Addr4>,
         Flow<Addr6>,
         Forward,
+        Handshake,
         Held,
         Hop,
         Interface,

@@ -11,6 +11,7 @@ mod bans;
 mod blocks;
 mod capacity;
 mod counters;
+mod door;
 mod dry;
 mod events;
 mod flows;

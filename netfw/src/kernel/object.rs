@@ -35,7 +35,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 47] = [
+pub(super) const PINNED: [&str; 48] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -65,6 +65,7 @@ pub(super) const PINNED: [&str; 47] = [
     "PLACES4",
     "PLACES6",
     "HANDS",
+    "HANDSHAKE",
     "INTERFACE_COUNTS",
     "RULE_COUNTS",
     "TRANSLATION_COUNTS",

@@ -14,6 +14,7 @@ use netfw_common::{
     block::{self, Bans, Key},
     bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
+    door::Handshake,
     event::{Event, Watch},
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
@@ -100,6 +101,7 @@ pub(crate) struct Machine {
     pub(crate) watch: Watch,
     /// Whether the datapath has ended the watch.
     pub(crate) watch_ended: Cell<bool>,
+    pub(crate) handshake: Cell<Handshake>,
     channels: RefCell<HashMap<u32, u64>>,
     /// What was told to watcher and log.
     pub(crate) watched: RefCell<Vec<Event>>,
@@ -174,6 +176,7 @@ impl Machine {
             held: RefCell::new(vec![Held::default(); HELD_PACKETS as usize]),
             watch: Watch::default(),
             watch_ended: Cell::new(false),
+            handshake: Cell::default(),
             channels: RefCell::default(),
             watched: RefCell::default(),
             logged: RefCell::default(),
@@ -566,6 +569,19 @@ impl<F: Stored> Traces<F> for Machine {
             *bucket = new;
         }
         unchanged
+    }
+
+    fn begin_handshake(&self, client_port: u32, expected: u32) {
+        self.used();
+        self.handshake.set(Handshake { client_port, expected, ..self.handshake.get() });
+    }
+
+    fn complete_handshake(&self, client_port: u32, acknowledged: u32, generation: u32) {
+        self.used();
+        let handshake = self.handshake.get();
+        if (handshake.client_port, handshake.expected) == (client_port, acknowledged) {
+            self.handshake.set(Handshake { completed: generation, ..handshake });
+        }
     }
 
     fn end_watch(&self) {
