@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket};
-use netfw_tests::{lab::Lab, net::RawPort, rules, scenario::two_armed};
+use netfw_tests::{lab::Lab, net::RawPort, rules, scenario::two_armed, wait};
 use socket2::{Domain, Socket, Type};
 
 const ECHO: &str = "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
@@ -63,6 +63,30 @@ fn the_sender_is_told_when_the_hops_run_out() -> Result<()> {
             let (sender, about) = port.expect("time exceeded", time_exceeded)?;
             assert_eq!((sender, about), (master.parse::<IpAddr>()?, wanted.ip()), "{from} to {to}");
         }
+        Ok(())
+    })
+}
+
+/// Whoever makes the master say so again and again does not make it talk without end (RFC 1812 §4.3.2.8): what is not said is
+/// counted.
+#[test]
+fn not_every_sender_is_told() -> Result<()> {
+    const MANY: u64 = 2_000;
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        netfw.expect_drops("ttl-exceeded", MANY..=MANY);
+        let before = netfw.counters()?;
+        let to: SocketAddr = OUTSIDE[0].parse()?;
+        let socket = lab.host("client").enter(|| Ok(Socket::new(Domain::IPV4, Type::DGRAM, None)?))?;
+        socket.set_ttl_v4(2)?;
+        for _ in 0..MANY {
+            // An error about an earlier one may wait at the socket: it is told once, instead of sending.
+            socket.send_to(b"how far?", &to.into()).or_else(|_| socket.send_to(b"how far?", &to.into()))?;
+        }
+        wait::until("all to be dropped", || {
+            (netfw.counters().ok()?.since(&before).drops("ttl-exceeded") == MANY).then_some(())
+        })?;
+        let silent = netfw.counters()?.since(&before).number("icmp_errors_suppressed");
+        ensure!((1..MANY).contains(&silent), "{silent} of {MANY} were not told");
         Ok(())
     })
 }
