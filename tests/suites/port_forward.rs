@@ -321,3 +321,29 @@ fn whoever_calls_an_absent_target_is_told() -> Result<()> {
         Ok(())
     })
 }
+
+/// A port-forward's own `idle-timeout` ends its conversations, and no others.
+#[test]
+fn each_forward_has_its_own_patience() -> Result<()> {
+    const BRIEF: &str = "[[port-forward]]\nname = \"brief\"\nprotocol = \"udp\"\nport = 7001\nto = \"worker1:7\"\n\
+                         idle-timeout = \"2s\"\n";
+    two_armed(&rules::two_armed(&format!("{ECHO}{BRIEF}")), |lab, netfw| {
+        let mut servers = Vec::new();
+        for (inside, any, outside) in
+            [("192.168.80.3:7", "0.0.0.0:0", "192.0.2.1"), ("[fd00:80::3]:7", "[::]:0", "[2001:db8::1]")]
+        {
+            servers.push(UdpServer::echo(lab.host("worker1"), inside)?);
+            for port in [7000, 7001] {
+                let socket = udp_socket(lab.host("client"), any)?;
+                for _ in 0..3 {
+                    ask(&socket, &format!("{outside}:{port}"), b"a conversation")?;
+                }
+            }
+        }
+        netfw_tests::wait::until("the brief ones to be over", || {
+            let flows = netfw.flows().ok()?;
+            flows.iter().all(|flow| flow["port_forward"] == "echo").then_some(flows.len())
+        })
+        .and_then(|left| Ok(ensure!(left == 2, "{left} of the other's two are left")))
+    })
+}
