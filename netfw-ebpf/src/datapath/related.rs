@@ -110,51 +110,73 @@ fn unrelated<F: Family, C: Context>(work: &mut Work<F>) -> Step {
 /// Reads the quoted packet; leaves the key of the flow's other direction in [`Work::tuple`].
 #[inline(always)]
 fn read<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Quoted> {
-    let header = work.transport + 8;
+    let end = work.length + ETHERNET;
+    let mut quote = Quoted { header: work.transport + 8, ..Quoted::default() };
     let mut left = Tuple::default();
-    let mut header_checksum = 0;
-    let transport = if F::V6 {
-        let view = ctx.view::<40>(header)?;
-        left.protocol = u32::from(view.byte(6));
-        left.source = F::Addr::from_words(|n| view.word(8 + 4 * n));
-        left.destination = F::Addr::from_words(|n| view.word(24 + 4 * n));
-        behind_extensions(ctx, &mut left.protocol, header + 40)?
-    } else {
-        let view = ctx.view::<20>(header)?;
-        let length = u32::from(view.byte(0) & 0x0f) * 4;
-        if length < 20 || u16::from_be(view.half(6)) & 0x1fff != 0 {
-            return None;
-        }
-        left.protocol = u32::from(view.byte(9));
-        header_checksum = view.half(10);
-        left.source = F::Addr::from_words(|_| view.word(12));
-        left.destination = F::Addr::from_words(|_| view.word(16));
-        header + length
-    };
-    if transport + 8 > work.length + ETHERNET {
+    network::<F, C>(ctx, &mut quote, &mut left)?;
+    if quote.transport > end {
         return None;
     }
-    let view = ctx.view::<8>(transport)?;
-    let (mut checksum, mut checksum_at) = (0, transport);
-    let mut echo = false;
-    if has_ports(left.protocol) {
-        left.source_port = u16::from_be(view.half(0));
-        left.destination_port = u16::from_be(view.half(2));
-        if left.protocol == u32::from(wire::UDP) {
-            (checksum, checksum_at) = (view.half(6), transport + 6);
-        } else if left.protocol == u32::from(wire::TCP) && transport + 18 <= work.length + ETHERNET {
-            checksum_at = transport + 16;
-            checksum = ctx.view::<2>(checksum_at).map_or(0, |view| view.half(0));
-        }
-    } else if left.protocol == u32::from(F::ICMP) {
-        (checksum, checksum_at) = (view.half(2), transport + 2);
-        let identifier = u16::from_be(view.half(4));
-        let request = view.byte(0) == if F::V6 { 128 } else { 8 };
-        *(if request { &mut left.source_port } else { &mut left.destination_port }) = identifier;
-        echo = true;
-    }
+    transport::<F, C>(ctx, &mut quote, &mut left, end)?;
     work.tuple = left.reversed();
-    Some(Quoted { header, transport, header_checksum, checksum, checksum_at, echo })
+    Some(quote)
+}
+
+/// Reads its IP header.
+#[inline(always)]
+fn network<F: Family, C: Context>(ctx: &C, quote: &mut Quoted, left: &mut Tuple<F::Addr>) -> Option<()> {
+    let header = quote.header;
+    if F::V6 {
+        let view = ctx.view::<40>(header)?;
+        left.protocol = u32::from(view.byte(6));
+        left.source = parse::address::<F>(&view, 8);
+        left.destination = parse::address::<F>(&view, 24);
+        quote.transport = behind_extensions(ctx, &mut left.protocol, header + 40)?;
+        return Some(());
+    }
+    let view = ctx.view::<20>(header)?;
+    let length = u32::from(view.byte(0) & 0x0f) * 4;
+    if length < 20 || u16::from_be(view.half(6)) & 0x1fff != 0 {
+        return None;
+    }
+    left.protocol = u32::from(view.byte(9));
+    left.source = parse::address::<F>(&view, 12);
+    left.destination = parse::address::<F>(&view, 16);
+    quote.header_checksum = view.half(10);
+    quote.transport = header + length;
+    Some(())
+}
+
+/// Reads what a flow is found by behind it, up to the end of the error: of some protocols nothing.
+#[inline(always)]
+fn transport<F: Family, C: Context>(
+    ctx: &C,
+    quote: &mut Quoted,
+    left: &mut Tuple<F::Addr>,
+    end: u32,
+) -> Option<()> {
+    let (protocol, at) = (left.protocol, quote.transport);
+    quote.echo = protocol == u32::from(F::ICMP);
+    if !has_ports(protocol) && !quote.echo {
+        return Some(());
+    }
+    let view = (at + 8 <= end).then(|| ctx.view::<8>(at)).flatten()?;
+    if quote.echo {
+        (quote.checksum, quote.checksum_at) = (view.half(2), at + 2);
+        let request = view.byte(0) == if F::V6 { 128 } else { 8 };
+        let identifier = u16::from_be(view.half(4));
+        *(if request { &mut left.source_port } else { &mut left.destination_port }) = identifier;
+        return Some(());
+    }
+    left.source_port = u16::from_be(view.half(0));
+    left.destination_port = u16::from_be(view.half(2));
+    if protocol == u32::from(wire::UDP) {
+        (quote.checksum, quote.checksum_at) = (view.half(6), at + 6);
+    } else if protocol == u32::from(wire::TCP) && at + 18 <= end {
+        quote.checksum_at = at + 16;
+        quote.checksum = ctx.view::<2>(at + 16).map_or(0, |view| view.half(0));
+    }
+    Some(())
 }
 
 /// Whether flows of this protocol are told apart by the ports that its header begins with.
