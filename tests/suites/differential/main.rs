@@ -83,6 +83,7 @@ table inet gateway {
     chain hide {
         type nat hook postrouting priority srcnat;
         iifname "eth1" oifname "eth0" masquerade
+        iifname "eth1" oifname "eth1" ct status dnat masquerade
     }
     chain input {
         type filter hook input priority filter; policy drop;

@@ -24,9 +24,9 @@ impl Ports {
     /// Notes the port with which a packet left: every one of a masqueraded conversation, and of others those that are not
     /// their sender's own, because two targets would answer the same client from the same port.
     pub(crate) fn learn(&mut self, sent: &Packet, left: &[(Side, Packet)], hidden: bool) {
-        for (side, packet) in left {
+        for (side, packet) in left.iter().filter(|(_, packet)| !is_error(packet)) {
             let towards_server = hidden && *side == Side::Outside && packet.destination == sent.destination;
-            if towards_server || was_drawn(sent, packet) {
+            if towards_server || hidden && is_hairpinned(packet) || was_drawn(sent, packet) {
                 let outside = (packet.protocol(), packet.source);
                 self.0.entry((outside, packet.destination)).or_insert(sent.source);
             }
@@ -75,6 +75,11 @@ impl Ports {
 /// Whether a packet left with another port of the same sender.
 pub(crate) fn was_drawn(sent: &Packet, left: &Packet) -> bool {
     left.source.ip() == sent.source.ip() && left.source.port() != sent.source.port()
+}
+
+/// Whether a packet from the LAN to the outside address went back there, as one of the master's own.
+fn is_hairpinned(left: &Packet) -> bool {
+    [V4, V6].iter().any(|world| left.source.ip() == world.host("gateway"))
 }
 
 /// As much of a quoted packet as every error must quote.

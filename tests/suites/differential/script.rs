@@ -47,12 +47,16 @@ impl Opening {
         let packet = match self.kind {
             0..=2 => Packet::tcp(from, to, SYN).flags(self.flags),
             3..=5 => Packet::udp(from, to),
+            9 => Packet::new(world.at(self.from, 0), world.at(self.to, 0), Body::Raw(EXPERIMENT)),
             6 if !self.v6 => Packet { body: Body::Udp { checksum: false }, ..Packet::udp(from, to) },
             _ => Packet::echo(from, to, self.ports.0),
         };
         Packet { tos: self.tos, ..packet.sized(self.size).ttl(self.ttl) }
     }
 }
+
+/// A protocol that nobody knows (RFC 3692).
+const EXPERIMENT: u8 = 253;
 
 /// Any step.
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -75,12 +79,13 @@ fn opening() -> impl Strategy<Value = Opening> {
         1 => (outside(), inside()),
         3 => (inside(), outside()),
         1 => (inside(), Just("gateway")),
+        2 => (inside(), Just("master")),
     ];
     let ports = (select(vec![4000u16, 4001, 4002, 61_000]), select(vec![50u16, 51, 52, 53, 54, 55, 60]));
     let flags = select(vec![SYN, SYN, SYN, SYN, SYN, SYN, ACK, SYN | ACK, FIN | ACK, RST, 0, SYN | FIN]);
     let ttl = prop_oneof![9 => Just(64u8), 1 => 1..3u8];
     let tos = select(vec![0u8, 0, 0x10, 0xb8, 3]);
-    (ends, ports, 0..9u8, flags, 0..80usize, ttl, tos, any::<bool>()).prop_map(
+    (ends, ports, 0..10u8, flags, 0..80usize, ttl, tos, any::<bool>()).prop_map(
         |((from, to), ports, kind, flags, size, ttl, tos, v6)| Opening {
             from,
             to,
