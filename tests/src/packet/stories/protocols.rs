@@ -77,8 +77,8 @@ pub fn errors_about_other_protocols(gateway: &mut Gateway) {
     for (rules, worker) in [(LAN, "worker1"), ("[policy]\nforward = \"accept\"\n", "worker2")] {
         gateway.apply(rules);
         let ends = [worker, "client"];
-        for sent in [sctp(world, ends, [5000, 2905]), raw(world, GRE, ends, &[0x20, 0, 8, 0, 0, 0, 0, 7, 1])]
-        {
+        let tunnels = [raw(world, GRE, ends, &[0x20, 0, 8, 0, 0, 0, 0, 7, 1]), raw(world, ESP, ends, &[7])];
+        for sent in tunnels.into_iter().chain([sctp(world, ends, [5000, 2905])]) {
             let left = gateway.inside(&sent).forwarded_somehow();
             for bytes in [8, sent.payload.len()] {
                 let error = icmp::error(&left, world.at("router", 0), bytes);
