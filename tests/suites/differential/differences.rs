@@ -22,7 +22,7 @@ pub(crate) struct Case<'a> {
 /// An intended difference.
 type Difference = (&'static str, fn(&Case<'_>) -> bool);
 
-const DIFFERENCES: [Difference; 6] = [
+const DIFFERENCES: [Difference; 7] = [
     (
         "a TCP packet without flow is judged as new, whatever its flags: after a reboot nobody knows how far a \
          connection has come; netfilter takes only SYN and ACK for a beginning",
@@ -36,7 +36,7 @@ const DIFFERENCES: [Difference; 6] = [
          not fit its own idea of the connection",
         |case| {
             let tcp = flags(&case.exchange.sent[0]).is_some();
-            tcp && case.seen[1].is_empty() && is_translated_as_before(case)
+            tcp && case.seen[1].is_empty() && (is_translated_as_before(case) || ran_out_of_hops(case))
         },
     ),
     (
@@ -60,10 +60,8 @@ const DIFFERENCES: [Difference; 6] = [
          firewall is asked, and translates what it quotes by whatever flow has such an answer",
         |case| {
             let [(_, answer)] = &case.seen[1][..] else { return false };
-            let exceeded = if answer.is_v6() { 3 } else { 11 };
-            let told = matches!(answer.body, Body::Icmp { kind, code: 0, .. } if kind == exceeded);
             let as_well = matches!(&case.seen[0][..], [(_, ours)] if ours.body == answer.body);
-            told && case.exchange.sent[0].ttl == 1 && (case.seen[0].is_empty() || as_well)
+            is_exceeded(answer) && case.exchange.sent[0].ttl == 1 && (case.seen[0].is_empty() || as_well)
         },
     ),
     (
@@ -78,12 +76,29 @@ const DIFFERENCES: [Difference; 6] = [
             drawn(ours) != drawn(theirs) && ours.len() == theirs.len()
         },
     ),
+    (
+        "the outside port of a connection that both ends have closed is given to the next who asks for it, and what the old \
+         one says later is judged as new; netfilter keeps the port for two minutes",
+        |case| {
+            let [(_, left)] = &case.exchange.left[0][..] else { return false };
+            let another_port = left.source.port() != case.exchange.sent[0].source.port();
+            case.seen[1].is_empty() && another_port && case.was_closed()
+        },
+    ),
 ];
 
 impl Case<'_> {
     /// What was said before.
     fn history(&self) -> impl Iterator<Item = &Exchange> {
         self.script.history(self.exchange.root)
+    }
+
+    /// Whether both ends have closed the connection.
+    fn was_closed(&self) -> bool {
+        let fin = |said: &&Exchange| flags(&said.sent[0]).is_some_and(|flags| flags & FIN != 0);
+        [Side::Inside, Side::Outside]
+            .iter()
+            .all(|&side| self.history().filter(fin).any(|said| said.side == side))
     }
 
     /// Whether somebody has reset the connection.
@@ -103,6 +118,17 @@ fn is_translated_as_before(case: &Case<'_>) -> bool {
         let back = (ends(&left_before.answer()), ends(&before.sent[0].answer()));
         [same, back].contains(&(ends(sent), ends(left)))
     })
+}
+
+/// Whether netfw told the sender of a packet of a live flow that it had made its last hop.
+fn ran_out_of_hops(case: &Case<'_>) -> bool {
+    let told = matches!(&case.seen[0][..], [(_, answer)] if is_exceeded(answer));
+    told && case.exchange.sent[0].ttl == 1 && case.history().any(came_out)
+}
+
+fn is_exceeded(packet: &Packet) -> bool {
+    let exceeded = if packet.is_v6() { 3 } else { 11 };
+    matches!(packet.body, Body::Icmp { kind, code: 0, .. } if kind == exceeded)
 }
 
 fn flags(packet: &Packet) -> Option<u8> {
