@@ -6,7 +6,7 @@
 
 use netfw_common::{
     family::Family,
-    flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, REPLY},
+    flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, MASQUERADED, REPLY},
     image,
     reason::Reason,
     tcp::{Seen, Side},
@@ -113,10 +113,20 @@ pub fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     work.reply.flags = shared | REPLY | ends_here;
 }
 
-/// Finds a source port for which the answering direction can be entered, and enters it. One that a socket of the master
-/// answers to (port shadowing) is given back at once: nobody believes it without the other direction.
+/// Finds a source port for which the answering direction can be entered, and enters it. Somebody hidden gets that of a closed
+/// connection only if there is no other: the last words of its server would reach the wrong host.
 #[inline(always)]
 fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    work.spares_closed = u32::from(work.flags & MASQUERADED != 0);
+    let step = any_port(kernel, work);
+    work.spares_closed = 0;
+    step
+}
+
+/// The same. A port that a socket of the master answers to (port shadowing) is given back at once: nobody believes it without
+/// the other direction.
+#[inline(always)]
+fn any_port<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.drawn = 0;
     if work.mapping == mapping::WANTED {
         kernel.find_mapping(work);
@@ -130,6 +140,10 @@ fn reserve<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
             Inserted::Done => {
                 kernel.remove(work.table, &work.reply_key);
                 mapping::forget(kernel, work);
+            }
+            Inserted::Exists if work.spares_closed != 0 => {
+                work.spares_closed = 0;
+                work.drawn = 0;
             }
             Inserted::Exists => break,
             Inserted::Full => return work.drop(Reason::TableFull),

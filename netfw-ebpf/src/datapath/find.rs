@@ -159,7 +159,7 @@ fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry
 #[inline(always)]
 pub fn lives<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
     let Some(entry) = kernel.flow(table, &work.rival) else { return false };
-    if expendable(kernel, table, &entry, work.now) {
+    if expendable(kernel, work, table, &entry) {
         forget(kernel, table, &work.rival, &entry);
         return false;
     }
@@ -168,14 +168,21 @@ pub fn lives<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) 
 
 /// Whether a flow may give way to another: closed, timed out, or only half there.
 #[inline(always)]
-fn expendable<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> bool {
+fn expendable<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    work: &Work<F>,
+    table: Table,
+    entry: &Flow<F::Addr>,
+) -> bool {
+    let now = work.now;
     let (peer_side, peer_idle) = peer(kernel, table, entry, now);
     let state = entry.state(peer_side);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
     // A half that was entered just now is not alone: another core is about to enter the other one.
     let fresh = now.since(Tick(entry.created)) <= 1;
     let orphan = table != Table::Proven && peer_idle == u32::MAX && !fresh;
-    orphan || state == State::Closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
+    let closed = state == State::Closed && work.spares_closed == 0;
+    orphan || closed || idle > limit(kernel, entry.leaving.protocol, state, entry)
 }
 
 /// Removes both directions of a flow. The other one may belong to a later flow by now, which keeps it.

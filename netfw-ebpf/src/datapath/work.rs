@@ -99,6 +99,8 @@ pub struct Work<F: Family> {
     pub overtaken: u32,
     /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
     pub beside: u32,
+    /// While a source port is looked for: that of a closed connection counts as taken.
+    pub spares_closed: u32,
     /// TC ingress: came in a broadcast or multicast frame.
     pub group_frame: u32,
     /// Egress: the interface that the packet arrived on was not ours, but it did arrive (it is routed).
@@ -222,6 +224,7 @@ impl<F: Family> Work<F> {
         self.astray = 0;
         self.overtaken = 0;
         self.beside = 0;
+        self.spares_closed = 0;
         self.group_frame = 0;
         self.routed = 0;
         self.forward = NONE;

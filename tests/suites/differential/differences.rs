@@ -22,7 +22,7 @@ pub(crate) struct Case<'a> {
 /// An intended difference.
 type Difference = (&'static str, fn(&Case<'_>) -> bool);
 
-const DIFFERENCES: [Difference; 7] = [
+const DIFFERENCES: [Difference; 6] = [
     (
         "a TCP packet without flow is judged as new, whatever its flags: after a reboot nobody knows how far a \
          connection has come; netfilter takes only SYN and ACK for a beginning",
@@ -76,29 +76,12 @@ const DIFFERENCES: [Difference; 7] = [
             drawn(ours) != drawn(theirs) && ours.len() == theirs.len()
         },
     ),
-    (
-        "the outside port of a connection that both ends have closed is given to the next who asks for it, and what the old \
-         one says later is judged as new; netfilter keeps the port for two minutes",
-        |case| {
-            let [(_, left)] = &case.exchange.left[0][..] else { return false };
-            let another_port = left.source.port() != case.exchange.sent[0].source.port();
-            case.seen[1].is_empty() && another_port && case.was_closed()
-        },
-    ),
 ];
 
 impl Case<'_> {
     /// What was said before.
     fn history(&self) -> impl Iterator<Item = &Exchange> {
         self.script.history(self.exchange.root)
-    }
-
-    /// Whether both ends have closed the connection.
-    fn was_closed(&self) -> bool {
-        let fin = |said: &&Exchange| flags(&said.sent[0]).is_some_and(|flags| flags & FIN != 0);
-        [Side::Inside, Side::Outside]
-            .iter()
-            .all(|&side| self.history().filter(fin).any(|said| said.side == side))
     }
 
     /// Whether somebody has reset the connection.

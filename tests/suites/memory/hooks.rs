@@ -246,6 +246,7 @@ fn blank<F: Family>() -> Work<F> {
         astray: 0,
         overtaken: 0,
         beside: 0,
+        spares_closed: 0,
         group_frame: 0,
         routed: 0,
         transport: 0,

@@ -7,7 +7,7 @@ use std::{
 
 use netfw_common::counters::Count;
 
-use crate::packet::{ACK, Gateway, Packet, SYN, Side, Translated, world::World};
+use crate::packet::{ACK, Gateway, Packet, RST, SYN, Side, Translated, world::World};
 
 const LAN: &str = "[masquerade]\nfrom = [\"lan\"]\n";
 
@@ -143,6 +143,25 @@ pub fn every_port_of_a_small_range(gateway: &mut Gateway) {
         (0..20).map(|n| gateway.inside(&ask(n)).forwarded_somehow().source.port()).collect();
     assert_eq!(used, (20_000..=20_019).collect());
     gateway.inside(&ask(20)).dropped("no-free-port");
+}
+
+/// What a server says after the end of a connection reaches whom it means: the port goes to another host only where there is no
+/// other. (Scenario 4.)
+pub fn the_port_of_a_closed_connection(gateway: &mut Gateway) {
+    let world = gateway.world;
+    let ask = |name| Packet::tcp(world.at(name, 20_000), world.at("client", 53), SYN);
+    for (server, range, is_spared) in [("client", "", true), ("stranger", "ports = \"20000-20000\"\n", false)]
+    {
+        gateway.apply(&format!("{LAN}{range}"));
+        let ask = |name| ask(name).to(world.at(server, 53));
+        let left = gateway.inside(&ask("worker1")).forwarded_somehow();
+        let refused = left.answer().flags(RST | ACK);
+        gateway.outside(&refused).forwarded(Side::Inside, &ask("worker1").answer().flags(RST | ACK).hop());
+        let other = gateway.inside(&ask("worker2")).forwarded_somehow();
+        assert_eq!(other.source.port() != 20_000, is_spared);
+        let owner = if is_spared { "worker1" } else { "worker2" };
+        gateway.outside(&refused).forwarded(Side::Inside, &ask(owner).answer().flags(RST | ACK).hop());
+    }
 }
 
 /// Where the source port cannot be kept, a privileged one becomes a privileged one and any other becomes another (RFC 4787

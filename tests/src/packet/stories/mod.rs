@@ -58,6 +58,7 @@ macro_rules! for_each_story {
             masquerade::one_port_for_many_servers,
             masquerade::ports_run_out,
             masquerade::every_port_of_a_small_range,
+            masquerade::the_port_of_a_closed_connection,
             masquerade::privileged_ports_stay_privileged,
             masquerade::no_port_shadowing,
             masquerade::what_the_master_draws_is_not_forwarded,
