@@ -59,11 +59,11 @@ fn carry(gateway: &mut Gateway, side: Side, sent: &Packet, expected: &Packet) {
 }
 
 /// What is sent, where, and as what it arrives.
-type Way = (Side, Packet, Packet);
+pub type Way = (Side, Packet, Packet);
 
 /// A way for each protocol, open in both directions: a datagram to a forward, and what the LAN sends as the master, from another port
 /// where there are ports.
-fn ways(gateway: &mut Gateway) -> [Way; 4] {
+pub fn ways(gateway: &mut Gateway) -> [Way; 4] {
     let world = gateway.world;
     gateway.apply(&format!("{DNS}[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20001\"\n"));
     let (worker, client) = (world.at("worker2", 5000), world.at("client", 7));
