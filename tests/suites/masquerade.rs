@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
 };
 
 use anyhow::{Context, Result};
@@ -86,7 +86,7 @@ fn the_outside_sees_the_master() -> Result<()> {
             assert_eq!(moved.number("masquerade.flows_opened"), 1);
             exchange_line(&mut connect(lab.host("worker1"), outside)?, b"hello")?;
             for peer in udp.peers().into_iter().chain(tcp.peers()) {
-                assert_eq!(peer.ip(), master.parse::<std::net::IpAddr>()?);
+                assert_eq!(peer.ip(), master.parse::<IpAddr>()?);
             }
         }
         Ok(())
@@ -178,27 +178,42 @@ fn running_out_of_ports_heals() -> Result<()> {
 /// Two outside addresses: each worker has one of them for all it does, and answers come back to both.
 #[test]
 fn two_outside_addresses_share_the_lan() -> Result<()> {
-    const BOTH: &str = "to = [\"192.0.2.1\", \"192.0.2.9\"]\n";
+    const BOTH: &str = "to = [\"192.0.2.1\", \"192.0.2.9\", \"2001:db8::1\", \"2001:db8::9\"]\n";
+    const SECOND: [&str; 2] = ["192.0.2.9/24 dev eth0", "2001:db8::9/64 dev eth0 nodad"];
     two_armed(&rules::two_armed(&format!("{LAN}{BOTH}")), |lab, _| {
-        lab.host("master").run(["ip", "addr", "add", "192.0.2.9/24", "dev", "eth0"])?;
-        let servers =
-            ["203.0.113.10:7", "203.0.113.10:8"].map(|address| UdpServer::echo(lab.host("client"), address));
-        let mut used = BTreeSet::new();
-        for worker in 1..=4 {
-            let socket = udp_socket(lab.host(&format!("worker{worker}")), "0.0.0.0:0")?;
-            let mut seen = BTreeSet::new();
-            for (server, address) in servers.iter().zip(["203.0.113.10:7", "203.0.113.10:8"]) {
-                ask(&socket, address, b"who am I?")?;
-                let server = server.as_ref().ok().context("the server is up")?;
-                seen.extend(server.peers().last().map(SocketAddr::ip));
-            }
-            assert_eq!(seen.len(), 1, "{seen:?}");
-            used.extend(seen);
+        let master = lab.host("master");
+        SECOND.iter().try_for_each(|address| master.shell(&format!("ip address add {address}")).map(drop))?;
+        for (family, outside) in
+            FAMILIES.into_iter().zip([["192.0.2.1", "192.0.2.9"], ["2001:db8::1", "2001:db8::9"]])
+        {
+            let used = addresses_used(lab, family)?;
+            assert_eq!(used, [outside[0].parse()?, outside[1].parse()?].into());
         }
-        assert_eq!(used, ["192.0.2.1".parse()?, "192.0.2.9".parse()?].into());
-        lab.host("master").run(["ip", "addr", "del", "192.0.2.9/24", "dev", "eth0"])?;
-        Ok(())
+        SECOND.iter().try_for_each(|address| {
+            master.shell(&format!("ip address del {}", address.trim_end_matches(" nodad"))).map(drop)
+        })
     })
+}
+
+/// The outside addresses of all workers; each has one, whoever it asks.
+fn addresses_used(lab: &Lab, family: Family) -> Result<BTreeSet<IpAddr>> {
+    let addresses = [7, 8].map(|port| format!("{}:{port}", family.client));
+    let servers = addresses
+        .iter()
+        .map(|address| UdpServer::echo(lab.host("client"), address))
+        .collect::<Result<Vec<_>>>()?;
+    let mut used = BTreeSet::new();
+    for worker in 1..=4 {
+        let socket = family.worker(lab, worker, 0)?;
+        let mut seen = BTreeSet::new();
+        for (server, address) in servers.iter().zip(&addresses) {
+            ask(&socket, address, b"who am I?")?;
+            seen.extend(server.peers().last().map(SocketAddr::ip));
+        }
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        used.extend(seen);
+    }
+    Ok(used)
 }
 
 /// Scenario 2: a worker that sends from a forwarded port does not receive what is meant for the forward, whoever speaks
@@ -273,23 +288,33 @@ const FILTERING: &str = "filtering = \"endpoint-independent\"\n";
 #[test]
 fn one_port_towards_everyone() -> Result<()> {
     two_armed(&rules::two_armed(&format!("{LAN}{MAPPING}")), |lab, netfw| {
-        let servers =
-            [("client", "203.0.113.10:7"), ("client", "203.0.113.10:8"), ("stranger", "198.51.100.10:7")];
-        let echoes = servers.map(|(host, address)| UdpServer::echo(lab.host(host), address));
-        let mut ports = BTreeSet::new();
-        for (worker, address) in [("worker1", "192.168.80.3:5000"), ("worker2", "192.168.80.4:5000")] {
-            let socket = udp_socket(lab.host(worker), address)?;
-            let mut seen = BTreeSet::new();
-            for (echo, (_, server)) in echoes.iter().zip(servers) {
-                ask(&socket, server, b"where am I?")?;
-                seen.extend(echo.as_ref().ok().context("a server")?.peers().last().copied());
+        netfw.expect_drops("policy-input", 2..=2);
+        for family in FAMILIES {
+            let servers = [
+                ("client", family.client, 7),
+                ("client", family.client, 8),
+                ("stranger", family.stranger, 7),
+            ]
+            .map(|(host, address, port)| (host, format!("{address}:{port}")));
+            let echoes = servers
+                .iter()
+                .map(|(host, address)| UdpServer::echo(lab.host(host), address))
+                .collect::<Result<Vec<_>>>()?;
+            let mut ports = BTreeSet::new();
+            for worker in [1, 2] {
+                let socket = family.worker(lab, worker, 5000)?;
+                let mut seen = BTreeSet::new();
+                for (echo, (_, server)) in echoes.iter().zip(&servers) {
+                    ask(&socket, server, b"where am I?")?;
+                    seen.extend(echo.peers().last().copied());
+                }
+                assert_eq!(seen.len(), 1, "{seen:?}");
+                ports.extend(seen);
             }
-            assert_eq!(seen.len(), 1, "{seen:?}");
-            ports.extend(seen);
+            assert_eq!(ports.len(), 2, "{ports:?}");
+            let mapped = format!("{}:5000", family.master);
+            assert_eq!(knock_udp(lab.host("stranger"), &mapped)?, Reception::Silence);
         }
-        assert_eq!(ports.len(), 2, "{ports:?}");
-        netfw.expect_drops("policy-input", 1..=1);
-        assert_eq!(knock_udp(lab.host("stranger"), "192.0.2.1:5000")?, Reception::Silence);
         Ok(())
     })
 }
