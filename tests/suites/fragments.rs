@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::Lab,
-    net::{ANSWER, RawPort, SILENCE, UdpServer, ask, frame, udp_socket},
+    net::{ANSWER, RawPort, SILENCE, TcpServer, UdpServer, ask, connect, exchange_line, frame, udp_socket},
     netfw::Netfw,
     packet::fragments,
     rules,
@@ -35,6 +35,17 @@ name = "own"
 action = "accept"
 protocol = "udp"
 port = 7200
+
+[[rule]]
+name = "ping"
+action = "accept"
+protocol = ["icmp", "icmpv6"]
+
+[[port-forward]]
+name = "stream"
+protocol = "tcp"
+port = 7300
+to = "worker1:73"
 "#;
 
 /// Bytes of a datagram in each fragment.
@@ -146,6 +157,48 @@ fn the_masters_own_services() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Not datagrams alone: echoes that their senders' kernels cut, out of the LAN and to the master, and segments that a router cuts, to a
+/// forward and back to the LAN.
+#[test]
+fn other_protocols() -> Result<()> {
+    two_armed(&rules::two_armed(RULES), |lab, netfw| {
+        for (from, to) in [
+            ("worker2", "203.0.113.10"),
+            ("worker2", "2001:db8:1::10"),
+            ("client", "192.0.2.1"),
+            ("client", "2001:db8::1"),
+        ] {
+            lab.host(from).run(["ping", "-c2", "-i0.2", "-W10", "-s4000", to])?.success()?;
+        }
+        let counters = netfw.counters()?;
+        for way in ["masquerade.out.packets", "masquerade.in.packets"] {
+            assert_eq!(
+                counters.number(way),
+                2 * 2 * 3,
+                "two echoes of three fragments in each family: {way}"
+            );
+        }
+        segments_that_a_router_cuts(lab)
+    })
+}
+
+/// Over IPv4 alone a router cuts them, where the sender does not forbid it.
+fn segments_that_a_router_cuts(lab: &Lab) -> Result<()> {
+    lab.host("client").namespace().sysctl("net/ipv4/ip_no_pmtu_disc", "1")?;
+    // By its route: an interface of that width would not take in more either.
+    lab.host("internet").shell("ip route replace 192.0.2.0/24 dev eth0 mtu lock 1300")?;
+    let _inside = TcpServer::echo(lab.host("worker1"), "192.168.80.3:73")?;
+    let _outside = TcpServer::echo(lab.host("client"), "203.0.113.10:73")?;
+    let cut = || lab.host("internet").shell("awk '/^Ip: [0-9]/ { print $20 }' /proc/self/net/snmp");
+    for (from, to) in [("client", "192.0.2.1:7300"), ("worker2", "203.0.113.10:73")] {
+        let before = cut()?;
+        let mut stream = connect(lab.host(from), to)?;
+        exchange_line(&mut stream, &payload(60_000, 5)).with_context(|| format!("{from} to {to}"))?;
+        ensure!(cut()? != before, "no segment was cut");
+    }
+    Ok(())
 }
 
 /// Without its first fragment a datagram goes nowhere, and each of the others is counted.

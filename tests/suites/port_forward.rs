@@ -83,13 +83,19 @@ fn tcp_is_translated_and_counted() -> Result<()> {
 /// Scenario 1: who isn't the target sees nothing of it.
 #[test]
 fn bystanders_see_nothing() -> Result<()> {
+    const WORD: &[u8] = b"a very private word";
     two_armed(&rules::two_armed(ECHO), |lab, _| {
-        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
         let ports = ["worker2", "stranger"].map(|host| RawPort::open(lab.host(host), "eth0"));
-        ask(&udp_socket(lab.host("client"), "203.0.113.10:4000")?, "192.0.2.1:7000", b"a very private word")?;
+        for (inside, client, outside) in [
+            ("192.168.80.3:7", "203.0.113.10:4000", "192.0.2.1:7000"),
+            ("[fd00:80::3]:7", "[2001:db8:1::10]:4000", "[2001:db8::1]:7000"),
+        ] {
+            let _server = UdpServer::echo(lab.host("worker1"), inside)?;
+            ask(&udp_socket(lab.host("client"), client)?, outside, WORD)?;
+        }
         for port in ports {
             port?.expect_none("the private word", |frame| {
-                frame.windows(19).any(|window| window == b"a very private word").then_some(())
+                frame.windows(WORD.len()).any(|window| window == WORD).then_some(())
             })?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -25,21 +26,31 @@ fn forwards(ports: &[(u16, &str)]) -> String {
     rules::two_armed(&ports.iter().map(forward).collect::<String>())
 }
 
+/// The master as the outside knows it, in each family.
+const MASTERS: [&str; 2] = ["192.0.2.1", "[2001:db8::1]"];
+
+/// A connection of the client to a port of the master, in each family.
+fn connect_both(lab: &Lab, port: u16) -> Result<Vec<TcpStream>> {
+    MASTERS.iter().map(|master| connect(lab.host("client"), &format!("{master}:{port}"))).collect()
+}
+
 /// Scenario 20: the flow through a removed forward ends, the one beside it does not notice.
 #[test]
 fn a_removed_forward_cuts_its_flows_and_no_other() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7"), (7002, "worker2:7")]), |lab, netfw| {
-        let _servers = serve_two(lab)?;
-        let mut stays = connect(lab.host("client"), "192.0.2.1:7001")?;
-        let mut goes = connect(lab.host("client"), "192.0.2.1:7002")?;
-        exchange_line(&mut stays, b"before")?;
-        exchange_line(&mut goes, b"before")?;
+        let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
+        let (mut stay, mut go) = (connect_both(lab, 7001)?, connect_both(lab, 7002)?);
+        stay.iter_mut().chain(&mut go).try_for_each(|stream| exchange_line(stream, b"before"))?;
         netfw.reload(&forwards(&[(7001, "worker1:7")]))?;
         netfw.expect_drops("flow-cut", ..);
         netfw.expect_drops("policy-input", 1..);
-        ensure!(exchange_line(&mut goes, b"after").is_err(), "the flow of a removed forward goes on");
-        exchange_line(&mut stays, b"after")?;
-        assert_eq!(knock_tcp(lab.host("client"), "192.0.2.1:7002")?, Reception::Silence);
+        for stream in &mut go {
+            ensure!(exchange_line(stream, b"after").is_err(), "the flow of a removed forward goes on");
+        }
+        stay.iter_mut().try_for_each(|stream| exchange_line(stream, b"after"))?;
+        for master in MASTERS {
+            assert_eq!(knock_tcp(lab.host("client"), &format!("{master}:7002"))?, Reception::Silence);
+        }
         Ok(())
     })
 }
@@ -48,24 +59,27 @@ fn a_removed_forward_cuts_its_flows_and_no_other() -> Result<()> {
 #[test]
 fn a_changed_target_keeps_no_flow() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
-        let [first, second] = serve_two(lab)?;
-        let mut stream = connect(lab.host("client"), "192.0.2.1:7001")?;
-        exchange_line(&mut stream, b"to the first")?;
+        let servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
+        let mut streams = connect_both(lab, 7001)?;
+        streams.iter_mut().try_for_each(|stream| exchange_line(stream, b"to the first"))?;
         netfw.reload(&forwards(&[(7001, "worker2:7")]))?;
         netfw.expect_drops("flow-cut", ..);
         netfw.expect_drops("policy-input", ..);
-        ensure!(exchange_line(&mut stream, b"?").is_err(), "the flow stays with the old target");
-        exchange_line(&mut connect(lab.host("client"), "192.0.2.1:7001")?, b"to the second")?;
-        assert_eq!([first.peers().len(), second.peers().len()], [1, 1]);
+        for stream in &mut streams {
+            ensure!(exchange_line(stream, b"?").is_err(), "the flow stays with the old target");
+        }
+        connect_both(lab, 7001)?.iter_mut().try_for_each(|stream| exchange_line(stream, b"to the second"))?;
+        assert_eq!(servers.map(|both| both.map(|server| server.peers().len())), [[1, 1]; 2]);
         Ok(())
     })
 }
 
-fn serve_two(lab: &Lab) -> Result<[TcpServer; 2]> {
-    Ok([
-        TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?,
-        TcpServer::echo(lab.host("worker2"), "192.168.80.4:7")?,
-    ])
+/// The echo servers of a worker, one in each family.
+fn serve(lab: &Lab, worker: &str) -> Result<[TcpServer; 2]> {
+    let last = if worker == "worker1" { 3 } else { 4 };
+    let [v4, v6] = [format!("192.168.80.{last}:7"), format!("[fd00:80::{last}]:7")]
+        .map(|address| TcpServer::echo(lab.host(worker), &address));
+    Ok([v4?, v6?])
 }
 
 /// How many changes the running conversations must survive.
@@ -86,8 +100,9 @@ fn changes() -> Result<usize> {
 fn changes_lose_no_packet() -> Result<()> {
     let changes = changes()?;
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
-        let _tcp = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
-        let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let _tcp = serve(lab, "worker1")?;
+        let _udp =
+            ["192.168.80.3:7", "[fd00:80::3]:7"].map(|address| UdpServer::echo(lab.host("worker1"), address));
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let talking = scope.spawn(|| talk(lab, &over));
@@ -101,18 +116,21 @@ fn changes_lose_no_packet() -> Result<()> {
     })
 }
 
-/// Talks through a port-forward that stays, and beside all of them; how often.
+/// Talks through a port-forward that stays, and beside all of them, by turns in both families; how often.
 fn talk(lab: &Lab, over: &AtomicBool) -> Result<u64> {
-    let mut stream = connect(lab.host("client"), "192.0.2.1:7001")?;
-    let socket = || udp_socket(lab.host("client"), "0.0.0.0:0");
-    let (socket, uninvited) = (socket()?, socket()?);
+    let sockets = || -> Result<Vec<_>> {
+        ["0.0.0.0:0", "[::]:0"].iter().map(|any| udp_socket(lab.host("client"), any)).collect()
+    };
+    let (mut streams, sockets, uninvited) = (connect_both(lab, 7001)?, sockets()?, sockets()?);
     let mut times = 0;
     while !over.load(Ordering::Relaxed) {
-        exchange_line(&mut stream, b"word")?;
-        uninvited.send_to(b"word", "192.0.2.1:7003")?;
-        // Its answer tells that the one before has been judged.
-        ask(&socket, "192.0.2.1:7001", b"word")?;
-        times += 1;
+        for (family, master) in MASTERS.iter().enumerate() {
+            exchange_line(&mut streams[family], b"word")?;
+            uninvited[family].send_to(b"word", format!("{master}:7003"))?;
+            // Its answer tells that the one before has been judged.
+            ask(&sockets[family], &format!("{master}:7001"), b"word")?;
+            times += 1;
+        }
     }
     Ok(times)
 }
@@ -168,7 +186,7 @@ from = ["office"]
 #[test]
 fn a_change_is_noticed() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
-        let _servers = serve_two(lab)?;
+        let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
         netfw.expect_drops("policy-input", ..);
         // The last words of a connection that was closing when its forward went; or, taken for those of one through the forward
         // that leads there now, when that goes.
@@ -211,7 +229,7 @@ to = "worker1:7"
 #[test]
 fn a_change_of_a_block_list_is_noticed() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
-        let _servers = serve_two(lab)?;
+        let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
         netfw.expect_drops("blocked", 1..);
         let list = netfw.rules().with_file_name("bad.txt");
         std::fs::write(&list, "203.0.113.77\n")?;

@@ -1,6 +1,10 @@
 //! Scenario 8: datagrams of every size, and the two faces of a UDP checksum of zero.
 
-use std::{net::Ipv6Addr, sync::Barrier, thread};
+use std::{
+    net::{Ipv6Addr, UdpSocket},
+    sync::Barrier,
+    thread,
+};
 
 use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpHeader};
@@ -75,40 +79,48 @@ fn every_size_arrives_unchanged() -> Result<()> {
 /// the same worker, and all are answered.
 #[test]
 fn first_datagrams_at_once_are_one_flow() -> Result<()> {
-    const AT_ONCE: usize = 4;
     const ROUNDS: u16 = 40;
     let forward = "[[port-forward]]\nname = \"shared\"\nprotocol = \"udp\"\nport = 7000\n\
                    to = [\"worker1:7\", \"worker2:7\"]\nbalance = \"random\"\n";
     two_armed(&rules::two_armed(forward), |lab, netfw| {
-        let workers = [("worker1", "192.168.80.3:7"), ("worker2", "192.168.80.4:7")];
-        let [one, two] = workers.map(|(worker, address)| UdpServer::echo(lab.host(worker), address));
-        let servers = [one?, two?];
-        for round in 0..ROUNDS {
-            let port = 5000 + round;
-            let socket = udp_socket(lab.host("client"), &format!("203.0.113.10:{port}"))?;
-            let barrier = Barrier::new(AT_ONCE);
-            thread::scope(|scope| {
-                for _ in 0..AT_ONCE {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        socket.send_to(b"now", "192.0.2.1:7000")
-                    });
-                }
-            });
-            for n in 0..AT_ONCE {
-                socket
-                    .recv(&mut [0; 3])
-                    .with_context(|| format!("round {round}: {n} of {AT_ONCE} answers"))?;
+        for (workers, client, master) in [
+            (["192.168.80.3:7", "192.168.80.4:7"], "203.0.113.10", "192.0.2.1:7000"),
+            (["[fd00:80::3]:7", "[fd00:80::4]:7"], "[2001:db8:1::10]", "[2001:db8::1]:7000"),
+        ] {
+            let [one, two] = workers;
+            let servers =
+                [UdpServer::echo(lab.host("worker1"), one)?, UdpServer::echo(lab.host("worker2"), two)?];
+            for port in 5000..5000 + ROUNDS {
+                let socket = udp_socket(lab.host("client"), &format!("{client}:{port}"))?;
+                send_at_once(&socket, master, &servers).with_context(|| format!("from port {port}"))?;
             }
-            let came =
-                servers.iter().map(|server| server.peers().iter().filter(|peer| peer.port() == port).count());
-            let came: Vec<_> = came.filter(|&came| came != 0).collect();
-            ensure!(came == [AT_ONCE], "round {round}: they were spread: {came:?}");
         }
         let opened = netfw.counters()?.number("port_forwards.shared.flows_opened");
-        ensure!(opened == u64::from(ROUNDS), "{opened} flows in {ROUNDS} rounds");
+        ensure!(opened == u64::from(2 * ROUNDS), "{opened} flows in {ROUNDS} rounds of each family");
         Ok(())
     })
+}
+
+/// All that is sent at once is answered, by one of the servers.
+fn send_at_once(socket: &UdpSocket, to: &str, servers: &[UdpServer]) -> Result<()> {
+    const AT_ONCE: usize = 4;
+    let barrier = Barrier::new(AT_ONCE);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                barrier.wait();
+                socket.send_to(b"now", to)
+            });
+        }
+    });
+    for n in 0..AT_ONCE {
+        socket.recv(&mut [0; 3]).with_context(|| format!("{n} of {AT_ONCE} answers"))?;
+    }
+    let own = socket.local_addr()?;
+    let came = servers.iter().map(|server| server.peers().iter().filter(|peer| **peer == own).count());
+    let came: Vec<_> = came.filter(|&came| came != 0).collect();
+    ensure!(came == [AT_ONCE], "they were spread: {came:?}");
+    Ok(())
 }
 
 /// IPv4: a sender that computes no checksum is left alone.

@@ -7,7 +7,7 @@ use netfw_common::{
     mapping::Mapping,
 };
 use netfw_tests::packet::{
-    ACK, FIN, Fate, Gateway, Packet, RST, SYN, Side,
+    ACK, Engine, FIN, Fate, Gateway, Packet, RST, SYN, Side,
     world::{V4, V6, World},
 };
 
@@ -218,9 +218,9 @@ fn a_mapping_shadows_no_program_of_the_master() {
 }
 
 /// Two LAN hosts behind two gateways, both at the port that somebody else already uses there.
-fn behind_two_gateways(world: World, mapping: &str) -> [Gateway; 2] {
+fn behind_two_gateways(engine: Engine, world: World, mapping: &str) -> [Gateway; 2] {
     [("master", "second"), ("second", "master")].map(|(own, other)| {
-        let (mut gateway, machine) = gateway(netfw_tests::packet::Engine::Tc, world);
+        let (mut gateway, machine) = gateway(engine, world);
         machine.borrow_mut().disown(world.host(other));
         gateway.apply(&format!("[masquerade]\nfrom = [\"lan\"]\nto = [\"{}\"]\n{mapping}", world.host(own)));
         for server in ["client", "router"] {
@@ -242,17 +242,25 @@ fn across(from: &mut Gateway, to: &mut Gateway, packet: &Packet) -> Fate {
 #[test]
 fn holes_are_punched_through_two_gateways() {
     for (mapping, works) in [("mapping = \"endpoint-independent\"\n", true), ("", false)] {
-        for world in [V4, V6] {
-            let [mut one, mut two] = behind_two_gateways(world, mapping);
-            let hosts = [world.at("worker1", 5000), world.at("worker2", 5000)];
-            let register = |host| Packet::udp(host, world.at("client", 3478));
-            let here = one.inside(&register(hosts[0])).forwarded_somehow().source;
-            let there = two.inside(&register(hosts[1])).forwarded_somehow().source;
-            let (to_there, to_here) = (Packet::udp(hosts[0], there), Packet::udp(hosts[1], here));
-            assert_eq!(across(&mut one, &mut two, &to_there), Fate::Dropped("policy-input"));
-            let second = across(&mut two, &mut one, &to_here);
-            let third = across(&mut one, &mut two, &to_there);
-            assert_eq!((second == Fate::Forwarded, third == Fate::Forwarded), (works, works));
+        for engine in [Engine::Tc, Engine::Xdp] {
+            for world in [V4, V6] {
+                println!("{world:?}, {engine:?}, {mapping:?}");
+                assert_eq!(punch(behind_two_gateways(engine, world, mapping)), [works, works]);
+            }
         }
     }
+}
+
+/// Whether the second packet and the third get through; the first never does.
+fn punch([mut one, mut two]: [Gateway; 2]) -> [bool; 2] {
+    let world = one.world;
+    let hosts = [world.at("worker1", 5000), world.at("worker2", 5000)];
+    let register = |host| Packet::udp(host, world.at("client", 3478));
+    let here = one.inside(&register(hosts[0])).forwarded_somehow().source;
+    let there = two.inside(&register(hosts[1])).forwarded_somehow().source;
+    let (to_there, to_here) = (Packet::udp(hosts[0], there), Packet::udp(hosts[1], here));
+    assert_eq!(across(&mut one, &mut two, &to_there), Fate::Dropped("policy-input"));
+    let second = across(&mut two, &mut one, &to_here);
+    let third = across(&mut one, &mut two, &to_there);
+    [second, third].map(|fate| fate == Fate::Forwarded)
 }

@@ -6,6 +6,7 @@ pub mod egress;
 pub mod events;
 pub mod failsafe;
 pub mod firewall;
+pub mod fragment;
 pub mod hairpin;
 pub mod health;
 pub mod icmp;
@@ -118,9 +119,10 @@ macro_rules! for_each_story {
             udp::without_a_checksum,
             udp::a_checksum_of_zero,
             udp::lengths,
-            udp::fragments_in_order,
-            udp::a_fragment_before_its_first,
-            udp::fragments_of_a_refused_packet,
+            fragment::in_order,
+            fragment::of_each_protocol,
+            fragment::before_its_first,
+            fragment::of_a_refused_packet,
             icmp::about_a_masqueraded_packet,
             icmp::about_a_masqueraded_echo,
             icmp::about_a_forwarded_packet,

@@ -1,10 +1,10 @@
-//! The documentation cannot drift from the code: it is compared with it.
+//! The page on drop reasons has the words and sentences of the code.
 
 use std::fmt::Write as _;
 
 use netfw_common::reason::Reason;
 
-const PAGE: &str = include_str!("../../docs/drop-reasons.md");
+const PAGE: &str = include_str!("../../../docs/drop-reasons.md");
 
 #[test]
 fn every_drop_reason_is_documented() {
