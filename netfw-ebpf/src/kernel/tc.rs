@@ -302,10 +302,11 @@ fn linearise(ctx: &TcContext) {
 /// Sends the packet out. The kernel looks the neighbour up when the cached way was just renewed: so it ages and probes
 /// it.
 #[inline(always)]
-fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F>) -> i32 {
+fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &mut Work<F>) -> i32 {
     let hop = work.way.hop;
     if work.resolve != 0 {
-        return neighbour::<F>(hop.ifindex, &asked(work));
+        leave_to_kernel(work);
+        return neighbour::<F>(hop.ifindex, &work.way.gateway);
     }
     if !packet.store(0, &hop.mac_halves()) {
         return action::SHOT;
@@ -314,13 +315,15 @@ fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &Work<F
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
 }
 
-/// Which neighbour the kernel is to look for. While one on the link has not answered, none: if he never does, the kernel tells
-/// the sender only of a packet whose route it has found itself (`dst_link_failure`), and the sender would wait for minutes.
+/// Names no neighbour while one on the link has not answered. If he never does, the kernel tells the sender only of a packet whose
+/// route it has found itself (`dst_link_failure`), and the sender would wait for minutes.
 #[inline(always)]
-fn asked<F: Family>(work: &Work<F>) -> F::Addr {
+fn leave_to_kernel<F: Family>(work: &mut Work<F>) {
     let is_known = work.way.hop.expires != work.now.0;
     let is_on_link = work.way.gateway == work.leaving.destination;
-    if is_on_link && !is_known { F::Addr::default() } else { work.way.gateway }
+    if is_on_link && !is_known {
+        work.way.gateway = F::Addr::default();
+    }
 }
 
 /// Sends the packet to the neighbour with this address; without one, to where the kernel's routes lead. A function of
