@@ -249,8 +249,10 @@ fn rules_mean_what_they_say() {
         ([6].as_slice(), [ports(22, 22)].as_slice())
     );
     assert_eq!(ssh.from_ports, [ports(1024, 65_535)]);
-    assert_eq!(ssh.interface.as_deref(), Some("eth0"));
-    assert_eq!((forwarded.port_forward, forwarded.chain), (Some(0), Chain::Forward));
+    assert_eq!(ssh.interfaces, ["eth0"]);
+    assert_eq!(other.interfaces, ["eth0", "eth1"], "sorted, each once");
+    assert_eq!((forwarded.port_forwards.as_slice(), forwarded.chain), ([0, 2].as_slice(), Chain::Forward));
+    assert!(ping.interfaces.is_empty() && ping.port_forwards.is_empty());
     assert!(forwarded.from.matches(address("198.51.100.200")), "a member of the included file");
     assert!(forwarded.from.matches(address("2001:db8:bad::1")));
     assert!(!forwarded.from.matches(address("198.51.101.1")));

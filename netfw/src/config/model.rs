@@ -174,8 +174,8 @@ pub(crate) struct Rule {
     pub(crate) ports: Vec<Spanned<PortRange>>,
     pub(crate) from_ports: Vec<Spanned<PortRange>>,
     pub(crate) icmp_types: Vec<Spanned<IcmpType>>,
-    pub(crate) interface: Option<Spanned<String>>,
-    pub(crate) port_forward: Option<Spanned<String>>,
+    pub(crate) interfaces: Vec<Spanned<String>>,
+    pub(crate) port_forwards: Vec<Spanned<String>>,
     pub(crate) limit: Option<Spanned<Limit>>,
     pub(crate) log: bool,
 }

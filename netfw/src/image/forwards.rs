@@ -177,8 +177,8 @@ pub(super) fn lay_out(
         let first_target = place_of(own);
         let own = entry.addresses().map(|address| masquerades::target(address, 0)).collect();
         let first_address = place_of(own);
-        let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
-        let rules = vectors.index(&header::numbers(policy, |rule| accepting(rule.port_forward)))?;
+        let accepting = |wanted: &[usize]| wanted.is_empty() || wanted.contains(&entry.origin);
+        let rules = vectors.index(&header::numbers(policy, |rule| accepting(&rule.port_forwards)))?;
         let id = numbers[entry.origin];
         forwards.push(Forward { first_target, id, rules, first_address, ..describe(entry) });
     }

@@ -223,10 +223,11 @@ pub struct Rule {
     pub from_ports: Vec<PortRange>,
     /// ICMP types; empty: any.
     pub icmp_types: Vec<u8>,
-    /// Arriving on (input, forward) or leaving by (output).
-    pub interface: Option<String>,
-    /// Matches packets translated by this forward (an index into [`ValidPolicy::port_forwards`]).
-    pub port_forward: Option<usize>,
+    /// Arriving on one of these (input, forward) or leaving by one (output); empty: any.
+    pub interfaces: Vec<String>,
+    /// Matches packets translated by one of these forwards (indices into [`ValidPolicy::port_forwards`]); empty: any, and
+    /// what is not translated.
+    pub port_forwards: Vec<usize>,
     /// Above it, flows are dropped instead.
     pub limit: Option<Limit>,
     /// Whether the log is told of the new flows that it decides about.

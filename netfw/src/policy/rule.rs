@@ -22,8 +22,8 @@ pub(super) fn rule(
 fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Option<Rule> {
     let from = names.select(rule.from.as_ref(), problems);
     let to = names.select(rule.to.as_ref(), problems);
-    check_interface(rule, model, problems);
-    let port_forward = port_forward(rule, model, problems);
+    rule.interfaces.iter().for_each(|interface| check_interface(interface, model, problems));
+    let port_forwards = port_forwards(rule, model, problems);
     if rule.sound {
         check_ports(rule, problems);
     }
@@ -38,13 +38,17 @@ fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Pr
         ports: values(&rule.ports),
         from_ports: values(&rule.from_ports),
         icmp_types: icmp_types(rule, problems),
-        interface: rule.interface.as_ref().map(|interface| interface.value.clone()),
-        port_forward,
+        interfaces: rule.interfaces.iter().map(|interface| interface.value.clone()).collect(),
+        port_forwards,
         limit: rule.limit.as_ref().map(|limit| limit.value),
         log: rule.log,
     };
     built.protocols.sort_unstable();
     built.protocols.dedup();
+    built.interfaces.sort_unstable();
+    built.interfaces.dedup();
+    built.port_forwards.sort_unstable();
+    built.port_forwards.dedup();
     Some(built)
 }
 
@@ -52,8 +56,7 @@ fn values<T: Copy>(list: &[Spanned<T>]) -> Vec<T> {
     list.iter().map(|spanned| spanned.value).collect()
 }
 
-fn check_interface(rule: &model::Rule, model: &Model, problems: &mut Problems) {
-    let Some(interface) = &rule.interface else { return };
+fn check_interface(interface: &Spanned<String>, model: &Model, problems: &mut Problems) {
     let known = || model.interfaces.iter().map(|known| known.name.value.as_str());
     if known().any(|name| name == interface.value) {
         return;
@@ -65,12 +68,16 @@ fn check_interface(rule: &model::Rule, model: &Model, problems: &mut Problems) {
     problems.error(&interface.span, format!("\"{}\" is not in [interfaces]", interface.value), help);
 }
 
-fn port_forward(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Option<usize> {
-    let name = rule.port_forward.as_ref()?;
-    if rule.chain == Chain::Output {
+fn port_forwards(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Vec<usize> {
+    if let Some(first) = rule.port_forwards.first().filter(|_| rule.chain == Chain::Output) {
         let message = "a port-forward is never met in chain \"output\"";
-        problems.error(&name.span, message, "write chain = \"forward\"");
+        problems.error(&first.span, message, "write chain = \"forward\"");
     }
+    rule.port_forwards.iter().filter_map(|name| port_forward(name, model, problems)).collect()
+}
+
+/// Where the port-forward of a name stands in the file.
+fn port_forward(name: &Spanned<String>, model: &Model, problems: &mut Problems) -> Option<usize> {
     let names = || model.port_forwards.iter().map(|forward| forward.title.name.as_str());
     let index = names().position(|known| known == name.value);
     if index.is_none() {

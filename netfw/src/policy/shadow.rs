@@ -1,5 +1,7 @@
 //! Rules and port-forwards that never get to decide, because an earlier rule matches all that they match.
 
+use std::borrow::Cow;
+
 use super::{Action, AddressMatch, Chain, PortForward, PortRange, Rule, ValidPolicy, address::AddressRanges};
 use crate::config::{
     Diagnostic, Severity,
@@ -15,8 +17,8 @@ struct Reach<'a> {
     ports: &'a [PortRange],
     from_ports: &'a [PortRange],
     icmp_types: &'a [u8],
-    interface: Option<&'a str>,
-    port_forward: Option<usize>,
+    interfaces: &'a [String],
+    port_forwards: Cow<'a, [usize]>,
 }
 
 impl<'a> Reach<'a> {
@@ -28,8 +30,8 @@ impl<'a> Reach<'a> {
             ports: &rule.ports,
             from_ports: &rule.from_ports,
             icmp_types: &rule.icmp_types,
-            interface: rule.interface.as_deref(),
-            port_forward: rule.port_forward,
+            interfaces: &rule.interfaces,
+            port_forwards: Cow::Borrowed(&rule.port_forwards),
         }
     }
 
@@ -44,8 +46,8 @@ impl<'a> Reach<'a> {
             ports,
             from_ports: &[],
             icmp_types: &[],
-            interface: None,
-            port_forward: Some(index),
+            interfaces: &[],
+            port_forwards: Cow::Owned(vec![index]),
         }
     }
 
@@ -56,15 +58,15 @@ impl<'a> Reach<'a> {
             && within(self.ports, other.ports)
             && within(self.from_ports, other.from_ports)
             && among(self.icmp_types, other.icmp_types)
-            && (self.interface.is_none() || self.interface == other.interface)
-            && (self.port_forward.is_none() || self.port_forward == other.port_forward)
+            && among(self.interfaces, other.interfaces)
+            && among(&self.port_forwards, &other.port_forwards)
             && self.from.contains(&other.from)
             && self.to.contains(&other.to)
     }
 }
 
 /// Whether `outer` (empty: any) has all of `inner`.
-fn among(outer: &[u8], inner: &[u8]) -> bool {
+fn among<T: PartialEq>(outer: &[T], inner: &[T]) -> bool {
     outer.is_empty() || (!inner.is_empty() && inner.iter().all(|value| outer.contains(value)))
 }
 

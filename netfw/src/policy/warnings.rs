@@ -53,8 +53,10 @@ fn warn_about_lock_out(policy: &ValidPolicy, model: &Model, problems: &mut Probl
 /// Whether the rules let somebody open a connection to the host's SSH port.
 pub(super) fn admits_ssh(policy: &ValidPolicy) -> bool {
     for rule in policy.rules.iter().filter(|rule| may_match_ssh(rule)) {
-        let for_everyone =
-            rule.from.is_any() && rule.to.is_any() && rule.interface.is_none() && rule.from_ports.is_empty();
+        let for_everyone = rule.from.is_any()
+            && rule.to.is_any()
+            && rule.interfaces.is_empty()
+            && rule.from_ports.is_empty();
         match rule.action {
             Action::Accept => return true,
             Action::Drop | Action::Reject if for_everyone => return false,
@@ -68,7 +70,7 @@ fn may_match_ssh(rule: &Rule) -> bool {
     let tcp = rule.protocols.is_empty() || rule.protocols.contains(&TCP);
     let port = rule.ports.is_empty() || rule.ports.iter().any(|range| range.contains(SSH));
     let somebody = families_of(rule) != (false, false);
-    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forward.is_none()
+    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forwards.is_empty()
 }
 
 /// Whether a rule can match IPv4 and IPv6 packets.
@@ -100,13 +102,14 @@ fn warn_if_never_translated(
     facts: &HostFacts,
     problems: &mut Problems,
 ) {
-    let Some(forward) = rule.port_forward.and_then(|index| policy.port_forwards.get(index)) else { return };
-    let mut targets = forward.targets.iter().flat_map(|target| &target.addresses);
-    let known = !facts.addresses.is_empty();
-    if rule.chain == Chain::Input && known && !targets.any(|address| facts.addresses.contains(address)) {
-        let span = written.port_forward.as_ref().map_or(&written.title.span, |name| &name.span);
-        let message = format!("never matches: no target of \"{}\" is this host", forward.name);
-        problems.warning(span, message, "write chain = \"forward\"");
+    let Some(first) = written.port_forwards.first().filter(|_| rule.chain == Chain::Input) else { return };
+    let forwards = rule.port_forwards.iter().filter_map(|&index| policy.port_forwards.get(index));
+    let targets = forwards.flat_map(|forward| &forward.targets);
+    let mut addresses = targets.flat_map(|target| &target.addresses);
+    if !facts.addresses.is_empty() && !addresses.any(|address| facts.addresses.contains(address)) {
+        let names: Vec<_> = written.port_forwards.iter().map(|name| format!("\"{}\"", name.value)).collect();
+        let message = format!("never matches: no target of {} is this host", names.join(" or "));
+        problems.warning(&first.span, message, "write chain = \"forward\"");
     }
 }
 
@@ -224,9 +227,9 @@ fn admits_check(endpoint: &Endpoint<'_>, check: &Check, policy: &ValidPolicy) ->
             && tcp
             && to
             && rule.to.matches(endpoint.address)
-            && rule.port_forward.is_none()
+            && rule.port_forwards.is_empty()
     };
-    let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interface.is_none();
+    let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interfaces.is_empty();
     for rule in policy.rules.iter().filter(concerns) {
         match rule.action {
             Action::Accept => return true,

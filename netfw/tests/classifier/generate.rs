@@ -95,13 +95,25 @@ fn action() -> impl Strategy<Value = &'static str> {
     select(vec!["accept", "drop", "reject"])
 }
 
+/// Where the master's own packets are judged: no port-forward is met there.
+const OUTPUT: usize = 2;
+
+/// Now and then one or more of these.
+fn some_of(all: Vec<usize>) -> BoxedStrategy<Vec<usize>> {
+    if all.is_empty() {
+        return Just(all).boxed();
+    }
+    let length = 1..=all.len();
+    option::weighted(0.4, subsequence(all, length)).prop_map(Option::unwrap_or_default).boxed()
+}
+
 /// A rule in a file with `forwards` port-forwards.
 fn rule(forwards: usize) -> impl Strategy<Value = Rule> {
-    let place = (0usize..3, option::weighted(0.3, 1usize..=2), option::weighted(0.4, 0..forwards.max(1)));
+    let place = (0usize..3, some_of(vec![1, 2]), some_of((0..forwards).collect()));
     (place, action(), transport(), any_or_words(), any_or_words()).prop_map(
-        move |((chain, interface, forward), action, transport, from, to)| {
+        |((chain, interfaces, forwards), action, transport, from, to)| {
             let (protocols, ports, from_ports, icmp_types) = transport;
-            let port_forward = forward.filter(|&forward| chain != 2 && forward < forwards);
+            let port_forwards = if chain == OUTPUT { Vec::new() } else { forwards };
             Rule {
                 chain,
                 action,
@@ -111,8 +123,8 @@ fn rule(forwards: usize) -> impl Strategy<Value = Rule> {
                 ports,
                 from_ports,
                 icmp_types,
-                interface,
-                port_forward,
+                interfaces,
+                port_forwards,
             }
         },
     )

@@ -80,14 +80,14 @@ fn matches(rules: &RulesFile, rule: &Rule, packet: &Packet, forward: Option<usiz
     };
     let icmp_type = u8::try_from(packet.detail);
     rule.chain == packet.chain
-        && rule.interface.is_none_or(|interface| interface == packet.interface)
+        && (rule.interfaces.is_empty() || rule.interfaces.contains(&packet.interface))
         && (rule.protocols.is_empty() || rule.protocols.contains(&packet.protocol))
         && selects(rules, &rule.from, packet.source)
         && selects(rules, &rule.to, packet.destination)
         && within(&rule.ports, packet.detail)
         && within(&rule.from_ports, packet.source_port)
         && (rule.icmp_types.is_empty() || icmp_type.is_ok_and(|kind| rule.icmp_types.contains(&kind)))
-        && (rule.port_forward.is_none() || rule.port_forward == forward)
+        && (rule.port_forwards.is_empty() || forward.is_some_and(|taken| rule.port_forwards.contains(&taken)))
 }
 
 fn selects(rules: &RulesFile, selection: &Selection, address: IpAddr) -> bool {

@@ -164,8 +164,8 @@ fn rule_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -> Rule {
         ports: words(table.get("port"), problems, value::ports),
         from_ports: words(table.get("from-port"), problems, value::ports),
         icmp_types: words(table.get("icmp-type"), problems, value::icmp_type),
-        interface: table.get("interface").and_then(|node| node.word(problems, value::interface)),
-        port_forward: table.get("port-forward").and_then(|node| node.word(problems, value::title)),
+        interfaces: names(table.get("interface"), problems, value::interface),
+        port_forwards: names(table.get("port-forward"), problems, value::title),
         log: table.get("log").and_then(|node| node.boolean(problems)).unwrap_or(false),
         limit: table.get("limit").and_then(|node| limit(&node, problems)),
     }
@@ -211,7 +211,17 @@ fn targets(node: Option<Node<'_>>, problems: &mut Problems) -> Vec<Spanned<Targe
     nodes.iter().filter_map(|node| check::target(node, problems)).collect()
 }
 
-/// One word or a list of them; none if the key is not there.
+/// One name or a list of them; none if the key is not there.
+fn names(
+    node: Option<Node<'_>>,
+    problems: &mut Problems,
+    parse: impl Fn(&str) -> Parsed<String>,
+) -> Vec<Spanned<String>> {
+    let nodes = node.map(|node| node.some_items(problems)).unwrap_or_default();
+    nodes.iter().filter_map(|node| node.word(problems, &parse)).collect()
+}
+
+/// As [`names`], where a word may also be a number.
 fn words<T>(
     node: Option<Node<'_>>,
     problems: &mut Problems,
