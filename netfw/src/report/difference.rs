@@ -186,11 +186,10 @@ fn says(item: &Table) -> Vec<String> {
 
 fn keys(old: &Table, new: &Table) -> Vec<String> {
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let differing = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
-    let words = |value: Option<&Value>| value.map(words);
-    differing
-        .map(|key| format!("{key}: {}", replaced(words(old.get(key)).as_ref(), words(new.get(key)).as_ref())))
-        .collect()
+    // By its words: one of them says the same alone and in a list.
+    let words = |key: &String| [old.get(key).map(words), new.get(key).map(words)];
+    let differing = keys.into_iter().map(|key| (key, words(key))).filter(|(_, [old, new])| old != new);
+    differing.map(|(key, [old, new])| format!("{key}: {}", replaced(old.as_ref(), new.as_ref()))).collect()
 }
 
 /// Names that left their place: all but those of a longest row that kept its order.
@@ -240,6 +239,10 @@ mod tests {
     fn the_same_is_no_difference() {
         let text = "[policy]\ninput = \"drop\"\n[[rule]]\naction = \"accept\"\nport = 22\n";
         assert!(told(text, text).is_empty());
+        let rule = |value: &str| format!("[[rule]]\nname = \"r\"\ninterface = {value}\n");
+        assert!(told(&rule("\"eth0\""), &rule("[\"eth0\"]")).is_empty());
+        let more = told(&rule("\"eth0\""), &rule("[\"eth0\", \"eth1\"]"));
+        assert_eq!(more, [r#"rule r Changed ["interface: eth0 → eth0, eth1"]"#]);
     }
 
     #[test]
