@@ -134,10 +134,10 @@ pub fn load_text(
 ) -> Result<Loaded, LoadError> {
     let source = Source::new(path, text);
     let mut problems = Problems::default();
-    let (model, damage) = parse::parse(&source, read, &mut problems);
+    let (mut model, damage) = parse::parse(&source, read, &mut problems);
     let policy = match damage.is_structural() {
         true => None,
-        false => resolve(&model, facts, &mut problems),
+        false => resolve(&mut model, facts, &mut problems),
     };
     problems.retain_errors(|error| damage.spares(&source, error));
     damage.into_errors().into_iter().for_each(|error| problems.push(error));

@@ -149,6 +149,8 @@ pub(crate) struct Masquerade {
 pub(crate) struct PortForward {
     pub(crate) title: Title,
     pub(crate) sound: bool,
+    /// Else it is looked at for mistakes, and has no other part.
+    pub(crate) enabled: bool,
     pub(crate) protocols: Vec<Spanned<u8>>,
     pub(crate) ports: Vec<Spanned<PortRange>>,
     pub(crate) to: Vec<Spanned<TargetWord>>,
@@ -166,6 +168,8 @@ pub(crate) struct PortForward {
 pub(crate) struct Rule {
     pub(crate) title: Title,
     pub(crate) sound: bool,
+    /// Else it is looked at for mistakes, and has no other part.
+    pub(crate) enabled: bool,
     pub(crate) chain: Chain,
     pub(crate) action: Option<Action>,
     pub(crate) protocols: Vec<Spanned<u8>>,

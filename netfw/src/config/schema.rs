@@ -89,6 +89,7 @@ pub(super) const PORT_FORWARD: Schema = Schema {
     header: "[[port-forward]]",
     keys: &[
         ("name", r#"name = "ssh""#),
+        ("enabled", "enabled = false"),
         ("protocol", r#"protocol = "tcp""#),
         ("port", r#"port = 2201, port = "2201-2204" or a list of both"#),
         ("to", r#"to = "worker1:22" or a list of such targets"#),
@@ -128,6 +129,7 @@ pub(super) const RULE: Schema = Schema {
     header: "[[rule]]",
     keys: &[
         ("name", r#"name = "ssh to the master""#),
+        ("enabled", "enabled = false"),
         ("chain", r#"chain = "input""#),
         ("action", r#"action = "accept""#),
         ("protocol", r#"protocol = "tcp""#),

@@ -42,7 +42,7 @@ pub(super) fn header(
         ..Policy::default()
     };
     host.interfaces.values().for_each(|&slot| header.manage(slot));
-    let untranslated = numbers(policy, |rule| rule.port_forwards.is_empty());
+    let untranslated = numbers(policy, |rule| rule.port_forwards.is_none());
     header.untranslated_rules = vectors.index(&untranslated)?.into();
     let slots = interface_slots(policy, host)?;
     for chain in CHAINS {

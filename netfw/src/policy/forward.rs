@@ -16,7 +16,10 @@ pub(super) fn port_forward(
     names: &Names<'_>,
     problems: &mut Problems,
 ) -> Option<PortForward> {
-    let (built, sound) = problems.about(&model.title.label, |problems| build(model, names, problems));
+    let (built, sound) = problems.about(&model.title.label, |problems| match model.enabled {
+        true => build(model, names, problems),
+        false => problems.without_warnings(|problems| build(model, names, problems)),
+    });
     built.filter(|_| sound && model.sound)
 }
 

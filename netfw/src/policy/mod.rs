@@ -225,9 +225,9 @@ pub struct Rule {
     pub icmp_types: Vec<u8>,
     /// Arriving on one of these (input, forward) or leaving by one (output); empty: any.
     pub interfaces: Vec<String>,
-    /// Matches packets translated by one of these forwards (indices into [`ValidPolicy::port_forwards`]); empty: any, and
-    /// what is not translated.
-    pub port_forwards: Vec<usize>,
+    /// Matches packets translated by one of these forwards (indices into [`ValidPolicy::port_forwards`]); none: also what is
+    /// not translated. Empty where all that the rule names are switched off: then nothing matches.
+    pub port_forwards: Option<Vec<usize>>,
     /// Above it, flows are dropped instead.
     pub limit: Option<Limit>,
     /// Whether the log is told of the new flows that it decides about.

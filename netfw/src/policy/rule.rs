@@ -1,5 +1,7 @@
 //! `[[rule]]`: names looked up, contradictions refused.
 
+use std::collections::BTreeSet;
+
 use super::{Chain, Rule, SCTP, TCP, UDP, icmp, names::Names};
 use crate::config::{
     model::{self, IcmpType, Model},
@@ -47,8 +49,6 @@ fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Pr
     built.protocols.dedup();
     built.interfaces.sort_unstable();
     built.interfaces.dedup();
-    built.port_forwards.sort_unstable();
-    built.port_forwards.dedup();
     Some(built)
 }
 
@@ -68,26 +68,28 @@ fn check_interface(interface: &Spanned<String>, model: &Model, problems: &mut Pr
     problems.error(&interface.span, format!("\"{}\" is not in [interfaces]", interface.value), help);
 }
 
-fn port_forwards(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Vec<usize> {
+fn port_forwards(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Option<Vec<usize>> {
     if let Some(first) = rule.port_forwards.first().filter(|_| rule.chain == Chain::Output) {
         let message = "a port-forward is never met in chain \"output\"";
         problems.error(&first.span, message, "write chain = \"forward\"");
     }
-    rule.port_forwards.iter().filter_map(|name| port_forward(name, model, problems)).collect()
+    let numbers = rule.port_forwards.iter().filter_map(|name| port_forward(name, model, problems));
+    let numbers: BTreeSet<usize> = numbers.collect();
+    (!rule.port_forwards.is_empty()).then(|| numbers.into_iter().collect())
 }
 
-/// Where the port-forward of a name stands in the file.
+/// Where the port-forward of a name stands among those that are enabled, if it is one.
 fn port_forward(name: &Spanned<String>, model: &Model, problems: &mut Problems) -> Option<usize> {
     let names = || model.port_forwards.iter().map(|forward| forward.title.name.as_str());
-    let index = names().position(|known| known == name.value);
-    if index.is_none() {
+    if !names().any(|known| known == name.value) {
         let help = match suggest::nearest(&name.value, names()) {
             Some(known) => format!("did you mean \"{known}\"?"),
             None => "write the name of a [[port-forward]]".to_owned(),
         };
         problems.error(&name.span, format!("no port-forward is called \"{}\"", name.value), help);
     }
-    index
+    let mut enabled = model.port_forwards.iter().filter(|forward| forward.enabled);
+    enabled.position(|forward| forward.title.name == name.value)
 }
 
 fn check_ports(rule: &model::Rule, problems: &mut Problems) {

@@ -18,7 +18,7 @@ struct Reach<'a> {
     from_ports: &'a [PortRange],
     icmp_types: &'a [u8],
     interfaces: &'a [String],
-    port_forwards: Cow<'a, [usize]>,
+    port_forwards: Option<Cow<'a, [usize]>>,
 }
 
 impl<'a> Reach<'a> {
@@ -31,7 +31,7 @@ impl<'a> Reach<'a> {
             from_ports: &rule.from_ports,
             icmp_types: &rule.icmp_types,
             interfaces: &rule.interfaces,
-            port_forwards: Cow::Borrowed(&rule.port_forwards),
+            port_forwards: rule.port_forwards.as_deref().map(Cow::Borrowed),
         }
     }
 
@@ -47,7 +47,7 @@ impl<'a> Reach<'a> {
             from_ports: &[],
             icmp_types: &[],
             interfaces: &[],
-            port_forwards: Cow::Owned(vec![index]),
+            port_forwards: Some(Cow::Owned(vec![index])),
         }
     }
 
@@ -59,7 +59,7 @@ impl<'a> Reach<'a> {
             && within(self.from_ports, other.from_ports)
             && among(self.icmp_types, other.icmp_types)
             && among(self.interfaces, other.interfaces)
-            && among(&self.port_forwards, &other.port_forwards)
+            && translated_among(self.port_forwards.as_deref(), other.port_forwards.as_deref())
             && self.from.contains(&other.from)
             && self.to.contains(&other.to)
     }
@@ -68,6 +68,11 @@ impl<'a> Reach<'a> {
 /// Whether `outer` (empty: any) has all of `inner`.
 fn among<T: PartialEq>(outer: &[T], inner: &[T]) -> bool {
     outer.is_empty() || (!inner.is_empty() && inner.iter().all(|value| outer.contains(value)))
+}
+
+/// As [`among`], of port-forwards: an empty list is that of a rule that matches nothing.
+fn translated_among(outer: Option<&[usize]>, inner: Option<&[usize]>) -> bool {
+    outer.is_none_or(|outer| !outer.is_empty() && inner.is_some_and(|inner| among(outer, inner)))
 }
 
 /// Whether each range of `inner` lies within one of `outer` (empty: any).

@@ -70,7 +70,7 @@ fn may_match_ssh(rule: &Rule) -> bool {
     let tcp = rule.protocols.is_empty() || rule.protocols.contains(&TCP);
     let port = rule.ports.is_empty() || rule.ports.iter().any(|range| range.contains(SSH));
     let somebody = families_of(rule) != (false, false);
-    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forwards.is_empty()
+    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forwards.is_none()
 }
 
 /// Whether a rule can match IPv4 and IPv6 packets.
@@ -103,7 +103,8 @@ fn warn_if_never_translated(
     problems: &mut Problems,
 ) {
     let Some(first) = written.port_forwards.first().filter(|_| rule.chain == Chain::Input) else { return };
-    let forwards = rule.port_forwards.iter().filter_map(|&index| policy.port_forwards.get(index));
+    let Some(numbers) = rule.port_forwards.as_ref().filter(|numbers| !numbers.is_empty()) else { return };
+    let forwards = numbers.iter().filter_map(|&index| policy.port_forwards.get(index));
     let targets = forwards.flat_map(|forward| &forward.targets);
     let mut addresses = targets.flat_map(|target| &target.addresses);
     if !facts.addresses.is_empty() && !addresses.any(|address| facts.addresses.contains(address)) {
@@ -227,7 +228,7 @@ fn admits_check(endpoint: &Endpoint<'_>, check: &Check, policy: &ValidPolicy) ->
             && tcp
             && to
             && rule.to.matches(endpoint.address)
-            && rule.port_forwards.is_empty()
+            && rule.port_forwards.is_none()
     };
     let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interfaces.is_empty();
     for rule in policy.rules.iter().filter(concerns) {

@@ -171,21 +171,23 @@ fn items(list: Option<&Value>) -> Vec<(String, &Table)> {
         Some(Value::Table(table)) => vec![table],
         _ => Vec::new(),
     };
+    // What is switched off is as good as gone.
+    let enabled = |item: &&Table| item.get("enabled").and_then(Value::as_bool) != Some(false);
     let name = |item: &Table| match item.get("name") {
         Some(name) => words(name).concat(),
         None => says(item).join(", "),
     };
-    tables.into_iter().map(|item| (name(item), item)).collect()
+    tables.into_iter().filter(enabled).map(|item| (name(item), item)).collect()
 }
 
-/// All that a table says, apart from its name.
+/// All that a table says, apart from its name and that it takes part.
 fn says(item: &Table) -> Vec<String> {
-    let keys = item.iter().filter(|(key, _)| *key != "name");
+    let keys = item.iter().filter(|(key, _)| !["name", "enabled"].contains(&key.as_str()));
     keys.map(|(key, value)| format!("{key} = {}", words(value).join(", "))).collect()
 }
 
 fn keys(old: &Table, new: &Table) -> Vec<String> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|key| *key != "enabled").collect();
     // By its words: one of them says the same alone and in a list.
     let words = |key: &String| [old.get(key).map(words), new.get(key).map(words)];
     let differing = keys.into_iter().map(|key| (key, words(key))).filter(|(_, [old, new])| old != new);
@@ -259,6 +261,15 @@ mod tests {
                 r#"rule e Added ["port = 6"]"#,
             ]
         );
+    }
+
+    #[test]
+    fn what_is_switched_off_is_gone() {
+        let rule = |enabled: &str| format!("[[rule]]\nname = \"a\"\nport = 1\n{enabled}");
+        let [on, off] = ["enabled = true\n", "enabled = false\n"].map(rule);
+        assert!(told(&rule(""), &on).is_empty() && told("", &off).is_empty());
+        assert_eq!(told(&on, &off), [r#"rule a Removed ["port = 1"]"#]);
+        assert_eq!(told(&off, &on), [r#"rule a Added ["port = 1"]"#]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) struct RulesFile {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
+    pub(crate) enabled: bool,
     pub(crate) protocols: Vec<u8>,
     pub(crate) ports: Vec<[u16; 2]>,
     pub(crate) from: Selection,
@@ -55,6 +56,7 @@ pub(crate) struct Forward {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    pub(crate) enabled: bool,
     pub(crate) chain: usize,
     pub(crate) action: &'static str,
     pub(crate) protocols: Vec<u8>,
@@ -121,6 +123,10 @@ fn key<T>(f: &mut Formatter<'_>, key: &str, list: &[T], value: impl Display) -> 
     if list.is_empty() { Ok(()) } else { writeln!(f, "{key} = {value}") }
 }
 
+fn switch(f: &mut Formatter<'_>, enabled: bool) -> fmt::Result {
+    if enabled { Ok(()) } else { writeln!(f, "enabled = false") }
+}
+
 impl Display for RulesFile {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "[interfaces]\nexternal = [\"eth0\"]\ninternal = [\"eth1\"]\n[hosts]")?;
@@ -155,7 +161,10 @@ impl Forward {
         writeln!(f, "to = {}", list(self.targets.iter().map(target)))?;
         key(f, "from", &self.from, selection(&self.from))?;
         key(f, "address", &self.addresses, list(&self.addresses))?;
-        if self.one_to_one { writeln!(f, "spread = \"one-to-one\"") } else { Ok(()) }
+        if self.one_to_one {
+            writeln!(f, "spread = \"one-to-one\"")?;
+        }
+        switch(f, self.enabled)
     }
 }
 
@@ -171,6 +180,7 @@ impl Rule {
         let interfaces = self.interfaces.iter().map(|slot| format!("eth{}", slot - 1));
         key(f, "interface", &self.interfaces, one_or_list(interfaces))?;
         let forwards = self.port_forwards.iter().map(|number| format!("forward{number}"));
-        key(f, "port-forward", &self.port_forwards, one_or_list(forwards))
+        key(f, "port-forward", &self.port_forwards, one_or_list(forwards))?;
+        switch(f, self.enabled)
     }
 }

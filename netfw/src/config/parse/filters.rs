@@ -119,6 +119,7 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
     PortForward {
         title,
         sound: true,
+        enabled: enabled(table, problems),
         protocols: words(protocol, problems, value::forwarded_protocol),
         ports: words(port, problems, value::ports),
         to: targets(to, problems),
@@ -156,6 +157,7 @@ fn rule_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -> Rule {
     Rule {
         title,
         sound: true,
+        enabled: enabled(table, problems),
         chain: chain.unwrap_or(Chain::Input),
         action,
         protocols: words(table.get("protocol"), problems, value::protocol),
@@ -200,6 +202,11 @@ fn check_title(table: &Table<'_>, problems: &mut Problems) {
     if let Some(name) = table.get("name") {
         name.word(problems, value::title);
     }
+}
+
+/// Whether it takes part. What is switched off stays in the file, and is looked at for mistakes.
+fn enabled(table: &Table<'_>, problems: &mut Problems) -> bool {
+    table.get("enabled").and_then(|node| node.boolean(problems)).unwrap_or(true)
 }
 
 fn selection(node: &Node<'_>, problems: &mut Problems) -> Selection {
