@@ -1,6 +1,8 @@
 //! Policies and rules of the three chains, as hosts feel them.
 
-use anyhow::{Context, Result};
+use std::io::{ErrorKind, Read as _};
+
+use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::Lab,
     net::{
@@ -10,6 +12,7 @@ use netfw_tests::{
     netfw::Netfw,
     rules,
     scenario::two_armed,
+    wait,
 };
 
 /// The master's own addresses outside, and those of worker1, with a port.
@@ -379,6 +382,27 @@ fn bans_come_and_go() -> Result<()> {
         let again = netfw.command(["unban", banned[0]])?;
         anyhow::ensure!(again.code == 1 && again.stderr.contains("not banned"), "{again:?}");
         Ok(())
+    })
+}
+
+/// A ban ends connections that have nothing to say, as `[block]` does, whoever opened them and also where changes of the rules
+/// end none: they are gone from the list, and the inside end hears it.
+#[test]
+fn a_ban_ends_idle_flows() -> Result<()> {
+    let rules = format!("{ECHO}[masquerade]\nfrom = [\"lan\"]\n[flows]\non-change = \"keep\"\n");
+    two_armed(&rules::two_armed(&rules), |lab, netfw| {
+        netfw.expect_drops("banned", ..);
+        let _inside = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let _outside = TcpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        let _from_outside = connect(lab.host("client"), "192.0.2.1:7000")?;
+        let mut from_inside = connect(lab.host("worker1"), "203.0.113.10:7")?;
+        let mut other = connect(lab.host("stranger"), "192.0.2.1:7000")?;
+        ensure!(netfw.flows()?.len() == 3);
+        netfw.command(["ban", "203.0.113.0/24"])?.success()?;
+        wait::until("all flows but one to be gone", || (netfw.flows().ok()?.len() == 1).then_some(()))?;
+        let heard = from_inside.read(&mut [0; 16]).map_err(|error| error.kind());
+        ensure!(heard == Err(ErrorKind::ConnectionReset), "the inside end heard {heard:?}");
+        exchange_line(&mut other, b"still there?")
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use ipnet::IpNet;
 use netfw_common::{
     flow::{Flow, MASQUERADED, SOURCE_NAT},
     image::{KEEP_REFUSED, Policy},
@@ -11,7 +12,7 @@ use netfw_common::{
 };
 
 use crate::{
-    image::Image,
+    image::{Image, is_listed},
     kernel::{Maps, Nudger, Pair, now},
 };
 
@@ -26,13 +27,23 @@ const LINGER: u64 = 30;
 /// # Errors
 /// What the kernel says.
 pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    let nudger = Nudger::open()?;
-    let mut count = 0;
-    each_refused(maps, image, generation, |pair| {
-        count += usize::from(pair.is_live());
-        end(maps, &nudger, pair)
-    })?;
-    Ok(count)
+    let mut ender = Ender::new(maps)?;
+    each_refused(maps, image, generation, |pair| ender.end(pair))?;
+    Ok(ender.live)
+}
+
+/// Ends the flows with an end in one of `prefixes`, which were banned; says how many live ones there were.
+///
+/// As [`cut_refused`] does, for the same reasons.
+///
+/// # Errors
+/// What the kernel says.
+pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
+    let mut banned = IpNet::aggregate(&prefixes.to_vec());
+    banned.sort_unstable();
+    let mut ender = Ender::new(maps)?;
+    maps.each_flow(|pair| maps.has_end(pair, |address| is_listed(&banned, address)), |pair| ender.end(pair))?;
+    Ok(ender.live)
 }
 
 /// How many live flows the rules of `image` no longer admit, unless they may end by themselves.
@@ -61,6 +72,25 @@ fn each_refused(
         |pair| !pair.original.was_admitted_by(generation) && maps.is_refused_by(image, pair),
         visit,
     )
+}
+
+/// Ends flows that the datapath refuses from now on.
+struct Ender<'a> {
+    maps: &'a Maps,
+    nudger: Nudger,
+    /// How many of them were live.
+    live: usize,
+}
+
+impl<'a> Ender<'a> {
+    fn new(maps: &'a Maps) -> Result<Self> {
+        Ok(Self { maps, nudger: Nudger::open()?, live: 0 })
+    }
+
+    fn end(&mut self, pair: &Pair) -> Result<()> {
+        self.live += usize::from(pair.is_live());
+        end(self.maps, &self.nudger, pair)
+    }
 }
 
 /// Ends the flows that are picked, though the rules admit them.
