@@ -9,6 +9,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -276,6 +277,18 @@ fn what_is_switched_off_takes_no_part() {
     let [web] = policy.port_forwards() else { panic!("one port-forward") };
     assert_eq!((web.name.as_str(), translated.port_forwards.as_deref()), ("web", Some(&[0][..])));
     assert_eq!(nobody.port_forwards.as_deref(), Some(&[][..]), "matches nothing, and not everything");
+}
+
+/// However many rules name a large set: it is held once.
+#[test]
+fn selections_that_are_written_alike_are_one() {
+    let rule = |from: &str| format!("[[rule]]\naction = \"accept\"\nfrom = [{from}]\n");
+    let rules: String = ["\"office\"", "\"office\", \"!192.0.2.7\"", "\"office\""].map(rule).concat();
+    let sets = "[interfaces]\nexternal = \"eth0\"\n[sets]\noffice = [\"192.0.2.0/24\"]\n";
+    let policy = load_str(&format!("{sets}{rules}")).unwrap().policy;
+    let [first, other, again] = policy.rules() else { panic!("three rules") };
+    assert!(Arc::ptr_eq(&first.from, &again.from) && !Arc::ptr_eq(&first.from, &other.from));
+    assert!(Arc::ptr_eq(&first.to, &other.to), "not written in either");
 }
 
 #[test]

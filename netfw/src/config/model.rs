@@ -67,7 +67,7 @@ pub(crate) enum Members {
 }
 
 /// What one word selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Selector {
     Network(IpNet),
     Name(String),

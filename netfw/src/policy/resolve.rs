@@ -22,7 +22,7 @@ pub(crate) fn resolve(model: &mut Model, facts: &HostFacts, problems: &mut Probl
     check_unique("rule", model.rules.iter().map(|rule| &rule.title), problems);
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
     let (block, _) = problems.about("block", |problems| {
-        let from = model.block.as_ref().map(|from| names.select(Some(from), problems));
+        let from = model.block.as_ref().map(|from| names.select_once(from, problems));
         from.map(AddressMatch::into_networks).unwrap_or_default()
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
@@ -79,7 +79,12 @@ fn interfaces(model: &Model, problems: &mut Problems) -> Vec<Interface> {
 }
 
 /// The fail-safe door, which no port-forward may lead away from.
-fn door(failsafe: &model::Failsafe, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Failsafe {
+fn door<'m>(
+    failsafe: &'m model::Failsafe,
+    model: &Model,
+    names: &Names<'m>,
+    problems: &mut Problems,
+) -> Failsafe {
     for forward in model.port_forwards.iter().filter(|forward| forward.enabled) {
         let tcp = forward.protocols.iter().any(|protocol| protocol.value == super::TCP);
         let port = forward.ports.iter().find(|range| range.value.contains(failsafe.port));

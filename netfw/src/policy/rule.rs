@@ -11,17 +11,22 @@ use crate::config::{
 };
 
 /// Resolves one rule; `None` if something is wrong with it.
-pub(super) fn rule(
-    rule: &model::Rule,
+pub(super) fn rule<'m>(
+    rule: &'m model::Rule,
     model: &Model,
-    names: &Names<'_>,
+    names: &Names<'m>,
     problems: &mut Problems,
 ) -> Option<Rule> {
     let (built, sound) = problems.about(&rule.title.label, |problems| build(rule, model, names, problems));
     built.filter(|_| sound && rule.sound)
 }
 
-fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Option<Rule> {
+fn build<'m>(
+    rule: &'m model::Rule,
+    model: &Model,
+    names: &Names<'m>,
+    problems: &mut Problems,
+) -> Option<Rule> {
     let from = names.select(rule.from.as_ref(), problems);
     let to = names.select(rule.to.as_ref(), problems);
     rule.interfaces.iter().for_each(|interface| check_interface(interface, model, problems));

@@ -77,13 +77,13 @@ fn may_match_ssh(rule: &Rule) -> bool {
 fn families_of(rule: &Rule) -> (bool, bool) {
     let not_only =
         |protocol| rule.protocols.is_empty() || rule.protocols.iter().any(|known| *known != protocol);
-    let (from, to) = (AddressRanges::of(&rule.from).families(), AddressRanges::of(&rule.to).families());
+    let (from, to) = (rule.from.families(), rule.to.families());
     (from.0 && to.0 && not_only(ICMPV6), from.1 && to.1 && not_only(ICMP))
 }
 
 /// A rule whose source, destination and protocol have no family in common.
 fn warn_if_families_differ(rule: &Rule, written: &model::Rule, problems: &mut Problems) {
-    let empty = |selection: &AddressMatch| AddressRanges::of(selection).is_empty();
+    let empty = |selection: &AddressMatch| selection.families() == (false, false);
     if families_of(rule) == (false, false) && !empty(&rule.from) && !empty(&rule.to) {
         let message = "never matches: its source, destination and protocol are not all IPv4 or all IPv6";
         problems.warning(
