@@ -406,6 +406,55 @@ fn a_ban_ends_idle_flows() -> Result<()> {
     })
 }
 
+/// Nobody is needed to ban, nor to end a ban: the datapath lets in again whose time is over. A daemon that comes later finds what
+/// holds.
+#[test]
+fn bans_need_no_daemon() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _servers = serve(lab, "worker1", 7)?;
+        netfw.expect_drops("banned", 2..);
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        netfw.kill()?;
+        let mut live = connect(lab.host("client"), &entry[0])?;
+        exchange_line(&mut live, b"before")?;
+        netfw.command(["ban", "203.0.113.0/24", "--for", "3s"])?.success()?;
+        netfw.command(["ban", "2001:db8:1::/48"])?.success()?;
+        ensure!(exchange_line(&mut live, b"after").is_err(), "a live connection went on");
+        expect_tcp(lab, "client", &entry[1..], Silence)?;
+        wait::until("the end of the ban", || {
+            (knock_tcp(lab.host("client"), &entry[0]).ok()? == Welcome).then_some(())
+        })?;
+        netfw.start()?;
+        expect_tcp(lab, "client", &entry[..1], Welcome)?;
+        expect_tcp(lab, "client", &entry[1..], Silence)?;
+        let left = netfw.json("bans")?;
+        ensure!(left["bans"].as_array().is_some_and(|bans| bans.len() == 1), "{left}");
+        Ok(())
+    })
+}
+
+/// Bans belong to no version of the rules: changes leave them alone, also one of `[block]`, and so does taking one back.
+#[test]
+fn bans_outlive_changes_of_the_rules() -> Result<()> {
+    let blocking = rules::two_armed(&format!("{ECHO}[block]\nfrom = [\"198.51.100.77\"]\n"));
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _servers = serve(lab, "worker1", 7)?;
+        netfw.expect_drops("banned", 3..);
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        let expect = |reception| expect_tcp(lab, "client", &entry[..1], reception);
+        netfw.command(["ban", "203.0.113.10"])?.success()?;
+        netfw.reload(&blocking)?;
+        expect(Silence)?;
+        netfw.write_rules(&rules::two_armed(ECHO))?;
+        netfw.command(["reload", "--confirm", "1h"])?.success()?;
+        expect(Silence)?;
+        netfw.command(["rollback"])?.success()?;
+        expect(Silence)?;
+        netfw.command(["unban", "203.0.113.10"])?.success()?;
+        expect(Welcome)
+    })
+}
+
 /// Bans outlive `down` and `up`, as they do a reboot.
 #[test]
 fn bans_outlive_a_reboot() -> Result<()> {
