@@ -236,3 +236,32 @@ fn a_change_of_a_block_list_is_noticed() -> Result<()> {
         exchange_line(&mut other, b"at last")
     })
 }
+
+/// A list that the rules have just come to name, with a mistake in it or not there at all: mending nothing but the list is noticed.
+#[test]
+fn mending_a_list_is_noticed() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _servers = serve_two(lab)?;
+        netfw.expect_drops("blocked", 1..);
+        let blocking = |list: &str| rules::two_armed(&BLOCKING.replace("bad.txt", list));
+        let lists = netfw.rules().with_file_name("lists");
+        std::fs::create_dir_all(&lists)?;
+        std::fs::write(lists.join("wrong.txt"), "203.0.113.300\n")?;
+        let refused = |list: &str| {
+            wait::until("the mistake to be told", || {
+                let status = netfw.json("status").ok()?;
+                status["last_reload"]["error"].as_str()?.contains(list).then_some(())
+            })
+        };
+        for (list, reception) in [("wrong.txt", Reception::Silence), ("missing.txt", Reception::Welcome)] {
+            netfw.write_rules(&blocking(&format!("lists/{list}")))?;
+            refused(list)?;
+            let members = if reception == Reception::Silence { "203.0.113.10\n" } else { "203.0.113.77\n" };
+            std::fs::write(lists.join(list), members)?;
+            wait::until("the mended list to be applied", || {
+                (knock_tcp(lab.host("client"), "192.0.2.1:7001").ok()? == reception).then_some(())
+            })?;
+        }
+        Ok(())
+    })
+}
