@@ -237,6 +237,25 @@ fn a_change_of_a_block_list_is_noticed() -> Result<()> {
     })
 }
 
+/// Whom a list names loses his idle connections at once, also where flows that a change no longer admits are left to end.
+#[test]
+fn a_block_list_ends_idle_flows() -> Result<()> {
+    let keep = "[flows]\non-change = \"keep\"\n";
+    let rules = |more: &str| format!("{}{keep}{more}", forwards(&[(7001, "worker1:7")]));
+    two_armed(&rules(""), |lab, netfw| {
+        let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        for host in ["client", "stranger"] {
+            ask(&udp_socket(lab.host(host), "0.0.0.0:0")?, "192.0.2.1:7001", b"word")?;
+        }
+        netfw.reload(&rules("[block]\nfrom = [\"203.0.113.0/24\"]\n"))?;
+        let left = netfw.flows()?;
+        ensure!(left.len() == 1, "{left:?}");
+        netfw.reload(&format!("{}{keep}", forwards(&[])))?;
+        ensure!(netfw.flows()?.len() == 1, "a flow that may end by itself was ended");
+        Ok(())
+    })
+}
+
 /// A list that the rules have just come to name, with a mistake in it or not there at all: mending nothing but the list is noticed.
 #[test]
 fn mending_a_list_is_noticed() -> Result<()> {

@@ -10,6 +10,7 @@ use netfw_common::{
     tcp::State,
     tick::Tick,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     image::{Image, is_listed},
@@ -19,6 +20,45 @@ use crate::{
 /// How long a direction of a proven flow may be without the other one, seconds: they are entered one after the other.
 const LINGER: u64 = 30;
 
+/// What becomes of a flow that rules no longer admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It ends.
+    Cut,
+    /// It may end by itself.
+    Left,
+}
+
+/// How many live flows rules no longer admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Refused {
+    /// Those that end; while the rules wait for confirmation, those that are suspended.
+    pub cut: usize,
+    /// Those that may end by themselves.
+    pub left: usize,
+}
+
+impl Refused {
+    fn count(&mut self, pair: &Pair, fate: Fate) {
+        let count = match fate {
+            Fate::Cut => &mut self.cut,
+            Fate::Left => &mut self.left,
+        };
+        *count += usize::from(pair.is_live());
+    }
+}
+
+/// What becomes of a flow under the rules of `image`; `None`: it goes on.
+pub fn fate(maps: &Maps, image: &Image, pair: &Pair) -> Option<Fate> {
+    let keeps = image.policy.flags & KEEP_REFUSED != 0;
+    match maps.is_blocked_by(image, pair) {
+        true => Some(Fate::Cut),
+        false if pair.is_admitted_by(image) => None,
+        false if keeps => Some(Fate::Left),
+        false => Some(Fate::Cut),
+    }
+}
+
 /// Ends the flows that the rules in force no longer admit; says how many live ones there were.
 ///
 /// The datapath refuses their next packet by itself. A TCP connection may have no next packet for hours: both
@@ -26,10 +66,42 @@ const LINGER: u64 = 30;
 ///
 /// # Errors
 /// What the kernel says.
-pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    let mut ender = Ender::new(maps)?;
-    each_refused(maps, image, generation, |pair| ender.end(pair))?;
-    Ok(ender.live)
+pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<Refused> {
+    let nudger = Nudger::open()?;
+    each_refused(maps, image, generation, |pair, fate| match fate {
+        Fate::Cut => end(maps, &nudger, pair),
+        Fate::Left => Ok(()),
+    })
+}
+
+/// How many live flows the rules of `image` no longer admit.
+///
+/// # Errors
+/// What the kernel says.
+pub fn count_refused(maps: &Maps, image: &Image, generation: u32) -> Result<Refused> {
+    each_refused(maps, image, generation, |_, _| Ok(()))
+}
+
+fn each_refused(
+    maps: &Maps,
+    image: &Image,
+    generation: u32,
+    visit: impl Fn(&Pair, Fate) -> Result<()>,
+) -> Result<Refused> {
+    let mut refused = Refused::default();
+    let fate = |pair: &Pair| match pair.original.was_admitted_by(generation) {
+        true => None,
+        false => fate(maps, image, pair),
+    };
+    maps.each_flow(
+        |pair| fate(pair).is_some(),
+        |pair| {
+            let Some(fate) = fate(pair) else { return Ok(()) };
+            refused.count(pair, fate);
+            visit(pair, fate)
+        },
+    )?;
+    Ok(refused)
 }
 
 /// Ends the flows with an end in one of `prefixes`, which were banned; says how many live ones there were.
@@ -41,56 +113,15 @@ pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize>
 pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
     let mut banned = IpNet::aggregate(&prefixes.to_vec());
     banned.sort_unstable();
-    let mut ender = Ender::new(maps)?;
-    maps.each_flow(|pair| maps.has_end(pair, |address| is_listed(&banned, address)), |pair| ender.end(pair))?;
-    Ok(ender.live)
-}
-
-/// How many live flows the rules of `image` no longer admit, unless they may end by themselves.
-///
-/// # Errors
-/// What the kernel says.
-pub fn count_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    let mut count = 0;
-    each_refused(maps, image, generation, |pair| {
-        count += usize::from(pair.is_live());
-        Ok(())
-    })?;
-    Ok(count)
-}
-
-fn each_refused(
-    maps: &Maps,
-    image: &Image,
-    generation: u32,
-    visit: impl FnMut(&Pair) -> Result<()>,
-) -> Result<()> {
-    if image.policy.flags & KEEP_REFUSED != 0 {
-        return Ok(());
-    }
+    let (nudger, mut live) = (Nudger::open()?, 0);
     maps.each_flow(
-        |pair| !pair.original.was_admitted_by(generation) && maps.is_refused_by(image, pair),
-        visit,
-    )
-}
-
-/// Ends flows that the datapath refuses from now on.
-struct Ender<'a> {
-    maps: &'a Maps,
-    nudger: Nudger,
-    /// How many of them were live.
-    live: usize,
-}
-
-impl<'a> Ender<'a> {
-    fn new(maps: &'a Maps) -> Result<Self> {
-        Ok(Self { maps, nudger: Nudger::open()?, live: 0 })
-    }
-
-    fn end(&mut self, pair: &Pair) -> Result<()> {
-        self.live += usize::from(pair.is_live());
-        end(self.maps, &self.nudger, pair)
-    }
+        |pair| maps.has_end(pair, |address| is_listed(&banned, address)),
+        |pair| {
+            live += usize::from(pair.is_live());
+            end(maps, &nudger, pair)
+        },
+    )?;
+    Ok(live)
 }
 
 /// Ends the flows that are picked, though the rules admit them.

@@ -125,11 +125,6 @@ impl Maps {
         Ok(self.policies.get(&self.active_slot()?)?)
     }
 
-    /// Whether an image ends a flow: its rules don't admit it, or it blocks an end.
-    pub fn is_refused_by(&self, image: &Image, pair: &Pair) -> bool {
-        !pair.is_admitted_by(image) || self.is_blocked_by(image, pair)
-    }
-
     /// Whether `[block]` of an image names an end of a flow, as the datapath sees it.
     pub fn is_blocked_by(&self, image: &Image, pair: &Pair) -> bool {
         self.has_end(pair, |address| image.blocks(address))
