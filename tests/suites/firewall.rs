@@ -436,16 +436,18 @@ fn bans_need_no_daemon() -> Result<()> {
 /// Bans belong to no version of the rules: changes leave them alone, also one of `[block]`, and so does taking one back.
 #[test]
 fn bans_outlive_changes_of_the_rules() -> Result<()> {
-    let blocking = rules::two_armed(&format!("{ECHO}[block]\nfrom = [\"198.51.100.77\"]\n"));
-    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+    let blocking = |whom: &str| {
+        rules::two_armed(&format!("{ECHO}[block]\nfrom = [\"{whom}\"]\n[reload]\nwatch = false\n"))
+    };
+    two_armed(&blocking("198.51.100.77"), |lab, netfw| {
         let _servers = serve(lab, "worker1", 7)?;
         netfw.expect_drops("banned", 3..);
         let entry = both(7000, "192.0.2.1", "2001:db8::1");
         let expect = |reception| expect_tcp(lab, "client", &entry[..1], reception);
         netfw.command(["ban", "203.0.113.10"])?.success()?;
-        netfw.reload(&blocking)?;
+        netfw.reload(&blocking("198.51.100.78"))?;
         expect(Silence)?;
-        netfw.write_rules(&rules::two_armed(ECHO))?;
+        netfw.write_rules(&blocking("198.51.100.79"))?;
         netfw.command(["reload", "--confirm", "1h"])?.success()?;
         expect(Silence)?;
         netfw.command(["rollback"])?.success()?;
