@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::UdpSocket,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use netfw_tests::{
     lab::Lab,
-    net::{Reception, TcpServer, UdpServer, ask, connect, exchange_line, knock_tcp, udp_socket},
+    net::{Reception, SILENCE, TcpServer, UdpServer, ask, connect, exchange_line, knock_tcp, udp_socket},
     netfw::Netfw,
     rules,
     scenario::two_armed,
@@ -80,14 +81,31 @@ fn changes() -> Result<usize> {
     }
 }
 
-/// Scenario 19: valid and broken rules by turns, while words go back and forth: not one is lost. Neither is let in what none of
-/// the rules forward.
+/// Versions of the rules that are told apart by what answers.
+const VERSIONS: usize = 16;
+
+/// Rules that forward 7001 as ever, but for another reason than those before; and 7002 and 7003 to what only this version leads to.
+fn version(number: usize) -> String {
+    let own = format!("worker1:{}", 9000 + number % VERSIONS);
+    let forwards = forwards(&[(7001, "worker1:7"), (7002, &own), (7003, &own)]);
+    let rule = "[[rule]]\nname = \"r\"\nchain = \"forward\"\naction = \"accept\"\nport-forward = \"p7001\"\n";
+    if number.is_multiple_of(2) { forwards } else { forwards + rule }
+}
+
+/// Scenario 19: valid and broken rules by turns, under numbered datagrams, of which each comes back once; beside a connection,
+/// and words that none of the rules let in. Whoever asks meets one version or the next, and never half of one.
 #[test]
 fn changes_lose_no_packet() -> Result<()> {
     let changes = changes()?;
-    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+    two_armed(&version(0), |lab, netfw| {
+        for reason in ["flow-cut", "policy-forward"] {
+            // Answers on their way from a target that has just gone.
+            netfw.expect_drops(reason, ..);
+        }
         let _tcp = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
         let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let _versions: Vec<_> =
+            (0..VERSIONS).map(|number| serve_version(lab, number)).collect::<Result<_>>()?;
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let talking = scope.spawn(|| talk(lab, &over));
@@ -101,31 +119,81 @@ fn changes_lose_no_packet() -> Result<()> {
     })
 }
 
-/// Talks through a port-forward that stays, and beside all of them; how often.
+fn serve_version(lab: &Lab, number: usize) -> Result<UdpServer> {
+    let address = format!("192.168.80.3:{}", 9000 + number);
+    UdpServer::answering(lab.host("worker1"), &address, move |_| vec![number as u8])
+}
+
+/// Talks through a port-forward that stays, through two that change, and beside all of them; how often.
 fn talk(lab: &Lab, over: &AtomicBool) -> Result<u64> {
     let mut stream = connect(lab.host("client"), "192.0.2.1:7001")?;
     let socket = || udp_socket(lab.host("client"), "0.0.0.0:0");
     let (socket, uninvited) = (socket()?, socket()?);
-    let mut times = 0;
+    let (mut times, mut latest) = (0, 0);
     while !over.load(Ordering::Relaxed) {
         exchange_line(&mut stream, b"word")?;
-        uninvited.send_to(b"word", "192.0.2.1:7003")?;
-        // Its answer tells that the one before has been judged.
-        ask(&socket, "192.0.2.1:7001", b"word")?;
+        uninvited.send_to(b"word", "192.0.2.1:7004")?;
+        // Their answers tell that the one before has been judged.
+        exchange_numbers(&socket, times)?;
+        for port in [7002, 7003] {
+            latest = compare_version(lab, port, latest)?;
+        }
         times += 1;
     }
+    socket.set_read_timeout(Some(SILENCE))?;
+    ensure!(receive_number(&socket).is_err(), "a number came back twice");
     Ok(times)
 }
 
+/// Datagrams that are on their way at once.
+const WINDOW: u64 = 8;
+
+/// Sends the next numbers, each of which must come back, and no other. One whose way out is looked up anew may be overtaken by
+/// those behind it.
+fn exchange_numbers(socket: &UdpSocket, times: u64) -> Result<()> {
+    let numbers = times * WINDOW..(times + 1) * WINDOW;
+    for number in numbers.clone() {
+        socket.send_to(&number.to_be_bytes(), "192.0.2.1:7001")?;
+    }
+    let back: Result<Vec<u64>> = numbers.clone().map(|_| receive_number(socket)).collect();
+    let mut back = back.with_context(|| format!("some of {numbers:?}"))?;
+    back.sort_unstable();
+    ensure!(back.iter().copied().eq(numbers.clone()), "of {numbers:?} came back {back:?}");
+    Ok(())
+}
+
+fn receive_number(socket: &UdpSocket) -> Result<u64> {
+    let mut number = [0; 8];
+    socket.recv(&mut number)?;
+    Ok(u64::from_be_bytes(number))
+}
+
+/// Asks as somebody new which version answers at `port`: it may be no older than `latest`, which did before.
+fn compare_version(lab: &Lab, port: u16, latest: usize) -> Result<usize> {
+    // Who asks the target that has just gone gets no answer.
+    let Some(answer) = ask_version(lab, port)? else { return Ok(latest) };
+    let ahead = (answer + VERSIONS - latest) % VERSIONS;
+    ensure!(ahead < VERSIONS / 2, "port {port} leads to version {answer} after {latest} has answered");
+    Ok(answer)
+}
+
+fn ask_version(lab: &Lab, port: u16) -> Result<Option<usize>> {
+    let socket = udp_socket(lab.host("client"), "0.0.0.0:0")?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    socket.send_to(b"?", ("192.0.2.1", port))?;
+    let mut answer = [0];
+    Ok(socket.recv(&mut answer).is_ok().then_some(answer[0].into()))
+}
+
+/// Every third text is broken, the others are the next version each.
 fn change(netfw: &Netfw<'_>, number: usize) -> Result<()> {
-    let second = if number.is_multiple_of(2) { "worker2:7" } else { "worker3:7" };
-    let valid = forwards(&[(7001, "worker1:7"), (7002, second)]);
+    let next = version(1 + number - number.div_ceil(3));
     match number % 3 {
         0 => {
-            netfw.write_rules(&format!("{valid}\ncolour = \"blue\"\n"))?;
+            netfw.write_rules(&format!("{next}\ncolour = \"blue\"\n"))?;
             netfw.command(["reload"])?.expect_code(3).map(drop)
         }
-        _ => netfw.reload(&valid),
+        _ => netfw.reload(&next),
     }
     .with_context(|| format!("change {number}"))
 }
