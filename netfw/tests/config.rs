@@ -9,6 +9,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -249,8 +250,10 @@ fn rules_mean_what_they_say() {
         ([6].as_slice(), [ports(22, 22)].as_slice())
     );
     assert_eq!(ssh.from_ports, [ports(1024, 65_535)]);
-    assert_eq!(ssh.interface.as_deref(), Some("eth0"));
-    assert_eq!((forwarded.port_forward, forwarded.chain), (Some(0), Chain::Forward));
+    assert_eq!(ssh.interfaces, ["eth0"]);
+    assert_eq!(other.interfaces, ["eth0", "eth1"], "sorted, each once");
+    assert_eq!((forwarded.port_forwards.as_deref(), forwarded.chain), (Some(&[0, 2][..]), Chain::Forward));
+    assert!(ping.interfaces.is_empty() && ping.port_forwards.is_none());
     assert!(forwarded.from.matches(address("198.51.100.200")), "a member of the included file");
     assert!(forwarded.from.matches(address("2001:db8:bad::1")));
     assert!(!forwarded.from.matches(address("198.51.101.1")));
@@ -262,6 +265,30 @@ fn rules_mean_what_they_say() {
     assert_eq!((ping.log, echo.log), (true, false));
     assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#105", [6, 47, 132].as_slice()));
     assert!(other.to.restricted && other.to.include.is_empty(), "an empty set is nobody");
+}
+
+#[test]
+fn what_is_switched_off_takes_no_part() {
+    let loaded = load_named("valid/switched-off.toml");
+    assert_eq!(findings(&loaded), "");
+    let policy = loaded.unwrap().policy;
+    let [open, translated, nobody] = policy.rules() else { panic!("three rules") };
+    assert_eq!((open.name.as_str(), open.place.line), ("not shadowed", 12));
+    let [web] = policy.port_forwards() else { panic!("one port-forward") };
+    assert_eq!((web.name.as_str(), translated.port_forwards.as_deref()), ("web", Some(&[0][..])));
+    assert_eq!(nobody.port_forwards.as_deref(), Some(&[][..]), "matches nothing, and not everything");
+}
+
+/// However many rules name a large set: it is held once.
+#[test]
+fn selections_that_are_written_alike_are_one() {
+    let rule = |from: &str| format!("[[rule]]\naction = \"accept\"\nfrom = [{from}]\n");
+    let rules: String = ["\"office\"", "\"office\", \"!192.0.2.7\"", "\"office\""].map(rule).concat();
+    let sets = "[interfaces]\nexternal = \"eth0\"\n[sets]\noffice = [\"192.0.2.0/24\"]\n";
+    let policy = load_str(&format!("{sets}{rules}")).unwrap().policy;
+    let [first, other, again] = policy.rules() else { panic!("three rules") };
+    assert!(Arc::ptr_eq(&first.from, &again.from) && !Arc::ptr_eq(&first.from, &other.from));
+    assert!(Arc::ptr_eq(&first.to, &other.to), "not written in either");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use netfw_tests::{
     wait,
 };
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 const ECHO: &str = "[[port-forward]]\nname = \"echo\"\nprotocol = \"udp\"\nport = 7000\nto = \"worker1:7\"\n";
 
@@ -121,6 +122,60 @@ fn a_stopped_daemon_leaves_the_datapath() -> Result<()> {
     })
 }
 
+/// What a command that changes something did, as JSON and in words: what holds, until when, and how many flows it cost.
+#[test]
+fn changes_tell_what_they_did() -> Result<()> {
+    let rules = |port: u16, on_change: &str| {
+        let forward = ECHO.replace("7000", &port.to_string());
+        rules::two_armed(&format!("{forward}[flows]\non-change = \"{on_change}\"\n[reload]\nwatch = false\n"))
+    };
+    two_armed(&rules(7000, "cut"), |lab, netfw| {
+        let _server = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let ask = |port: u16| {
+            ask(&udp_socket(lab.host("client"), "0.0.0.0:0")?, &format!("192.0.2.1:{port}"), b"word")
+        };
+        let done = |words: &[&str]| -> Result<Value> {
+            let line = ["--json"].into_iter().chain(words.iter().copied());
+            serde_json::from_str(&netfw.command(line)?.success()?).with_context(|| format!("{words:?}"))
+        };
+        let reload = |port, on_change, more: &[&str]| {
+            netfw.write_rules(&rules(port, on_change))?;
+            done(&[&["reload"], more].concat())
+        };
+        ask(7000)?;
+        ask(7000)?;
+        let cut = reload(7001, "cut", &[])?;
+        assert_eq!(cut["flows"], json!({ "cut": 2, "suspended": 0, "left": 0 }), "{cut}");
+        ensure!(
+            cut["generation"].is_u64() && cut["deadline"].is_null() && cut["warnings"][0].is_object(),
+            "{cut}"
+        );
+        ask(7001)?;
+        let left = reload(7002, "keep", &[])?;
+        assert_eq!(left["flows"], json!({ "cut": 0, "suspended": 0, "left": 1 }), "{left}");
+        assert_eq!(netfw.json("status")?["last_reload"]["flows"], json!({ "cut": 0, "left": 1 }));
+        let words = netfw.command(["reload"])?.success()?;
+        ensure!(words.trim_end().ends_with("holds, 1 flow left to end"), "{words}");
+        ask(7002)?;
+        let tried = reload(7003, "cut", &["--confirm", "1h"])?;
+        assert_eq!(tried["flows"], json!({ "cut": 0, "suspended": 2, "left": 0 }), "{tried}");
+        ensure!(tried["deadline"].is_string(), "{tried}");
+        let confirmed = done(&["confirm"])?;
+        assert_eq!(confirmed, json!({ "generation": tried["generation"], "flows": { "cut": 2 } }));
+        ask(7003)?;
+        reload(7004, "cut", &["--confirm", "1h"])?;
+        let back = done(&["rollback"])?;
+        assert_eq!(back, json!({ "generation": tried["generation"], "flows": { "cut": 0 } }));
+        netfw.expect_drops("banned", ..);
+        let banned = done(&["ban", "203.0.113.9/24", "--for", "1h"])?;
+        let expected =
+            json!({ "banned": ["203.0.113.0/24"], "expires_seconds": 3600, "flows": { "cut": 1 } });
+        assert_eq!(banned, expected);
+        assert_eq!(done(&["unban", "203.0.113.0/24"])?, json!({ "unbanned": ["203.0.113.0/24"] }));
+        Ok(())
+    })
+}
+
 /// SIGHUP applies the file where it is not watched.
 #[test]
 fn sighup_reloads() -> Result<()> {
@@ -144,7 +199,7 @@ fn check_of_good_rules() -> Result<()> {
     let lab = Lab::two_armed(Engine::Tc)?;
     let netfw = Netfw::prepare(&lab, &rules::two_armed(ECHO))?;
     let path = netfw.rules().display().to_string();
-    let report: serde_json::Value =
+    let report: Value =
         serde_json::from_str(&netfw.command(["--json", "check", &path])?.success()?).context("the report")?;
     assert_eq!(report["valid"], true);
     assert_eq!(report["errors"], serde_json::json!([]));
@@ -161,7 +216,7 @@ fn the_shipped_rules_are_good() -> Result<()> {
     let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging/netfw.toml");
     let netfw = Netfw::prepare_verbatim(&lab, &fs::read_to_string(sample)?)?;
     let path = netfw.rules().display().to_string();
-    let report: serde_json::Value =
+    let report: Value =
         serde_json::from_str(&netfw.command(["--json", "check", &path])?.success()?).context("the report")?;
     assert_eq!(report["warnings"], serde_json::json!([]));
     netfw.start()?;

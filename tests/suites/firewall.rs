@@ -1,6 +1,8 @@
 //! Policies and rules of the three chains, as hosts feel them.
 
-use anyhow::{Context, Result};
+use std::io::{ErrorKind, Read as _};
+
+use anyhow::{Context, Result, ensure};
 use netfw_tests::{
     lab::Lab,
     net::{
@@ -10,6 +12,7 @@ use netfw_tests::{
     netfw::Netfw,
     rules,
     scenario::two_armed,
+    wait,
 };
 
 /// The master's own addresses outside, and those of worker1, with a port.
@@ -379,6 +382,78 @@ fn bans_come_and_go() -> Result<()> {
         let again = netfw.command(["unban", banned[0]])?;
         anyhow::ensure!(again.code == 1 && again.stderr.contains("not banned"), "{again:?}");
         Ok(())
+    })
+}
+
+/// A ban ends connections that have nothing to say, as `[block]` does, whoever opened them and also where changes of the rules
+/// end none: they are gone from the list, and the inside end hears it.
+#[test]
+fn a_ban_ends_idle_flows() -> Result<()> {
+    let rules = format!("{ECHO}[masquerade]\nfrom = [\"lan\"]\n[flows]\non-change = \"keep\"\n");
+    two_armed(&rules::two_armed(&rules), |lab, netfw| {
+        netfw.expect_drops("banned", ..);
+        let _inside = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        let _outside = TcpServer::echo(lab.host("client"), "203.0.113.10:7")?;
+        let _from_outside = connect(lab.host("client"), "192.0.2.1:7000")?;
+        let mut from_inside = connect(lab.host("worker1"), "203.0.113.10:7")?;
+        let mut other = connect(lab.host("stranger"), "192.0.2.1:7000")?;
+        ensure!(netfw.flows()?.len() == 3);
+        netfw.command(["ban", "203.0.113.0/24"])?.success()?;
+        wait::until("all flows but one to be gone", || (netfw.flows().ok()?.len() == 1).then_some(()))?;
+        let heard = from_inside.read(&mut [0; 16]).map_err(|error| error.kind());
+        ensure!(heard == Err(ErrorKind::ConnectionReset), "the inside end heard {heard:?}");
+        exchange_line(&mut other, b"still there?")
+    })
+}
+
+/// Nobody is needed to ban, nor to end a ban: the datapath lets in again whose time is over. A daemon that comes later finds what
+/// holds.
+#[test]
+fn bans_need_no_daemon() -> Result<()> {
+    two_armed(&rules::two_armed(ECHO), |lab, netfw| {
+        let _servers = serve(lab, "worker1", 7)?;
+        netfw.expect_drops("banned", 2..);
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        netfw.kill()?;
+        let mut live = connect(lab.host("client"), &entry[0])?;
+        exchange_line(&mut live, b"before")?;
+        netfw.command(["ban", "203.0.113.0/24", "--for", "3s"])?.success()?;
+        netfw.command(["ban", "2001:db8:1::/48"])?.success()?;
+        ensure!(exchange_line(&mut live, b"after").is_err(), "a live connection went on");
+        expect_tcp(lab, "client", &entry[1..], Silence)?;
+        wait::until("the end of the ban", || {
+            (knock_tcp(lab.host("client"), &entry[0]).ok()? == Welcome).then_some(())
+        })?;
+        netfw.start()?;
+        expect_tcp(lab, "client", &entry[..1], Welcome)?;
+        expect_tcp(lab, "client", &entry[1..], Silence)?;
+        let left = netfw.json("bans")?;
+        ensure!(left["bans"].as_array().is_some_and(|bans| bans.len() == 1), "{left}");
+        Ok(())
+    })
+}
+
+/// Bans belong to no version of the rules: changes leave them alone, also one of `[block]`, and so does taking one back.
+#[test]
+fn bans_outlive_changes_of_the_rules() -> Result<()> {
+    let blocking = |whom: &str| {
+        rules::two_armed(&format!("{ECHO}[block]\nfrom = [\"{whom}\"]\n[reload]\nwatch = false\n"))
+    };
+    two_armed(&blocking("198.51.100.77"), |lab, netfw| {
+        let _servers = serve(lab, "worker1", 7)?;
+        netfw.expect_drops("banned", 3..);
+        let entry = both(7000, "192.0.2.1", "2001:db8::1");
+        let expect = |reception| expect_tcp(lab, "client", &entry[..1], reception);
+        netfw.command(["ban", "203.0.113.10"])?.success()?;
+        netfw.reload(&blocking("198.51.100.78"))?;
+        expect(Silence)?;
+        netfw.write_rules(&blocking("198.51.100.79"))?;
+        netfw.command(["reload", "--confirm", "1h"])?.success()?;
+        expect(Silence)?;
+        netfw.command(["rollback"])?.success()?;
+        expect(Silence)?;
+        netfw.command(["unban", "203.0.113.10"])?.success()?;
+        expect(Welcome)
     })
 }
 

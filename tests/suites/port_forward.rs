@@ -346,10 +346,11 @@ fn each_forward_has_its_own_patience() -> Result<()> {
                 }
             }
         }
-        netfw_tests::wait::until("the brief ones to be over", || {
+        let left = netfw_tests::wait::until("the brief ones to be over", || {
             let flows = netfw.flows().ok()?;
             flows.iter().all(|flow| flow["port_forward"] == "echo").then_some(flows.len())
-        })
-        .and_then(|left| Ok(ensure!(left == 2, "{left} of the other's two are left")))
+        })?;
+        assert_eq!(left, 2, "the other's are left");
+        Ok(())
     })
 }

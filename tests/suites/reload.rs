@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use netfw_tests::{
     lab::Lab,
-    net::{Reception, TcpServer, UdpServer, ask, connect, exchange_line, knock_tcp, udp_socket},
+    net::{Reception, SILENCE, TcpServer, UdpServer, ask, connect, exchange_line, knock_tcp, udp_socket},
     netfw::Netfw,
     rules,
     scenario::two_armed,
@@ -94,15 +94,32 @@ fn changes() -> Result<usize> {
     }
 }
 
-/// Scenario 19: valid and broken rules by turns, while words go back and forth: not one is lost. Neither is let in what none of
-/// the rules forward.
+/// Versions of the rules that are told apart by what answers.
+const VERSIONS: usize = 16;
+
+/// Rules that forward 7001 as ever, but for another reason than those before; and 7002 and 7003 to what only this version leads to.
+fn version(number: usize) -> String {
+    let own = format!("worker1:{}", 9000 + number % VERSIONS);
+    let forwards = forwards(&[(7001, "worker1:7"), (7002, &own), (7003, &own)]);
+    let rule = "[[rule]]\nname = \"r\"\nchain = \"forward\"\naction = \"accept\"\nport-forward = \"p7001\"\n";
+    if number.is_multiple_of(2) { forwards } else { forwards + rule }
+}
+
+/// Scenario 19: valid and broken rules by turns, under numbered datagrams, of which each comes back once; beside a connection,
+/// and words that none of the rules let in. Whoever asks meets one version or the next, and never half of one.
 #[test]
 fn changes_lose_no_packet() -> Result<()> {
     let changes = changes()?;
-    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+    two_armed(&version(0), |lab, netfw| {
+        for reason in ["flow-cut", "policy-forward"] {
+            // Answers on their way from a target that has just gone.
+            netfw.expect_drops(reason, ..);
+        }
         let _tcp = serve(lab, "worker1")?;
         let _udp =
             ["192.168.80.3:7", "[fd00:80::3]:7"].map(|address| UdpServer::echo(lab.host("worker1"), address));
+        let _versions: Vec<_> =
+            (0..VERSIONS).map(|number| serve_version(lab, number)).collect::<Result<_>>()?;
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let talking = scope.spawn(|| talk(lab, &over));
@@ -116,34 +133,91 @@ fn changes_lose_no_packet() -> Result<()> {
     })
 }
 
-/// Talks through a port-forward that stays, and beside all of them, by turns in both families; how often.
+fn serve_version(lab: &Lab, number: usize) -> Result<[UdpServer; 2]> {
+    let [v4, v6] = ["192.168.80.3", "[fd00:80::3]"].map(|address| {
+        let address = format!("{address}:{}", 9000 + number);
+        UdpServer::answering(lab.host("worker1"), &address, move |_| vec![number as u8])
+    });
+    Ok([v4?, v6?])
+}
+
+/// Talks through a port-forward that stays, through two that change, and beside all of them, by turns in both families; how
+/// often.
 fn talk(lab: &Lab, over: &AtomicBool) -> Result<u64> {
     let sockets = || -> Result<Vec<_>> {
         ["0.0.0.0:0", "[::]:0"].iter().map(|any| udp_socket(lab.host("client"), any)).collect()
     };
     let (mut streams, sockets, uninvited) = (connect_both(lab, 7001)?, sockets()?, sockets()?);
-    let mut times = 0;
+    let (mut times, mut latest) = (0, 0);
     while !over.load(Ordering::Relaxed) {
         for (family, master) in MASTERS.iter().enumerate() {
             exchange_line(&mut streams[family], b"word")?;
-            uninvited[family].send_to(b"word", format!("{master}:7003"))?;
-            // Its answer tells that the one before has been judged.
-            ask(&sockets[family], &format!("{master}:7001"), b"word")?;
+            uninvited[family].send_to(b"word", format!("{master}:7004"))?;
+            // Their answers tell that the one before has been judged.
+            exchange_numbers(&sockets[family], &format!("{master}:7001"), times)?;
+            for port in [7002, 7003] {
+                latest = compare_version(lab, &format!("{master}:{port}"), latest)?;
+            }
             times += 1;
         }
+    }
+    for socket in sockets {
+        socket.set_read_timeout(Some(SILENCE))?;
+        ensure!(receive_number(&socket).is_err(), "a number came back twice");
     }
     Ok(times)
 }
 
+/// Datagrams that are on their way at once.
+const WINDOW: u64 = 8;
+
+/// Sends the next numbers, each of which must come back, and no other. One whose way out is looked up anew may be overtaken by
+/// those behind it.
+fn exchange_numbers(socket: &UdpSocket, to: &str, times: u64) -> Result<()> {
+    let numbers = times * WINDOW..(times + 1) * WINDOW;
+    for number in numbers.clone() {
+        socket.send_to(&number.to_be_bytes(), to)?;
+    }
+    let back: Result<Vec<u64>> = numbers.clone().map(|_| receive_number(socket)).collect();
+    let mut back = back.with_context(|| format!("some of {numbers:?}"))?;
+    back.sort_unstable();
+    ensure!(back.iter().copied().eq(numbers.clone()), "of {numbers:?} came back {back:?}");
+    Ok(())
+}
+
+fn receive_number(socket: &UdpSocket) -> Result<u64> {
+    let mut number = [0; 8];
+    socket.recv(&mut number)?;
+    Ok(u64::from_be_bytes(number))
+}
+
+/// Asks as somebody new which version answers at `to`: it may be no older than `latest`, which did before.
+fn compare_version(lab: &Lab, to: &str, latest: usize) -> Result<usize> {
+    // Who asks the target that has just gone gets no answer.
+    let Some(answer) = ask_version(lab, to)? else { return Ok(latest) };
+    let ahead = (answer + VERSIONS - latest) % VERSIONS;
+    ensure!(ahead < VERSIONS / 2, "{to} leads to version {answer} after {latest} has answered");
+    Ok(answer)
+}
+
+fn ask_version(lab: &Lab, to: &str) -> Result<Option<usize>> {
+    let any = if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = udp_socket(lab.host("client"), any)?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    socket.send_to(b"?", to)?;
+    let mut answer = [0];
+    Ok(socket.recv(&mut answer).is_ok().then_some(answer[0].into()))
+}
+
+/// Every third text is broken, the others are the next version each.
 fn change(netfw: &Netfw<'_>, number: usize) -> Result<()> {
-    let second = if number.is_multiple_of(2) { "worker2:7" } else { "worker3:7" };
-    let valid = forwards(&[(7001, "worker1:7"), (7002, second)]);
+    let next = version(1 + number - number.div_ceil(3));
     match number % 3 {
         0 => {
-            netfw.write_rules(&format!("{valid}\ncolour = \"blue\"\n"))?;
+            netfw.write_rules(&format!("{next}\ncolour = \"blue\"\n"))?;
             netfw.command(["reload"])?.expect_code(3).map(drop)
         }
-        _ => netfw.reload(&valid),
+        _ => netfw.reload(&next),
     }
     .with_context(|| format!("change {number}"))
 }
@@ -252,5 +326,53 @@ fn a_change_of_a_block_list_is_noticed() -> Result<()> {
         std::fs::write(&list, "203.0.113.77\n")?;
         wait::until("the shorter list", || (received()? == Reception::Welcome).then_some(()))?;
         exchange_line(&mut other, b"at last")
+    })
+}
+
+/// Whom a list names loses his idle connections at once, also where flows that a change no longer admits are left to end.
+#[test]
+fn a_block_list_ends_idle_flows() -> Result<()> {
+    let keep = "[flows]\non-change = \"keep\"\n";
+    let rules = |more: &str| format!("{}{keep}{more}", forwards(&[(7001, "worker1:7")]));
+    two_armed(&rules(""), |lab, netfw| {
+        let _udp = UdpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
+        for host in ["client", "stranger"] {
+            ask(&udp_socket(lab.host(host), "0.0.0.0:0")?, "192.0.2.1:7001", b"word")?;
+        }
+        netfw.reload(&rules("[block]\nfrom = [\"203.0.113.0/24\"]\n"))?;
+        let left = netfw.flows()?;
+        ensure!(left.len() == 1, "{left:?}");
+        netfw.reload(&format!("{}{keep}", forwards(&[])))?;
+        ensure!(netfw.flows()?.len() == 1, "a flow that may end by itself was ended");
+        Ok(())
+    })
+}
+
+/// A list that the rules have just come to name, with a mistake in it or not there at all: mending nothing but the list is noticed.
+#[test]
+fn mending_a_list_is_noticed() -> Result<()> {
+    two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
+        let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
+        netfw.expect_drops("blocked", 1..);
+        let blocking = |list: &str| rules::two_armed(&BLOCKING.replace("bad.txt", list));
+        let lists = netfw.rules().with_file_name("lists");
+        std::fs::create_dir_all(&lists)?;
+        std::fs::write(lists.join("wrong.txt"), "203.0.113.300\n")?;
+        let refused = |list: &str| {
+            wait::until("the mistake to be told", || {
+                let status = netfw.json("status").ok()?;
+                status["last_reload"]["error"].as_str()?.contains(list).then_some(())
+            })
+        };
+        for (list, reception) in [("wrong.txt", Reception::Silence), ("missing.txt", Reception::Welcome)] {
+            netfw.write_rules(&blocking(&format!("lists/{list}")))?;
+            refused(list)?;
+            let members = if reception == Reception::Silence { "203.0.113.10\n" } else { "203.0.113.77\n" };
+            std::fs::write(lists.join(list), members)?;
+            wait::until("the mended list to be applied", || {
+                (knock_tcp(lab.host("client"), "192.0.2.1:7001").ok()? == reception).then_some(())
+            })?;
+        }
+        Ok(())
     })
 }

@@ -13,11 +13,15 @@ use crate::{
         Failure, Instance,
         change::{self, By, Change, Changed},
         library, lock, plan, sessions,
-        standing::calendar,
         state::State,
+        sweep::Refused,
     },
     kernel::boot_now,
-    report::{generations::Generations, plan::Plan, timestamp},
+    report::{
+        change::{self as report, Settled},
+        generations::Generations,
+        plan::Plan,
+    },
 };
 
 /// Says what a reload would do.
@@ -30,7 +34,7 @@ pub(super) async fn plan(instance: &Instance, json: bool, file: Option<&Path>) -
 }
 
 /// Applies the rules file, or tries it out.
-pub(super) async fn reload(instance: &Instance, wanted: &Reload) -> Result<()> {
+pub(super) async fn reload(instance: &Instance, json: bool, wanted: &Reload) -> Result<()> {
     let change = Change {
         by: By::Command,
         candidate: wanted.file.clone(),
@@ -43,51 +47,46 @@ pub(super) async fn reload(instance: &Instance, wanted: &Reload) -> Result<()> {
             "warning: no daemon runs that would notice a new SSH connection: type `netfw confirm` yourself"
         );
     }
-    tell(&changed);
-    Ok(())
+    tell(instance, json, &changed)
 }
 
-fn tell(changed: &Changed) {
+fn tell(instance: &Instance, json: bool, changed: &Changed) -> Result<()> {
+    let document = report::Change::new(changed, fates(instance)?.left, boot_now());
+    if json {
+        return output::print(true, &document, report::Change::render);
+    }
     output::findings(&changed.warnings);
     if let Some(session) = &changed.ends_session {
         eprintln!("warning: these rules refuse {session}, in which you type");
     }
-    let flows = |what: &str| match changed.flows {
-        0 => String::new(),
-        1 => format!(", 1 flow {what}"),
-        many => format!(", {many} flows {what}"),
-    };
-    let Some(deadline) = changed.deadline else {
-        println!("generation {} holds{}", changed.generation, flows("cut"));
-        if sessions::ssh_connection().is_some() {
-            eprintln!(
-                "warning: you are here by SSH, and nothing takes this change back by itself; `netfw reload --confirm \
-                 60s` would, `netfw rollback` does now"
-            );
-        }
-        return;
-    };
-    println!(
-        "generation {} holds until {}{}; `netfw confirm` keeps it, `netfw rollback` takes it back",
-        changed.generation,
-        timestamp(calendar(deadline, boot_now())),
-        flows("suspended")
-    );
+    output::print(false, &document, report::Change::render)?;
+    if changed.deadline.is_none() && sessions::ssh_connection().is_some() {
+        eprintln!(
+            "warning: you are here by SSH, and nothing takes this change back by itself; `netfw reload --confirm 60s` \
+             would, `netfw rollback` does now"
+        );
+    }
+    Ok(())
+}
+
+/// What became of the flows that the last change no longer admits.
+fn fates(instance: &Instance) -> Result<Refused> {
+    Ok(State::load(instance)?.last_reload.flows)
 }
 
 /// Keeps what waits.
-pub(super) async fn confirm(instance: &Instance) -> Result<()> {
-    println!("generation {} is confirmed", change::confirm(instance).await?);
-    Ok(())
+pub(super) async fn confirm(instance: &Instance, json: bool) -> Result<()> {
+    let settled = Settled::new(change::confirm(instance).await?, fates(instance)?);
+    output::print(json, &settled, |settled| settled.render("is confirmed"))
 }
 
 /// Takes back what waits, or goes further back.
-pub(super) async fn roll_back(instance: &Instance, wanted: &Rollback) -> Result<()> {
-    match wanted.to {
-        Some(generation) => tell(&change::go_back(instance, generation, wanted.confirm).await?),
-        None => println!("generation {} holds again", change::roll_back(instance).await?),
+pub(super) async fn roll_back(instance: &Instance, json: bool, wanted: &Rollback) -> Result<()> {
+    if let Some(generation) = wanted.to {
+        return tell(instance, json, &change::go_back(instance, generation, wanted.confirm).await?);
     }
-    Ok(())
+    let settled = Settled::new(change::roll_back(instance).await?, fates(instance)?);
+    output::print(json, &settled, |settled| settled.render("holds again"))
 }
 
 /// Lists what can be gone back to.

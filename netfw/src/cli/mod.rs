@@ -1,6 +1,7 @@
 //! The command line: typed words ([`args`]), done ([`run`]), told ([`output`], [`exit`]).
 
 pub mod args;
+mod bans;
 mod change;
 pub mod exit;
 mod explain;

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     args::{Arguments, Command, Up, period},
-    change,
+    bans, change,
     exit::Exit,
     explain, flows, output, packaging,
     watch::watch,
@@ -18,7 +18,6 @@ use crate::{
     daemon::{
         Failure, Instance,
         background::{self, Began},
-        bans,
         choice::Instead,
         control,
         health::Book,
@@ -27,7 +26,7 @@ use crate::{
         state::State,
     },
     kernel::{Maps, boot_now},
-    report::{bans::Bans, stats::Stats, status::Status, targets::targets},
+    report::{stats::Stats, status::Status, targets::targets},
 };
 
 /// Does what was typed.
@@ -45,20 +44,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit> {
         Command::Status => asynchronously(status(instance, *json))?,
         Command::Check { file } => return asynchronously(check(file, *json)),
         Command::Plan { file } => asynchronously(change::plan(instance, *json, file.as_deref()))?,
-        Command::Reload(wanted) => asynchronously(change::reload(instance, wanted))?,
-        Command::Confirm => asynchronously(change::confirm(instance))?,
-        Command::Rollback(wanted) => asynchronously(change::roll_back(instance, wanted))?,
+        Command::Reload(wanted) => asynchronously(change::reload(instance, *json, wanted))?,
+        Command::Confirm => asynchronously(change::confirm(instance, *json))?,
+        Command::Rollback(wanted) => asynchronously(change::roll_back(instance, *json, wanted))?,
         Command::Generations => change::generations(instance, *json)?,
         Command::Stats { watch } => asynchronously(stats(instance, *json, *watch))?,
         Command::Flows(typed) => asynchronously(flows::run(instance, *json, typed))?,
         Command::Completions { shell } => packaging::completions(*shell)?,
         Command::Man => packaging::manual()?,
         Command::Explain(typed) => asynchronously(explain::run(instance, *json, typed))?,
-        Command::Ban { addresses, time } => {
-            bans::ban(instance, addresses, *time, &asynchronously(Host::gather())?)?;
-        }
-        Command::Unban { addresses } => bans::unban(instance, addresses)?,
-        Command::Bans => output::print(*json, &Bans::new(&bans::bans(instance)?), Bans::render)?,
+        Command::Ban { addresses, time } => asynchronously(bans::ban(instance, *json, addresses, *time))?,
+        Command::Unban { addresses } => bans::unban(instance, *json, addresses)?,
+        Command::Bans => bans::list(instance, *json)?,
         Command::Watch(typed) => asynchronously(watch(instance, *json, typed))?,
         Command::Top(_) => return Ok(not_yet("top")),
         Command::Doctor(_) => return Ok(not_yet("doctor")),

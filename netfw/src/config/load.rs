@@ -1,6 +1,11 @@
 //! From a path to a valid policy.
 
-use std::{fmt, fs, io, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -113,6 +118,18 @@ impl<'a> From<&'a Result<Loaded, LoadError>> for CheckReport<'a> {
     }
 }
 
+/// The files that the rules file at `path` includes, also those that are not there, whatever else is wrong with it.
+pub fn included_files(path: &Path) -> Vec<PathBuf> {
+    let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
+    let included = RefCell::new(Vec::new());
+    let note = |path: &Path| {
+        included.borrow_mut().push(path.to_owned());
+        Ok(String::new())
+    };
+    parse::parse(&Source::new(path, &text), &note, &mut Problems::default());
+    included.into_inner()
+}
+
 /// Reads and judges the rules file at `path` and what it includes.
 ///
 /// # Errors
@@ -134,10 +151,10 @@ pub fn load_text(
 ) -> Result<Loaded, LoadError> {
     let source = Source::new(path, text);
     let mut problems = Problems::default();
-    let (model, damage) = parse::parse(&source, read, &mut problems);
+    let (mut model, damage) = parse::parse(&source, read, &mut problems);
     let policy = match damage.is_structural() {
         true => None,
-        false => resolve(&model, facts, &mut problems),
+        false => resolve(&mut model, facts, &mut problems),
     };
     problems.retain_errors(|error| damage.spares(&source, error));
     damage.into_errors().into_iter().for_each(|error| problems.push(error));

@@ -16,7 +16,7 @@ pub(crate) mod suggest;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{CheckReport, LoadError, Loaded, load, load_text};
+pub use load::{CheckReport, LoadError, Loaded, included_files, load, load_text};
 pub use shut::shut;
 pub use source::Source;
 pub(crate) use value::PROTOCOLS;

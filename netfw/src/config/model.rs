@@ -67,7 +67,7 @@ pub(crate) enum Members {
 }
 
 /// What one word selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Selector {
     Network(IpNet),
     Name(String),
@@ -149,6 +149,8 @@ pub(crate) struct Masquerade {
 pub(crate) struct PortForward {
     pub(crate) title: Title,
     pub(crate) sound: bool,
+    /// Else it is looked at for mistakes, and has no other part.
+    pub(crate) enabled: bool,
     pub(crate) protocols: Vec<Spanned<u8>>,
     pub(crate) ports: Vec<Spanned<PortRange>>,
     pub(crate) to: Vec<Spanned<TargetWord>>,
@@ -166,6 +168,8 @@ pub(crate) struct PortForward {
 pub(crate) struct Rule {
     pub(crate) title: Title,
     pub(crate) sound: bool,
+    /// Else it is looked at for mistakes, and has no other part.
+    pub(crate) enabled: bool,
     pub(crate) chain: Chain,
     pub(crate) action: Option<Action>,
     pub(crate) protocols: Vec<Spanned<u8>>,
@@ -174,8 +178,8 @@ pub(crate) struct Rule {
     pub(crate) ports: Vec<Spanned<PortRange>>,
     pub(crate) from_ports: Vec<Spanned<PortRange>>,
     pub(crate) icmp_types: Vec<Spanned<IcmpType>>,
-    pub(crate) interface: Option<Spanned<String>>,
-    pub(crate) port_forward: Option<Spanned<String>>,
+    pub(crate) interfaces: Vec<Spanned<String>>,
+    pub(crate) port_forwards: Vec<Spanned<String>>,
     pub(crate) limit: Option<Spanned<Limit>>,
     pub(crate) log: bool,
 }

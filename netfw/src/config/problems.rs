@@ -50,6 +50,14 @@ impl Problems {
         (found, self.errors.len() == before)
     }
 
+    /// Looks at something that takes no part: only what is wrong with it matters.
+    pub(crate) fn without_warnings<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.warnings.len();
+        let found = look(self);
+        self.warnings.truncate(before);
+        found
+    }
+
     /// How many errors there are so far.
     pub(crate) fn error_count(&self) -> usize {
         self.errors.len()

@@ -89,6 +89,7 @@ pub(super) const PORT_FORWARD: Schema = Schema {
     header: "[[port-forward]]",
     keys: &[
         ("name", r#"name = "ssh""#),
+        ("enabled", "enabled = false"),
         ("protocol", r#"protocol = "tcp""#),
         ("port", r#"port = 2201, port = "2201-2204" or a list of both"#),
         ("to", r#"to = "worker1:22" or a list of such targets"#),
@@ -128,6 +129,7 @@ pub(super) const RULE: Schema = Schema {
     header: "[[rule]]",
     keys: &[
         ("name", r#"name = "ssh to the master""#),
+        ("enabled", "enabled = false"),
         ("chain", r#"chain = "input""#),
         ("action", r#"action = "accept""#),
         ("protocol", r#"protocol = "tcp""#),
@@ -136,8 +138,8 @@ pub(super) const RULE: Schema = Schema {
         ("port", r#"port = 22, port = "8081-8084" or a list of both"#),
         ("from-port", r#"from-port = "1024-65535""#),
         ("icmp-type", r#"icmp-type = "echo-request""#),
-        ("interface", r#"interface = "eth0""#),
-        ("port-forward", r#"port-forward = "ssh""#),
+        ("interface", r#"interface = "eth0" or a list of such names"#),
+        ("port-forward", r#"port-forward = "ssh" or a list of such names"#),
         ("limit", r#"limit = { rate = "10/minute", burst = 20, per = "source" }"#),
         ("log", "log = true"),
     ],

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session};
+use super::{failure::Failure, host::Host, instance::Instance, lock::Lock, sessions::Session, sweep};
 use crate::{
     image::{block_keys, blocked_prefix},
     kernel::{Maps, boot_seconds, remove_if_there},
@@ -30,11 +30,11 @@ pub struct Ban {
     pub until: Option<SystemTime>,
 }
 
-/// Bans prefixes, for a time or for good.
+/// Bans prefixes, for a time or for good; says how many live flows end with it.
 ///
 /// # Errors
 /// The instance is not up; the table is full; the session in which the command was typed would end.
-pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host: &Host) -> Result<()> {
+pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host: &Host) -> Result<usize> {
     if let Some(session) = Session::of_the_terminal(host)
         && let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&session.client.ip()))
     {
@@ -48,7 +48,10 @@ pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host
     maps.ban(&bans)?;
     let until = time.and_then(|time| SystemTime::now().checked_add(time));
     let lines = bans.iter().map(|&(prefix, _)| Ban { prefix, until });
-    note(instance, &maps, lines)
+    let noted = note(instance, &maps, lines);
+    // What cannot be kept for the next start holds now nevertheless.
+    let cut = sweep::cut_banned(&maps, prefixes)?;
+    noted.map(|()| cut)
 }
 
 /// Lifts bans.

@@ -122,9 +122,10 @@ impl Controller {
         self.state.interfaces = managed;
         self.fresh = false;
         self.state.last_reload = LastReload::now(None);
-        let cut = sweep::cut_refused(&self.maps, &image, held.generation)?;
+        let refused = sweep::cut_refused(&self.maps, &image, held.generation)?;
+        self.state.last_reload.flows = refused;
         self.save()?;
-        Ok(cut)
+        Ok(refused.cut)
     }
 
     /// Writes an image under the next number. The last confirmed one stays.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use netfw_common::image::KEEP_REFUSED;
 
 use super::{
     failure::Failure,
@@ -12,6 +11,7 @@ use super::{
     rules,
     sessions::{Judge, Session},
     state::{self, Rules, State},
+    sweep::{Fate, fate},
 };
 use crate::{
     config::{Diagnostic, Severity},
@@ -39,21 +39,32 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
     let old = state::in_force(instance)?.context("the rules in force are not known")?;
     let changes = differences(&old, &Rules::of(&loaded));
     let image = compile(&mut state, &loaded.policy)?;
-    let mut flows = Vec::new();
-    maps.each_flow(
-        |pair| maps.is_refused_by(&image, pair),
-        |pair| {
-            let redirected = pair.is_forwarded_by(&image) && !maps.is_blocked_by(&image, pair);
-            flows.extend(pair.is_live().then_some((*pair, redirected)));
-            Ok(())
-        },
-    )?;
-    let refused = Refused { flows, kept: image.policy.flags & KEEP_REFUSED != 0 };
+    let refused = refused(&maps, &image)?;
     let slot = |name: &str| state.slots.get(name).copied();
     let judge = Judge { policy: &loaded.policy, image: &image, slot: &slot };
     let warnings = loaded.warnings.into_iter().chain(end_of_session(&file, judge, &host)).collect();
     let policy = maps.policy()?.context("no policy holds")?;
     Ok(Plan::new(changes, &refused, &state.ids, &policy, warnings))
+}
+
+/// The live flows that `image` does not admit.
+fn refused(maps: &Maps, image: &Image) -> Result<Refused> {
+    let mut refused = Refused::default();
+    maps.each_flow(
+        |pair| fate(maps, image, pair).is_some(),
+        |pair| {
+            match fate(maps, image, pair).filter(|_| pair.is_live()) {
+                Some(Fate::Cut) => {
+                    let redirected = pair.is_forwarded_by(image) && !maps.is_blocked_by(image, pair);
+                    refused.cut.push((*pair, redirected));
+                }
+                Some(Fate::Left) => refused.left += 1,
+                None => {}
+            }
+            Ok(())
+        },
+    )?;
+    Ok(refused)
 }
 
 /// As the instance would, but nothing is remembered of it.

@@ -28,6 +28,7 @@ use super::{
     watch::Files,
 };
 use crate::{
+    config,
     kernel::{self, Maps, boot_now},
     policy::ValidPolicy,
 };
@@ -90,11 +91,21 @@ impl Inputs {
         State::load(instance).is_ok_and(|state| state.standing.generation(boot_now()) != self.generation)
     }
 
-    /// Watches what the rules in force were read from, and what tells that others came into force.
+    /// Watches what the rules file includes now, before that is read: where there is a mistake in it, nothing but that file
+    /// may change next.
+    fn look_ahead(&mut self, instance: &Instance) {
+        if let Ok(state) = State::load(instance) {
+            self.files.watch_also(&config::included_files(&state.rules_file));
+        }
+    }
+
+    /// Watches what the rules in force were read from and what the rules file includes now, and what tells that others came
+    /// into force.
     fn renew(&mut self, instance: &Instance) -> Option<ValidPolicy> {
         let state = State::load(instance).ok()?;
         self.generation = state.standing.generation(boot_now());
-        let mut files: Vec<PathBuf> = vec![state.rules_file, state::last_valid_file(instance)];
+        let mut files = config::included_files(&state.rules_file);
+        files.extend([state.rules_file, state::last_valid_file(instance)]);
         let loaded = rules::load_applied(instance, &Host::default()).ok().flatten();
         if let Some(loaded) = &loaded {
             files.extend(loaded.policy.files().iter().cloned());
@@ -134,6 +145,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
             () = inputs.files.changed() => {
                 sleep(SETTLE).await;
                 inputs.files.drain();
+                inputs.look_ahead(instance);
                 if inputs.watch && differs(instance) {
                     reload(instance, By::Watcher).await;
                 }

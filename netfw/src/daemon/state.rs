@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-use super::{engine::Engine, host::sysctl::Turned, instance::Instance, standing::Standing};
+use super::{engine::Engine, host::sysctl::Turned, instance::Instance, standing::Standing, sweep::Refused};
 use crate::{
     config::Loaded,
     image::Ids,
@@ -79,12 +79,15 @@ pub struct LastReload {
     pub at: SystemTime,
     /// Why nothing was changed; none: it was.
     pub error: Option<String>,
+    /// What became of the flows that it no longer admits.
+    #[serde(default)]
+    pub flows: Refused,
 }
 
 impl LastReload {
     /// Now.
     pub fn now(error: Option<String>) -> Self {
-        Self { at: SystemTime::now(), error }
+        Self { at: SystemTime::now(), error, flows: Refused::default() }
     }
 }
 

@@ -3,20 +3,61 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use ipnet::IpNet;
 use netfw_common::{
     flow::{Flow, MASQUERADED, SOURCE_NAT},
     image::{KEEP_REFUSED, Policy},
     tcp::State,
     tick::Tick,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    image::Image,
+    image::{Image, is_listed},
     kernel::{Maps, Nudger, Pair, now},
 };
 
 /// How long a direction of a proven flow may be without the other one, seconds: they are entered one after the other.
 const LINGER: u64 = 30;
+
+/// What becomes of a flow that rules no longer admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It ends.
+    Cut,
+    /// It may end by itself.
+    Left,
+}
+
+/// How many live flows rules no longer admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Refused {
+    /// Those that end; while the rules wait for confirmation, those that are suspended.
+    pub cut: usize,
+    /// Those that may end by themselves.
+    pub left: usize,
+}
+
+impl Refused {
+    fn count(&mut self, pair: &Pair, fate: Fate) {
+        let count = match fate {
+            Fate::Cut => &mut self.cut,
+            Fate::Left => &mut self.left,
+        };
+        *count += usize::from(pair.is_live());
+    }
+}
+
+/// What becomes of a flow under the rules of `image`; `None`: it goes on.
+pub fn fate(maps: &Maps, image: &Image, pair: &Pair) -> Option<Fate> {
+    let keeps = image.policy.flags & KEEP_REFUSED != 0;
+    match maps.is_blocked_by(image, pair) {
+        true => Some(Fate::Cut),
+        false if pair.is_admitted_by(image) => None,
+        false if keeps => Some(Fate::Left),
+        false => Some(Fate::Cut),
+    }
+}
 
 /// Ends the flows that the rules in force no longer admit; says how many live ones there were.
 ///
@@ -25,42 +66,62 @@ const LINGER: u64 = 30;
 ///
 /// # Errors
 /// What the kernel says.
-pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
+pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<Refused> {
     let nudger = Nudger::open()?;
-    let mut count = 0;
-    each_refused(maps, image, generation, |pair| {
-        count += usize::from(pair.is_live());
-        end(maps, &nudger, pair)
-    })?;
-    Ok(count)
+    each_refused(maps, image, generation, |pair, fate| match fate {
+        Fate::Cut => end(maps, &nudger, pair),
+        Fate::Left => Ok(()),
+    })
 }
 
-/// How many live flows the rules of `image` no longer admit, unless they may end by themselves.
+/// How many live flows the rules of `image` no longer admit.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn count_refused(maps: &Maps, image: &Image, generation: u32) -> Result<usize> {
-    let mut count = 0;
-    each_refused(maps, image, generation, |pair| {
-        count += usize::from(pair.is_live());
-        Ok(())
-    })?;
-    Ok(count)
+pub fn count_refused(maps: &Maps, image: &Image, generation: u32) -> Result<Refused> {
+    each_refused(maps, image, generation, |_, _| Ok(()))
 }
 
 fn each_refused(
     maps: &Maps,
     image: &Image,
     generation: u32,
-    visit: impl FnMut(&Pair) -> Result<()>,
-) -> Result<()> {
-    if image.policy.flags & KEEP_REFUSED != 0 {
-        return Ok(());
-    }
+    visit: impl Fn(&Pair, Fate) -> Result<()>,
+) -> Result<Refused> {
+    let mut refused = Refused::default();
+    let fate = |pair: &Pair| match pair.original.was_admitted_by(generation) {
+        true => None,
+        false => fate(maps, image, pair),
+    };
     maps.each_flow(
-        |pair| !pair.original.was_admitted_by(generation) && maps.is_refused_by(image, pair),
-        visit,
-    )
+        |pair| fate(pair).is_some(),
+        |pair| {
+            let Some(fate) = fate(pair) else { return Ok(()) };
+            refused.count(pair, fate);
+            visit(pair, fate)
+        },
+    )?;
+    Ok(refused)
+}
+
+/// Ends the flows with an end in one of `prefixes`, which were banned; says how many live ones there were.
+///
+/// As [`cut_refused`] does, for the same reasons.
+///
+/// # Errors
+/// What the kernel says.
+pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
+    let mut banned = IpNet::aggregate(&prefixes.to_vec());
+    banned.sort_unstable();
+    let (nudger, mut live) = (Nudger::open()?, 0);
+    maps.each_flow(
+        |pair| maps.has_end(pair, |address| is_listed(&banned, address)),
+        |pair| {
+            live += usize::from(pair.is_live());
+            end(maps, &nudger, pair)
+        },
+    )?;
+    Ok(live)
 }
 
 /// Ends the flows that are picked, though the rules admit them.

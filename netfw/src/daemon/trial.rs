@@ -66,7 +66,10 @@ impl Controller {
         self.save()?;
         self.publish(&managed, host)?;
         self.maps.hold(Active::until(terms.deadline, held.slot, fallback.slot))?;
-        sweep::count_refused(&self.maps, &image, held.generation)
+        let refused = sweep::count_refused(&self.maps, &image, held.generation)?;
+        self.state.last_reload.flows = refused;
+        self.save()?;
+        Ok(refused.cut)
     }
 
     /// Rules that may never be confirmed are not applied by themselves: not after a reboot either, which must find the
@@ -123,6 +126,7 @@ impl Controller {
         let Some(trial) = self.trial() else {
             let Some(fresh) = self.state.standing.fresh else { return Err(self.nothing_pending()) };
             self.state.standing.confirm(fresh.held);
+            self.state.last_reload = LastReload::now(None);
             return self.save();
         };
         self.maps.hold(Active::confirmed(trial.held.slot))?;
@@ -192,7 +196,8 @@ impl Controller {
                 rules::load_valid(&self.instance, host)?.context("the rules in force are not known")?;
             self.follow(&loaded.policy, host).await?;
             let image = self.compile(&loaded.policy)?;
-            sweep::cut_refused(&self.maps, &image, self.state.standing.generation(boot_now()))?;
+            let generation = self.state.standing.generation(boot_now());
+            self.state.last_reload.flows = sweep::cut_refused(&self.maps, &image, generation)?;
             self.save()
         };
         if let Err(error) = tidied.await {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 pub(super) struct Files {
     watcher: RecommendedWatcher,
     events: mpsc::UnboundedReceiver<Event>,
+    files: Vec<PathBuf>,
     names: BTreeSet<OsString>,
     directories: BTreeSet<PathBuf>,
 }
@@ -26,11 +27,17 @@ impl Files {
             let _ = event.map(|event| sender.send(event));
         })
         .context("cannot watch files")?;
-        Ok(Self { watcher, events, names: BTreeSet::new(), directories: BTreeSet::new() })
+        Ok(Self { watcher, events, files: Vec::new(), names: BTreeSet::new(), directories: BTreeSet::new() })
+    }
+
+    /// Watches these files beside the others.
+    pub(super) fn watch_also(&mut self, files: &[PathBuf]) {
+        self.watch(&[&self.files, files].concat());
     }
 
     /// Watches exactly these files from now on. One behind a symbolic link is watched in both places.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
+        self.files = files.to_vec();
         let real = files.iter().filter_map(|file| file.canonicalize().ok());
         let files: Vec<PathBuf> = files.iter().cloned().chain(real).collect();
         self.names = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    ptr,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -63,8 +64,12 @@ fn any(v6: bool) -> IpNet {
 impl Addresses {
     /// Takes in everything that asks for addresses.
     pub(super) fn add_policy(&mut self, policy: &ValidPolicy, entries: &[Entry<'_>]) {
-        let mut groups: HashMap<(Field, &AddressMatch), Vector> = HashMap::new();
-        let mut add = |field, number, selected| groups.entry((field, selected)).or_default().insert(number);
+        // By identity: a large set that many rules name is not looked through for each of them.
+        let mut groups: HashMap<(Field, *const AddressMatch), (Vector, &AddressMatch)> = HashMap::new();
+        let mut add = |field, number, selected| {
+            let group = groups.entry((field, ptr::from_ref(selected)));
+            group.or_insert_with(|| (Vector::default(), selected)).0.insert(number);
+        };
         for (number, rule) in policy.rules().iter().enumerate() {
             add(Field::SourceRules, number, &rule.from);
             add(Field::DestinationRules, number, &rule.to);
@@ -84,7 +89,7 @@ impl Addresses {
             self.listen(number, entry);
         }
         self.lead(entries);
-        for ((field, selected), members) in groups {
+        for ((field, _), (members, selected)) in groups {
             self.select(field, members, selected);
         }
     }

@@ -29,6 +29,12 @@ pub(crate) fn blocked_prefix(key: &Key) -> Option<IpNet> {
     IpNet::new(address, u8::try_from(length).ok()?).ok()
 }
 
+/// Whether an address lies in one of these prefixes, which are sorted and none of which lies in another one.
+pub(crate) fn is_listed(prefixes: &[IpNet], address: IpAddr) -> bool {
+    let after = prefixes.partition_point(|prefix| prefix.network() <= address);
+    prefixes[..after].last().is_some_and(|prefix| prefix.contains(&address))
+}
+
 /// What tells this list from others.
 pub(super) fn digest(prefixes: &[IpNet]) -> [u32; 8] {
     let mut bytes = Vec::with_capacity(prefixes.len() * size_of::<Key>());

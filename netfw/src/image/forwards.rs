@@ -19,7 +19,7 @@ use super::{
     header, masquerades,
     vectors::Vectors,
 };
-use crate::policy::{self, Endpoint, PortForward, PortRange, SourceNat, Spread, ValidPolicy};
+use crate::policy::{self, Endpoint, PortForward, PortRange, Rule, SourceNat, Spread, ValidPolicy};
 
 /// A range of outside ports with the targets that serve it.
 pub(super) struct Entry<'a> {
@@ -177,8 +177,11 @@ pub(super) fn lay_out(
         let first_target = place_of(own);
         let own = entry.addresses().map(|address| masquerades::target(address, 0)).collect();
         let first_address = place_of(own);
-        let accepting = |wanted: Option<usize>| wanted.is_none_or(|wanted| wanted == entry.origin);
-        let rules = vectors.index(&header::numbers(policy, |rule| accepting(rule.port_forward)))?;
+        let accepts = |rule: &Rule| match &rule.port_forwards {
+            Some(wanted) => wanted.contains(&entry.origin),
+            None => true,
+        };
+        let rules = vectors.index(&header::numbers(policy, accepts))?;
         let id = numbers[entry.origin];
         forwards.push(Forward { first_target, id, rules, first_address, ..describe(entry) });
     }

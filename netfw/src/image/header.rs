@@ -42,13 +42,13 @@ pub(super) fn header(
         ..Policy::default()
     };
     host.interfaces.values().for_each(|&slot| header.manage(slot));
-    let untranslated = numbers(policy, |rule| rule.port_forward.is_none());
+    let untranslated = numbers(policy, |rule| rule.port_forwards.is_none());
     header.untranslated_rules = vectors.index(&untranslated)?.into();
     let slots = interface_slots(policy, host)?;
     for chain in CHAINS {
         for (slot, index) in header.interface_rules[chain as usize].iter_mut().enumerate() {
             let accepting = policy.rules().iter().zip(&slots).enumerate().filter(|(_, (rule, wanted))| {
-                rule.chain == chain && wanted.is_none_or(|wanted| wanted == slot)
+                rule.chain == chain && (wanted.is_empty() || wanted.contains(&slot))
             });
             *index = vectors.index(&Vector::of(accepting.map(|(number, _)| number)))?;
         }
@@ -61,20 +61,18 @@ pub(super) fn numbers(policy: &ValidPolicy, test: impl Fn(&Rule) -> bool) -> Vec
     Vector::of(policy.rules().iter().enumerate().filter(|(_, rule)| test(rule)).map(|(number, _)| number))
 }
 
-/// The slot that each rule wants, if it wants one.
-fn interface_slots(policy: &ValidPolicy, host: &Host) -> Result<Vec<Option<usize>>, CompileError> {
-    let slot = |rule: &Rule| {
-        let Some(interface) = &rule.interface else { return Ok(None) };
-        let slot = host.interfaces.get(interface).map(|&slot| slot as usize);
-        match slot.filter(|slot| (1..MAX_INTERFACES).contains(slot)) {
-            Some(slot) => Ok(Some(slot)),
-            None => Err(CompileError::UnmanagedInterface {
-                rule: rule.name.clone(),
-                interface: interface.clone(),
-            }),
-        }
-    };
-    policy.rules().iter().map(slot).collect()
+/// The slots that each rule wants; none: any.
+fn interface_slots(policy: &ValidPolicy, host: &Host) -> Result<Vec<Vec<usize>>, CompileError> {
+    let slots = |rule: &Rule| rule.interfaces.iter().map(|name| interface_slot(rule, name, host)).collect();
+    policy.rules().iter().map(slots).collect()
+}
+
+fn interface_slot(rule: &Rule, interface: &str, host: &Host) -> Result<usize, CompileError> {
+    let slot = host.interfaces.get(interface).map(|&slot| slot as usize);
+    slot.filter(|slot| (1..MAX_INTERFACES).contains(slot)).ok_or_else(|| CompileError::UnmanagedInterface {
+        rule: rule.name.clone(),
+        interface: interface.to_owned(),
+    })
 }
 
 fn flags(policy: &ValidPolicy) -> u32 {

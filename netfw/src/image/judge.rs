@@ -11,7 +11,7 @@ use netfw_common::{
 };
 use netfw_ebpf::datapath::{judge, kernel::Tables, repeat::Repeat, work::NONE};
 
-use super::Image;
+use super::{Image, is_listed};
 
 impl Image {
     /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key under
@@ -27,8 +27,7 @@ impl Image {
 
     /// Whether `[block]` lists an address. The datapath spares the host's own.
     pub fn blocks(&self, address: IpAddr) -> bool {
-        let after = self.blocks.partition_point(|prefix| prefix.network() <= address);
-        self.blocks[..after].last().is_some_and(|prefix| prefix.contains(&address))
+        is_listed(&self.blocks, address)
     }
 
     /// What the longest prefix around an address says.

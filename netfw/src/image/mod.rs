@@ -23,7 +23,7 @@ use netfw_common::image::{AddressClass, Forward, Policy, Rule, Service, Target, 
 
 use crate::policy::ValidPolicy;
 pub use block::block_keys;
-pub(crate) use block::blocked_prefix;
+pub(crate) use block::{blocked_prefix, is_listed};
 pub use error::CompileError;
 pub use ids::Ids;
 

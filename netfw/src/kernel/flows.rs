@@ -125,14 +125,14 @@ impl Maps {
         Ok(self.policies.get(&self.active_slot()?)?)
     }
 
-    /// Whether an image ends a flow: its rules don't admit it, or it blocks an end.
-    pub fn is_refused_by(&self, image: &Image, pair: &Pair) -> bool {
-        !pair.is_admitted_by(image) || self.is_blocked_by(image, pair)
-    }
-
     /// Whether `[block]` of an image names an end of a flow, as the datapath sees it.
     pub fn is_blocked_by(&self, image: &Image, pair: &Pair) -> bool {
-        pair.ends(&pair.key).into_iter().any(|end| image.blocks(end.ip()) && !self.is_own(end.ip()))
+        self.has_end(pair, |address| image.blocks(address))
+    }
+
+    /// Whether an end of a flow is one of the addresses that are blocked in some way, as the datapath sees it.
+    pub fn has_end(&self, pair: &Pair, is_blocked: impl Fn(IpAddr) -> bool) -> bool {
+        pair.ends(&pair.key).into_iter().any(|end| is_blocked(end.ip()) && !self.is_own(end.ip()))
     }
 
     /// The flow that a packet with this tuple belongs to, living or dead.

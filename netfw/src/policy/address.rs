@@ -31,6 +31,18 @@ impl AddressMatch {
         !self.restricted && self.exclude.is_empty()
     }
 
+    /// Whether IPv4 and IPv6 addresses match.
+    pub(super) fn families(&self) -> (bool, bool) {
+        if self.restricted && self.exclude.is_empty() {
+            // Sorted: IPv4 comes first.
+            let is = |network: Option<&IpNet>, v6: bool| {
+                network.is_some_and(|network| network.addr().is_ipv6() == v6)
+            };
+            return (is(self.include.first(), false), is(self.include.last(), true));
+        }
+        AddressRanges::of(self).families()
+    }
+
     /// The fewest networks that hold what matches, sorted.
     pub(super) fn into_networks(self) -> Vec<IpNet> {
         // A million of them are not taken apart for nothing.
@@ -117,6 +129,11 @@ impl AddressRanges {
             }
         }
         false
+    }
+
+    /// How many ranges they are: what comparing them costs.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether every address of `other` is among these.
@@ -226,6 +243,11 @@ mod tests {
         let v4 = AddressRanges::of(&selection(&["0.0.0.0/0"], &[]));
         assert!(!v6.overlaps(&v4) && !v6.contains(&v4));
         assert_eq!(v6.families(), (false, true));
+        for one in
+            [selection(&["::/0"], &[]), selection(&["192.0.2.1/32", "::/0"], &[]), AddressMatch::default()]
+        {
+            assert_eq!(one.families(), AddressRanges::of(&one).families());
+        }
         let both = AddressRanges::of(&AddressMatch::default());
         assert!(both.contains(&v4) && both.contains(&v6) && !v4.contains(&both));
     }
@@ -259,6 +281,7 @@ mod tests {
             let inside = all().all(|address| left.matches(address) || !right.matches(address));
             prop_assert_eq!(a.overlaps(&b), both);
             prop_assert_eq!(a.contains(&b), inside);
+            prop_assert_eq!(left.families(), a.families());
             let included = AddressMatch { exclude: Vec::new(), ..left };
             let apart: Vec<_> = AddressRanges::of(&included).0.iter().flat_map(super::networks).collect();
             prop_assert_eq!(included.into_networks(), apart);

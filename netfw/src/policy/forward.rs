@@ -11,16 +11,23 @@ use crate::config::{
 };
 
 /// Resolves one port-forward; `None` if something is wrong with it.
-pub(super) fn port_forward(
-    model: &model::PortForward,
-    names: &Names<'_>,
+pub(super) fn port_forward<'m>(
+    model: &'m model::PortForward,
+    names: &Names<'m>,
     problems: &mut Problems,
 ) -> Option<PortForward> {
-    let (built, sound) = problems.about(&model.title.label, |problems| build(model, names, problems));
+    let (built, sound) = problems.about(&model.title.label, |problems| match model.enabled {
+        true => build(model, names, problems),
+        false => problems.without_warnings(|problems| build(model, names, problems)),
+    });
     built.filter(|_| sound && model.sound)
 }
 
-fn build(model: &model::PortForward, names: &Names<'_>, problems: &mut Problems) -> Option<PortForward> {
+fn build<'m>(
+    model: &'m model::PortForward,
+    names: &Names<'m>,
+    problems: &mut Problems,
+) -> Option<PortForward> {
     let from = names.select(model.from.as_ref(), problems);
     let hosts: Option<Vec<_>> = lookup_all(&model.to, names, problems);
     let addresses = model.addresses.iter();

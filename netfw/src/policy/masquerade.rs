@@ -10,9 +10,9 @@ use crate::config::{
 };
 
 /// Resolves one masquerade.
-pub(super) fn masquerade(
-    model: &model::Masquerade,
-    names: &Names<'_>,
+pub(super) fn masquerade<'m>(
+    model: &'m model::Masquerade,
+    names: &Names<'m>,
     problems: &mut Problems,
 ) -> Masquerade {
     let (built, _) = problems.about("masquerade", |problems| {

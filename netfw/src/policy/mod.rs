@@ -17,7 +17,7 @@ mod shadow;
 mod warnings;
 
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     address::AddressMatch,
@@ -151,7 +151,7 @@ pub struct PortForward {
     /// Only for these local addresses; empty: any address of the external interfaces.
     pub addresses: Vec<IpAddr>,
     /// Who may use it.
-    pub from: AddressMatch,
+    pub from: Arc<AddressMatch>,
     /// Where it leads, in order; never empty.
     pub targets: Vec<Target>,
     /// How targets are chosen.
@@ -170,7 +170,7 @@ pub struct Failsafe {
     /// TCP port of the server.
     pub port: u16,
     /// Who.
-    pub from: AddressMatch,
+    pub from: Arc<AddressMatch>,
 }
 
 /// What a NAT's behaviour towards an inside end depends on (RFC 4787 §4.1, §5).
@@ -189,7 +189,7 @@ pub struct Masquerade {
     /// Where it is written.
     pub place: Place,
     /// Inside sources it applies to.
-    pub from: AddressMatch,
+    pub from: Arc<AddressMatch>,
     /// Outside addresses, shared out over the sources; in a family without any, that of the interface.
     pub to: Vec<IpAddr>,
     /// Source ports it may use; a source port outside them is not kept.
@@ -213,20 +213,21 @@ pub struct Rule {
     pub action: Action,
     /// IP protocol numbers; empty: any.
     pub protocols: Vec<u8>,
-    /// Source before source translation.
-    pub from: AddressMatch,
+    /// Source before source translation. Those that are written alike are one, here and everywhere.
+    pub from: Arc<AddressMatch>,
     /// Destination after destination translation.
-    pub to: AddressMatch,
+    pub to: Arc<AddressMatch>,
     /// Destination ports; empty: any. Only beside TCP, UDP or SCTP.
     pub ports: Vec<PortRange>,
     /// Source ports; empty: any.
     pub from_ports: Vec<PortRange>,
     /// ICMP types; empty: any.
     pub icmp_types: Vec<u8>,
-    /// Arriving on (input, forward) or leaving by (output).
-    pub interface: Option<String>,
-    /// Matches packets translated by this forward (an index into [`ValidPolicy::port_forwards`]).
-    pub port_forward: Option<usize>,
+    /// Arriving on one of these (input, forward) or leaving by one (output); empty: any.
+    pub interfaces: Vec<String>,
+    /// Matches packets translated by one of these forwards (indices into [`ValidPolicy::port_forwards`]); none: also what is
+    /// not translated. Empty where all that the rule names are switched off: then nothing matches.
+    pub port_forwards: Option<Vec<usize>>,
     /// Above it, flows are dropped instead.
     pub limit: Option<Limit>,
     /// Whether the log is told of the new flows that it decides about.

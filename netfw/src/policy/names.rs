@@ -1,6 +1,12 @@
 //! Hosts and sets: from names to addresses.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -18,7 +24,12 @@ pub(super) struct Names<'m> {
     sets: BTreeMap<&'m str, &'m Set>,
     /// Members of the sets looked up so far.
     expanded: BTreeMap<&'m str, Cow<'m, [IpNet]>>,
+    /// Selections by their words: a large set that many rules name is put in order, kept and compared once.
+    selected: RefCell<HashMap<Words<'m>, Arc<AddressMatch>>>,
 }
+
+/// The words of a selection: what each excludes or not.
+type Words<'m> = Vec<&'m (bool, Selector)>;
 
 impl<'m> Names<'m> {
     /// Looks up every set, used or not.
@@ -27,6 +38,7 @@ impl<'m> Names<'m> {
             hosts: model.hosts.iter().map(|host| (host.name.value.as_str(), host)).collect(),
             sets: model.sets.iter().map(|set| (set.name.value.as_str(), set)).collect(),
             expanded: BTreeMap::new(),
+            selected: RefCell::default(),
         };
         for set in &model.sets {
             names.expand(set, &mut Vec::new(), problems);
@@ -101,8 +113,28 @@ impl<'m> Names<'m> {
     }
 
     /// The addresses that a `from` or `to` selects; all if it is not written.
-    pub(super) fn select(&self, selection: Option<&Selection>, problems: &mut Problems) -> AddressMatch {
-        let Some(selection) = selection else { return AddressMatch::default() };
+    pub(super) fn select(
+        &self,
+        selection: Option<&'m Selection>,
+        problems: &mut Problems,
+    ) -> Arc<AddressMatch> {
+        let words: Words<'m> =
+            selection.iter().flat_map(|selection| &selection.words).map(|word| &word.value).collect();
+        if let Some(known) = self.selected.borrow().get(&words) {
+            return Arc::clone(known);
+        }
+        let before = problems.error_count();
+        let selected =
+            Arc::new(selection.map_or_else(AddressMatch::default, |one| self.select_once(one, problems)));
+        // What is wrong with it is said wherever it is written.
+        if problems.error_count() == before {
+            self.selected.borrow_mut().insert(words, Arc::clone(&selected));
+        }
+        selected
+    }
+
+    /// As [`select`](Self::select), and nothing is kept of it.
+    pub(super) fn select_once(&self, selection: &Selection, problems: &mut Problems) -> AddressMatch {
         let (mut include, mut exclude, mut restricted) = (Vec::new(), Vec::new(), false);
         for Spanned { value: (excludes, selector), span } in &selection.words {
             let list = if *excludes { &mut exclude } else { &mut include };

@@ -14,15 +14,15 @@ use crate::config::{
     problems::Problems,
 };
 
-/// Judges the whole file. `None` if anything is wrong, here or before.
-pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems) -> Option<ValidPolicy> {
+/// Judges the whole file; takes out of `model` what is switched off. `None` if anything is wrong, here or before.
+pub(crate) fn resolve(model: &mut Model, facts: &HostFacts, problems: &mut Problems) -> Option<ValidPolicy> {
     let names = Names::new(model, problems);
     let interfaces = interfaces(model, problems);
     check_unique("port-forward", model.port_forwards.iter().map(|forward| &forward.title), problems);
     check_unique("rule", model.rules.iter().map(|rule| &rule.title), problems);
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
     let (block, _) = problems.about("block", |problems| {
-        let from = model.block.as_ref().map(|from| names.select(Some(from), problems));
+        let from = model.block.as_ref().map(|from| names.select_once(from, problems));
         from.map(AddressMatch::into_networks).unwrap_or_default()
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
@@ -33,6 +33,10 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     if problems.error_count() > 0 {
         return None;
     }
+    let port_forwards = enabled(forwards, &model.port_forwards, |forward| forward.enabled);
+    let rules = enabled(rules, &model.rules, |rule| rule.enabled);
+    model.port_forwards.retain(|forward| forward.enabled);
+    model.rules.retain(|rule| rule.enabled);
     let actions = &model.default_actions;
     let policy = ValidPolicy {
         interfaces,
@@ -40,9 +44,9 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
         default_actions: [actions.input, actions.forward, actions.output],
         failsafe,
         block,
-        port_forwards: forwards.into_iter().flatten().collect(),
+        port_forwards,
         masquerades,
-        rules: rules.into_iter().flatten().collect(),
+        rules,
         timeouts: model.timeouts.clone(),
         capacity: model.flows.capacity,
         on_change: model.flows.on_change,
@@ -54,6 +58,12 @@ pub(crate) fn resolve(model: &Model, facts: &HostFacts, problems: &mut Problems)
     };
     warnings::look(&policy, model, facts, problems);
     Some(policy)
+}
+
+/// What takes part of all that was looked at.
+fn enabled<T, M>(built: Vec<Option<T>>, written: &[M], takes_part: impl Fn(&M) -> bool) -> Vec<T> {
+    let all = built.into_iter().zip(written);
+    all.filter(|(_, written)| takes_part(written)).filter_map(|(built, _)| built).collect()
 }
 
 fn interfaces(model: &Model, problems: &mut Problems) -> Vec<Interface> {
@@ -69,8 +79,13 @@ fn interfaces(model: &Model, problems: &mut Problems) -> Vec<Interface> {
 }
 
 /// The fail-safe door, which no port-forward may lead away from.
-fn door(failsafe: &model::Failsafe, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Failsafe {
-    for forward in &model.port_forwards {
+fn door<'m>(
+    failsafe: &'m model::Failsafe,
+    model: &Model,
+    names: &Names<'m>,
+    problems: &mut Problems,
+) -> Failsafe {
+    for forward in model.port_forwards.iter().filter(|forward| forward.enabled) {
         let tcp = forward.protocols.iter().any(|protocol| protocol.value == super::TCP);
         let port = forward.ports.iter().find(|range| range.value.contains(failsafe.port));
         if let Some(port) = port.filter(|_| tcp) {
@@ -109,6 +124,7 @@ fn check_overlaps(model: &Model, forwards: &[Option<PortForward>], problems: &mu
     let built: Vec<(&PortForward, &model::PortForward, AddressRanges)> = forwards
         .iter()
         .zip(&model.port_forwards)
+        .filter(|(_, model)| model.enabled)
         .filter_map(|(built, model)| {
             let built = built.as_ref()?;
             let (v4, v6) = families(built);

@@ -1,5 +1,7 @@
 //! `[[rule]]`: names looked up, contradictions refused.
 
+use std::collections::BTreeSet;
+
 use super::{Chain, Rule, SCTP, TCP, UDP, icmp, names::Names};
 use crate::config::{
     model::{self, IcmpType, Model},
@@ -9,21 +11,26 @@ use crate::config::{
 };
 
 /// Resolves one rule; `None` if something is wrong with it.
-pub(super) fn rule(
-    rule: &model::Rule,
+pub(super) fn rule<'m>(
+    rule: &'m model::Rule,
     model: &Model,
-    names: &Names<'_>,
+    names: &Names<'m>,
     problems: &mut Problems,
 ) -> Option<Rule> {
     let (built, sound) = problems.about(&rule.title.label, |problems| build(rule, model, names, problems));
     built.filter(|_| sound && rule.sound)
 }
 
-fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Problems) -> Option<Rule> {
+fn build<'m>(
+    rule: &'m model::Rule,
+    model: &Model,
+    names: &Names<'m>,
+    problems: &mut Problems,
+) -> Option<Rule> {
     let from = names.select(rule.from.as_ref(), problems);
     let to = names.select(rule.to.as_ref(), problems);
-    check_interface(rule, model, problems);
-    let port_forward = port_forward(rule, model, problems);
+    rule.interfaces.iter().for_each(|interface| check_interface(interface, model, problems));
+    let port_forwards = port_forwards(rule, model, problems);
     if rule.sound {
         check_ports(rule, problems);
     }
@@ -38,13 +45,15 @@ fn build(rule: &model::Rule, model: &Model, names: &Names<'_>, problems: &mut Pr
         ports: values(&rule.ports),
         from_ports: values(&rule.from_ports),
         icmp_types: icmp_types(rule, problems),
-        interface: rule.interface.as_ref().map(|interface| interface.value.clone()),
-        port_forward,
+        interfaces: rule.interfaces.iter().map(|interface| interface.value.clone()).collect(),
+        port_forwards,
         limit: rule.limit.as_ref().map(|limit| limit.value),
         log: rule.log,
     };
     built.protocols.sort_unstable();
     built.protocols.dedup();
+    built.interfaces.sort_unstable();
+    built.interfaces.dedup();
     Some(built)
 }
 
@@ -52,8 +61,7 @@ fn values<T: Copy>(list: &[Spanned<T>]) -> Vec<T> {
     list.iter().map(|spanned| spanned.value).collect()
 }
 
-fn check_interface(rule: &model::Rule, model: &Model, problems: &mut Problems) {
-    let Some(interface) = &rule.interface else { return };
+fn check_interface(interface: &Spanned<String>, model: &Model, problems: &mut Problems) {
     let known = || model.interfaces.iter().map(|known| known.name.value.as_str());
     if known().any(|name| name == interface.value) {
         return;
@@ -65,22 +73,28 @@ fn check_interface(rule: &model::Rule, model: &Model, problems: &mut Problems) {
     problems.error(&interface.span, format!("\"{}\" is not in [interfaces]", interface.value), help);
 }
 
-fn port_forward(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Option<usize> {
-    let name = rule.port_forward.as_ref()?;
-    if rule.chain == Chain::Output {
+fn port_forwards(rule: &model::Rule, model: &Model, problems: &mut Problems) -> Option<Vec<usize>> {
+    if let Some(first) = rule.port_forwards.first().filter(|_| rule.chain == Chain::Output) {
         let message = "a port-forward is never met in chain \"output\"";
-        problems.error(&name.span, message, "write chain = \"forward\"");
+        problems.error(&first.span, message, "write chain = \"forward\"");
     }
+    let numbers = rule.port_forwards.iter().filter_map(|name| port_forward(name, model, problems));
+    let numbers: BTreeSet<usize> = numbers.collect();
+    (!rule.port_forwards.is_empty()).then(|| numbers.into_iter().collect())
+}
+
+/// Where the port-forward of a name stands among those that are enabled, if it is one.
+fn port_forward(name: &Spanned<String>, model: &Model, problems: &mut Problems) -> Option<usize> {
     let names = || model.port_forwards.iter().map(|forward| forward.title.name.as_str());
-    let index = names().position(|known| known == name.value);
-    if index.is_none() {
+    if !names().any(|known| known == name.value) {
         let help = match suggest::nearest(&name.value, names()) {
             Some(known) => format!("did you mean \"{known}\"?"),
             None => "write the name of a [[port-forward]]".to_owned(),
         };
         problems.error(&name.span, format!("no port-forward is called \"{}\"", name.value), help);
     }
-    index
+    let mut enabled = model.port_forwards.iter().filter(|forward| forward.enabled);
+    enabled.position(|forward| forward.title.name == name.value)
 }
 
 fn check_ports(rule: &model::Rule, problems: &mut Problems) {

@@ -54,8 +54,10 @@ fn warn_about_lock_out(policy: &ValidPolicy, model: &Model, problems: &mut Probl
 /// Whether the rules let somebody open a connection to the host's SSH port.
 pub(super) fn admits_ssh(policy: &ValidPolicy) -> bool {
     for rule in policy.rules.iter().filter(|rule| may_match_ssh(rule)) {
-        let for_everyone =
-            rule.from.is_any() && rule.to.is_any() && rule.interface.is_none() && rule.from_ports.is_empty();
+        let for_everyone = rule.from.is_any()
+            && rule.to.is_any()
+            && rule.interfaces.is_empty()
+            && rule.from_ports.is_empty();
         match rule.action {
             Action::Accept => return true,
             Action::Drop | Action::Reject if for_everyone => return false,
@@ -69,20 +71,20 @@ fn may_match_ssh(rule: &Rule) -> bool {
     let tcp = rule.protocols.is_empty() || rule.protocols.contains(&TCP);
     let port = rule.ports.is_empty() || rule.ports.iter().any(|range| range.contains(SSH));
     let somebody = families_of(rule) != (false, false);
-    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forward.is_none()
+    rule.chain == Chain::Input && tcp && port && somebody && rule.port_forwards.is_none()
 }
 
 /// Whether a rule can match IPv4 and IPv6 packets.
 fn families_of(rule: &Rule) -> (bool, bool) {
     let not_only =
         |protocol| rule.protocols.is_empty() || rule.protocols.iter().any(|known| *known != protocol);
-    let (from, to) = (AddressRanges::of(&rule.from).families(), AddressRanges::of(&rule.to).families());
+    let (from, to) = (rule.from.families(), rule.to.families());
     (from.0 && to.0 && not_only(ICMPV6), from.1 && to.1 && not_only(ICMP))
 }
 
 /// A rule whose source, destination and protocol have no family in common.
 fn warn_if_families_differ(rule: &Rule, written: &model::Rule, problems: &mut Problems) {
-    let empty = |selection: &AddressMatch| AddressRanges::of(selection).is_empty();
+    let empty = |selection: &AddressMatch| selection.families() == (false, false);
     if families_of(rule) == (false, false) && !empty(&rule.from) && !empty(&rule.to) {
         let message = "never matches: its source, destination and protocol are not all IPv4 or all IPv6";
         problems.warning(
@@ -101,13 +103,15 @@ fn warn_if_never_translated(
     facts: &HostFacts,
     problems: &mut Problems,
 ) {
-    let Some(forward) = rule.port_forward.and_then(|index| policy.port_forwards.get(index)) else { return };
-    let mut targets = forward.targets.iter().flat_map(|target| &target.addresses);
-    let known = !facts.addresses.is_empty();
-    if rule.chain == Chain::Input && known && !targets.any(|address| facts.addresses.contains(address)) {
-        let span = written.port_forward.as_ref().map_or(&written.title.span, |name| &name.span);
-        let message = format!("never matches: no target of \"{}\" is this host", forward.name);
-        problems.warning(span, message, "write chain = \"forward\"");
+    let Some(first) = written.port_forwards.first().filter(|_| rule.chain == Chain::Input) else { return };
+    let Some(numbers) = rule.port_forwards.as_ref().filter(|numbers| !numbers.is_empty()) else { return };
+    let forwards = numbers.iter().filter_map(|&index| policy.port_forwards.get(index));
+    let targets = forwards.flat_map(|forward| &forward.targets);
+    let mut addresses = targets.flat_map(|target| &target.addresses);
+    if !facts.addresses.is_empty() && !addresses.any(|address| facts.addresses.contains(address)) {
+        let names: Vec<_> = written.port_forwards.iter().map(|name| format!("\"{}\"", name.value)).collect();
+        let message = format!("never matches: no target of {} is this host", names.join(" or "));
+        problems.warning(&first.span, message, "write chain = \"forward\"");
     }
 }
 
@@ -247,9 +251,9 @@ fn admits_check(endpoint: &Endpoint<'_>, check: &Check, policy: &ValidPolicy) ->
             && tcp
             && to
             && rule.to.matches(endpoint.address)
-            && rule.port_forward.is_none()
+            && rule.port_forwards.is_none()
     };
-    let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interface.is_none();
+    let surely = |rule: &Rule| rule.from.is_any() && rule.from_ports.is_empty() && rule.interfaces.is_empty();
     for rule in policy.rules.iter().filter(concerns) {
         match rule.action {
             Action::Accept => return true,

@@ -44,7 +44,7 @@ impl Bans {
 }
 
 /// A host without its prefix length.
-fn word(prefix: IpNet) -> String {
+pub(super) fn word(prefix: IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         prefix.addr().to_string()
     } else {

@@ -171,26 +171,27 @@ fn items(list: Option<&Value>) -> Vec<(String, &Table)> {
         Some(Value::Table(table)) => vec![table],
         _ => Vec::new(),
     };
+    // What is switched off is as good as gone.
+    let enabled = |item: &&Table| item.get("enabled").and_then(Value::as_bool) != Some(false);
     let name = |item: &Table| match item.get("name") {
         Some(name) => words(name).concat(),
         None => says(item).join(", "),
     };
-    tables.into_iter().map(|item| (name(item), item)).collect()
+    tables.into_iter().filter(enabled).map(|item| (name(item), item)).collect()
 }
 
-/// All that a table says, apart from its name.
+/// All that a table says, apart from its name and that it takes part.
 fn says(item: &Table) -> Vec<String> {
-    let keys = item.iter().filter(|(key, _)| *key != "name");
+    let keys = item.iter().filter(|(key, _)| !["name", "enabled"].contains(&key.as_str()));
     keys.map(|(key, value)| format!("{key} = {}", words(value).join(", "))).collect()
 }
 
 fn keys(old: &Table, new: &Table) -> Vec<String> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let differing = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
-    let words = |value: Option<&Value>| value.map(words);
-    differing
-        .map(|key| format!("{key}: {}", replaced(words(old.get(key)).as_ref(), words(new.get(key)).as_ref())))
-        .collect()
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|key| *key != "enabled").collect();
+    // By its words: one of them says the same alone and in a list.
+    let words = |key: &String| [old.get(key).map(words), new.get(key).map(words)];
+    let differing = keys.into_iter().map(|key| (key, words(key))).filter(|(_, [old, new])| old != new);
+    differing.map(|(key, [old, new])| format!("{key}: {}", replaced(old.as_ref(), new.as_ref()))).collect()
 }
 
 /// Names that left their place: all but those of a longest row that kept its order.
@@ -240,6 +241,10 @@ mod tests {
     fn the_same_is_no_difference() {
         let text = "[policy]\ninput = \"drop\"\n[[rule]]\naction = \"accept\"\nport = 22\n";
         assert!(told(text, text).is_empty());
+        let rule = |value: &str| format!("[[rule]]\nname = \"r\"\ninterface = {value}\n");
+        assert!(told(&rule("\"eth0\""), &rule("[\"eth0\"]")).is_empty());
+        let more = told(&rule("\"eth0\""), &rule("[\"eth0\", \"eth1\"]"));
+        assert_eq!(more, [r#"rule r Changed ["interface: eth0 → eth0, eth1"]"#]);
     }
 
     #[test]
@@ -256,6 +261,15 @@ mod tests {
                 r#"rule e Added ["port = 6"]"#,
             ]
         );
+    }
+
+    #[test]
+    fn what_is_switched_off_is_gone() {
+        let rule = |enabled: &str| format!("[[rule]]\nname = \"a\"\nport = 1\n{enabled}");
+        let [on, off] = ["enabled = true\n", "enabled = false\n"].map(rule);
+        assert!(told(&rule(""), &on).is_empty() && told("", &off).is_empty());
+        assert_eq!(told(&on, &off), [r#"rule a Removed ["port = 1"]"#]);
+        assert_eq!(told(&off, &on), [r#"rule a Added ["port = 1"]"#]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the commands print: documents for programs, tables for people.
 
 pub mod bans;
+pub mod change;
 pub mod difference;
 pub mod events;
 pub mod explain;

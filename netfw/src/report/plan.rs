@@ -45,12 +45,13 @@ struct Fate {
     redirected: usize,
 }
 
-/// Flows that a policy no longer admits.
+/// Live flows that a policy no longer admits.
+#[derive(Default)]
 pub struct Refused {
-    /// With whether they would lead elsewhere if they were new.
-    pub flows: Vec<(Pair, bool)>,
-    /// Whether they may end by themselves.
-    pub kept: bool,
+    /// Those that end, with whether they would lead elsewhere if they were new.
+    pub cut: Vec<(Pair, bool)>,
+    /// How many may end by themselves.
+    pub left: usize,
 }
 
 impl Plan {
@@ -62,7 +63,7 @@ impl Plan {
         policy: &Policy,
         warnings: Vec<Diagnostic>,
     ) -> Self {
-        let ending: &[(Pair, bool)] = if refused.kept { &[] } else { &refused.flows };
+        let ending = &refused.cut;
         let mut by_name: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         for (pair, redirected) in ending {
             let count = by_name.entry(name(pair, ids)).or_default();
@@ -74,7 +75,7 @@ impl Plan {
         let flows = Fates {
             cut: ending.len(),
             redirected: ending.iter().filter(|(_, redirected)| *redirected).count(),
-            left: refused.flows.len() - ending.len(),
+            left: refused.left,
             by_name: by_name.collect(),
             list: Teller::new(ids, policy, now()).list(&pairs),
         };
@@ -92,10 +93,15 @@ impl Plan {
         if self.changes.is_empty() {
             text += "the rules stay as they are\n";
         }
-        text += &match (self.flows.cut, self.flows.left) {
-            (0, 0) => "no live flow ends\n".to_owned(),
-            (0, left) => format!("{left} live flows are no longer admitted, and may end by themselves\n"),
-            (cut, _) => format!("{cut} live flows end:\n"),
+        if self.flows.left > 0 {
+            text += &format!(
+                "{} live flows are no longer admitted, and may end by themselves\n",
+                self.flows.left
+            );
+        }
+        text += &match self.flows.cut {
+            0 => "no live flow ends\n".to_owned(),
+            cut => format!("{cut} live flows end:\n"),
         };
         for fate in &self.flows.by_name {
             text += &format!("  {}: {}", fate.name, fate.cut);

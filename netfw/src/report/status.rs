@@ -15,6 +15,7 @@ use crate::{
         host::{Host, Link},
         standing::calendar,
         state::{Managed, State},
+        sweep::Refused,
     },
     kernel::{self, Maps, Port},
     policy::Role,
@@ -50,6 +51,7 @@ struct LastReload {
     at: String,
     result: &'static str,
     error: Option<String>,
+    flows: Refused,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,6 +152,7 @@ impl Status {
                 at: timestamp(state.last_reload.at),
                 result: if error.is_some() { "error" } else { "ok" },
                 error,
+                flows: state.last_reload.flows,
             },
             confirm: Confirm { pending: pending.is_some(), deadline },
             flows: Flows { used: maps.count_flows()?, capacity: state.capacity },

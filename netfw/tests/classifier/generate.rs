@@ -91,18 +91,35 @@ fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![3 => with_ports, 1 => icmp, 2 => (others, none(), none(), Just(Vec::new()))]
 }
 
+fn enabled() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.85)
+}
+
 fn action() -> impl Strategy<Value = &'static str> {
     select(vec!["accept", "drop", "reject"])
 }
 
+/// Where the master's own packets are judged: no port-forward is met there.
+const OUTPUT: usize = 2;
+
+/// Now and then one or more of these.
+fn some_of(all: Vec<usize>) -> BoxedStrategy<Vec<usize>> {
+    if all.is_empty() {
+        return Just(all).boxed();
+    }
+    let length = 1..=all.len();
+    option::weighted(0.4, subsequence(all, length)).prop_map(Option::unwrap_or_default).boxed()
+}
+
 /// A rule in a file with `forwards` port-forwards.
 fn rule(forwards: usize) -> impl Strategy<Value = Rule> {
-    let place = (0usize..3, option::weighted(0.3, 1usize..=2), option::weighted(0.4, 0..forwards.max(1)));
-    (place, action(), transport(), any_or_words(), any_or_words()).prop_map(
-        move |((chain, interface, forward), action, transport, from, to)| {
+    let place = (0usize..3, some_of(vec![1, 2]), some_of((0..forwards).collect()));
+    (enabled(), place, action(), transport(), any_or_words(), any_or_words()).prop_map(
+        |(enabled, (chain, interfaces, forwards), action, transport, from, to)| {
             let (protocols, ports, from_ports, icmp_types) = transport;
-            let port_forward = forward.filter(|&forward| chain != 2 && forward < forwards);
+            let port_forwards = if chain == OUTPUT { Vec::new() } else { forwards };
             Rule {
+                enabled,
                 chain,
                 action,
                 protocols,
@@ -111,8 +128,8 @@ fn rule(forwards: usize) -> impl Strategy<Value = Rule> {
                 ports,
                 from_ports,
                 icmp_types,
-                interface,
-                port_forward,
+                interfaces,
+                port_forwards,
             }
         },
     )
@@ -128,15 +145,15 @@ fn forward(number: u16) -> impl Strategy<Value = Forward> {
     ]);
     let hosts = vec((0..HOSTS.len(), 1u16..12, any::<bool>()), 8);
     let protocols = subsequence(vec![TCP, UDP], 1..=2);
-    (ports, hosts, 1usize..4, any::<bool>(), protocols, any_or_words(), any::<bool>()).prop_map(
-        |(ports, hosts, balanced, one_to_one, protocols, from, bound)| {
+    (enabled(), ports, hosts, 1usize..4, any::<bool>(), protocols, any_or_words(), any::<bool>()).prop_map(
+        |(enabled, ports, hosts, balanced, one_to_one, protocols, from, bound)| {
             let count = ports.iter().map(|[first, last]| last - first + 1).sum::<u16>();
             let last =
                 |first: u16, shifted: bool| if shifted && !one_to_one { first + count - 1 } else { first };
             let targets = hosts.iter().map(|&(host, port, shifted)| (host, [port, last(port, shifted)]));
             let targets: Vec<_> = targets.take(if one_to_one { count.into() } else { balanced }).collect();
             let addresses = if bound { outside(&targets) } else { Vec::new() };
-            Forward { protocols, ports, from, addresses, targets, one_to_one }
+            Forward { enabled, protocols, ports, from, addresses, targets, one_to_one }
         },
     )
 }

@@ -28,7 +28,7 @@ impl Packet {
     }
 }
 
-/// Number of the port-forward that takes a packet, and all targets that it may go to.
+/// Number of the port-forward that takes a packet, among those that are enabled, and all targets that it may go to.
 pub(crate) fn forward(rules: &RulesFile, packet: &Packet) -> Option<(usize, BTreeSet<SocketAddr>)> {
     let takes = |(number, forward): (usize, &Forward)| {
         let here = forward.addresses.is_empty() || forward.addresses.contains(&packet.destination);
@@ -39,7 +39,7 @@ pub(crate) fn forward(rules: &RulesFile, packet: &Packet) -> Option<(usize, BTre
         let targets = targets(forward, nth, packet.source.is_ipv4());
         (!targets.is_empty()).then_some((number, targets))
     };
-    rules.forwards.iter().enumerate().find_map(takes)
+    rules.forwards.iter().filter(|forward| forward.enabled).enumerate().find_map(takes)
 }
 
 /// Targets of the n-th outside port.
@@ -58,11 +58,12 @@ pub(crate) fn masquerade(rules: &RulesFile, packet: &Packet) -> Option<usize> {
     rules.masquerades.iter().position(|from| selects(rules, from, packet.source))
 }
 
-/// The rule that decides, if one does, and the action.
+/// The rule that decides, if one does, by its number among those that are enabled, and the action.
 pub(crate) fn decide(rules: &RulesFile, packet: &Packet, forward: Option<usize>) -> (Option<usize>, u32) {
-    let rule = rules.rules.iter().position(|rule| matches(rules, rule, packet, forward));
-    let word = match rule {
-        Some(number) => rules.rules[number].action,
+    let mut enabled = rules.rules.iter().filter(|rule| rule.enabled).enumerate();
+    let decides = enabled.find(|(_, rule)| matches(rules, rule, packet, forward));
+    let word = match decides {
+        Some((_, rule)) => rule.action,
         None if forward.is_some() => "accept",
         None => rules.default_actions[packet.chain],
     };
@@ -71,7 +72,7 @@ pub(crate) fn decide(rules: &RulesFile, packet: &Packet, forward: Option<usize>)
         "reject" => REJECT,
         _ => DROP,
     };
-    (rule, action)
+    (decides.map(|(number, _)| number), action)
 }
 
 fn matches(rules: &RulesFile, rule: &Rule, packet: &Packet, forward: Option<usize>) -> bool {
@@ -80,14 +81,20 @@ fn matches(rules: &RulesFile, rule: &Rule, packet: &Packet, forward: Option<usiz
     };
     let icmp_type = u8::try_from(packet.detail);
     rule.chain == packet.chain
-        && rule.interface.is_none_or(|interface| interface == packet.interface)
+        && (rule.interfaces.is_empty() || rule.interfaces.contains(&packet.interface))
         && (rule.protocols.is_empty() || rule.protocols.contains(&packet.protocol))
         && selects(rules, &rule.from, packet.source)
         && selects(rules, &rule.to, packet.destination)
         && within(&rule.ports, packet.detail)
         && within(&rule.from_ports, packet.source_port)
         && (rule.icmp_types.is_empty() || icmp_type.is_ok_and(|kind| rule.icmp_types.contains(&kind)))
-        && (rule.port_forward.is_none() || rule.port_forward == forward)
+        && (rule.port_forwards.is_empty() || forward.is_some_and(|taken| names(rules, rule, taken)))
+}
+
+/// Whether a rule names a port-forward that has that number among those that are enabled.
+fn names(rules: &RulesFile, rule: &Rule, forward: usize) -> bool {
+    let mut enabled = (0..rules.forwards.len()).filter(|&number| rules.forwards[number].enabled);
+    enabled.nth(forward).is_some_and(|number| rule.port_forwards.contains(&number))
 }
 
 fn selects(rules: &RulesFile, selection: &Selection, address: IpAddr) -> bool {

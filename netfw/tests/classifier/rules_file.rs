@@ -44,6 +44,7 @@ pub(crate) struct RulesFile {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
+    pub(crate) enabled: bool,
     pub(crate) protocols: Vec<u8>,
     pub(crate) ports: Vec<[u16; 2]>,
     pub(crate) from: Selection,
@@ -55,6 +56,7 @@ pub(crate) struct Forward {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    pub(crate) enabled: bool,
     pub(crate) chain: usize,
     pub(crate) action: &'static str,
     pub(crate) protocols: Vec<u8>,
@@ -64,8 +66,8 @@ pub(crate) struct Rule {
     pub(crate) from_ports: Vec<[u16; 2]>,
     pub(crate) icmp_types: Vec<u8>,
     /// `eth0` is in slot 1, `eth1` in slot 2.
-    pub(crate) interface: Option<usize>,
-    pub(crate) port_forward: Option<usize>,
+    pub(crate) interfaces: Vec<usize>,
+    pub(crate) port_forwards: Vec<usize>,
 }
 
 const CHAINS: [&str; 3] = ["input", "forward", "output"];
@@ -87,6 +89,14 @@ impl Display for Word {
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| format!("\"{item}\"")).collect();
     format!("[{}]", items.join(", "))
+}
+
+/// As [`list`]; a single word stands alone.
+fn one_or_list(items: impl IntoIterator<Item = String>) -> String {
+    match items.into_iter().collect::<Vec<_>>().as_slice() {
+        [one] => format!("\"{one}\""),
+        items => list(items),
+    }
 }
 
 fn selection(words: &Selection) -> String {
@@ -111,6 +121,10 @@ fn protocols(numbers: &[u8]) -> String {
 /// Writes `key = value` unless `list` is empty.
 fn key<T>(f: &mut Formatter<'_>, key: &str, list: &[T], value: impl Display) -> fmt::Result {
     if list.is_empty() { Ok(()) } else { writeln!(f, "{key} = {value}") }
+}
+
+fn switch(f: &mut Formatter<'_>, enabled: bool) -> fmt::Result {
+    if enabled { Ok(()) } else { writeln!(f, "enabled = false") }
 }
 
 impl Display for RulesFile {
@@ -147,7 +161,10 @@ impl Forward {
         writeln!(f, "to = {}", list(self.targets.iter().map(target)))?;
         key(f, "from", &self.from, selection(&self.from))?;
         key(f, "address", &self.addresses, list(&self.addresses))?;
-        if self.one_to_one { writeln!(f, "spread = \"one-to-one\"") } else { Ok(()) }
+        if self.one_to_one {
+            writeln!(f, "spread = \"one-to-one\"")?;
+        }
+        switch(f, self.enabled)
     }
 }
 
@@ -160,13 +177,10 @@ impl Rule {
         key(f, "port", &self.ports, list(self.ports.iter().map(range)))?;
         key(f, "from-port", &self.from_ports, list(self.from_ports.iter().map(range)))?;
         key(f, "icmp-type", &self.icmp_types, format!("{:?}", self.icmp_types))?;
-        key(
-            f,
-            "interface",
-            self.interface.as_slice(),
-            format!("\"eth{}\"", self.interface.unwrap_or(1) - 1),
-        )?;
-        let forward = self.port_forward.as_slice();
-        key(f, "port-forward", forward, format!("\"forward{}\"", self.port_forward.unwrap_or(0)))
+        let interfaces = self.interfaces.iter().map(|slot| format!("eth{}", slot - 1));
+        key(f, "interface", &self.interfaces, one_or_list(interfaces))?;
+        let forwards = self.port_forwards.iter().map(|number| format!("forward{number}"));
+        key(f, "port-forward", &self.port_forwards, one_or_list(forwards))?;
+        switch(f, self.enabled)
     }
 }

@@ -1,4 +1,4 @@
-//! Datagrams: an echo server that remembers who spoke, and a socket that asks.
+//! Datagrams: a server that remembers who spoke, and a socket that asks.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -16,7 +16,7 @@ use crate::lab::Host;
 /// Larger than any datagram.
 const BUFFER: usize = 65536;
 
-/// Sends every datagram back.
+/// Answers every datagram.
 #[derive(Debug)]
 pub struct UdpServer {
     peers: Arc<Mutex<Vec<SocketAddr>>>,
@@ -24,8 +24,17 @@ pub struct UdpServer {
 }
 
 impl UdpServer {
-    /// Serves `address` on `host`.
+    /// Sends back what comes, on `address` of `host`.
     pub fn echo(host: &Host, address: &str) -> Result<Self> {
+        Self::answering(host, address, <[u8]>::to_vec)
+    }
+
+    /// Sends back what `answer` makes of what comes, on `address` of `host`.
+    pub fn answering(
+        host: &Host,
+        address: &str,
+        answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
         let socket = udp_socket(host, address)?;
         socket.set_read_timeout(Some(GLANCE))?;
         let peers = Arc::new(Mutex::new(Vec::new()));
@@ -35,7 +44,7 @@ impl UdpServer {
             let Ok((length, peer)) = socket.recv_from(&mut buffer) else { return };
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
             // The asker notices a lost answer.
-            let _ = socket.send_to(&buffer[..length], peer);
+            let _ = socket.send_to(&answer(&buffer[..length]), peer);
         })?;
         Ok(Self { peers, _service: service })
     }

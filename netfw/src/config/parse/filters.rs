@@ -119,6 +119,7 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
     PortForward {
         title,
         sound: true,
+        enabled: enabled(table, problems),
         protocols: words(protocol, problems, value::forwarded_protocol),
         ports: words(port, problems, value::ports),
         to: targets(to, problems),
@@ -156,6 +157,7 @@ fn rule_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -> Rule {
     Rule {
         title,
         sound: true,
+        enabled: enabled(table, problems),
         chain: chain.unwrap_or(Chain::Input),
         action,
         protocols: words(table.get("protocol"), problems, value::protocol),
@@ -164,8 +166,8 @@ fn rule_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -> Rule {
         ports: words(table.get("port"), problems, value::ports),
         from_ports: words(table.get("from-port"), problems, value::ports),
         icmp_types: words(table.get("icmp-type"), problems, value::icmp_type),
-        interface: table.get("interface").and_then(|node| node.word(problems, value::interface)),
-        port_forward: table.get("port-forward").and_then(|node| node.word(problems, value::title)),
+        interfaces: names(table.get("interface"), problems, value::interface),
+        port_forwards: names(table.get("port-forward"), problems, value::title),
         log: table.get("log").and_then(|node| node.boolean(problems)).unwrap_or(false),
         limit: table.get("limit").and_then(|node| limit(&node, problems)),
     }
@@ -202,6 +204,11 @@ fn check_title(table: &Table<'_>, problems: &mut Problems) {
     }
 }
 
+/// Whether it takes part. What is switched off stays in the file, and is looked at for mistakes.
+fn enabled(table: &Table<'_>, problems: &mut Problems) -> bool {
+    table.get("enabled").and_then(|node| node.boolean(problems)).unwrap_or(true)
+}
+
 fn selection(node: &Node<'_>, problems: &mut Problems) -> Selection {
     Selection { words: words(Some(node.clone()), problems, value::selector) }
 }
@@ -211,7 +218,17 @@ fn targets(node: Option<Node<'_>>, problems: &mut Problems) -> Vec<Spanned<Targe
     nodes.iter().filter_map(|node| check::target(node, problems)).collect()
 }
 
-/// One word or a list of them; none if the key is not there.
+/// One name or a list of them; none if the key is not there.
+fn names(
+    node: Option<Node<'_>>,
+    problems: &mut Problems,
+    parse: impl Fn(&str) -> Parsed<String>,
+) -> Vec<Spanned<String>> {
+    let nodes = node.map(|node| node.some_items(problems)).unwrap_or_default();
+    nodes.iter().filter_map(|node| node.word(problems, &parse)).collect()
+}
+
+/// As [`names`], where a word may also be a number.
 fn words<T>(
     node: Option<Node<'_>>,
     problems: &mut Problems,
