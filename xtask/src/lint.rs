@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::{elf, setup};
+use crate::{elf, setup, stack};
 
 /// Format, clippy, documentation, the eBPF build, the eBPF objects.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
@@ -19,7 +19,8 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         .run()?;
     for object in ebpf_objects(shell, &["check"])? {
         elf::check(&object)?;
-        println!("{} cannot panic", object.display());
+        stack::check(&object)?;
+        println!("{} cannot panic, and fits the stack", object.display());
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod elf;
 mod lint;
 mod root;
 mod setup;
+mod stack;
 mod suites;
 mod tally;
 mod test;
