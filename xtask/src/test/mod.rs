@@ -54,14 +54,14 @@ fn on_the_host(shell: &Shell, filter: &[String]) -> Result<Tally> {
     tally::watch(&mut cargo)
 }
 
-/// As many suites at a time as there are processors, in each one test after another.
+/// One suite more at a time than there are processors; in each, one test after another.
 fn in_the_kernel(shell: &Shell, filter: &[String]) -> Result<Tally> {
     let (alone, mut others): (Vec<_>, Vec<_>) =
         suites::build(shell)?.into_iter().partition(|suite| suite.name == ALONE);
     others.sort_by_key(|suite| !LONG.contains(&suite.name.as_str()));
     let engine = shell.var("NETFW_ENGINE").unwrap_or("both".to_owned()); // every story of the lab in XDP and in TC
     let run = |suites: &[Suite], at_a_time| pool::run(suites, at_a_time, &engine, filter);
-    let mut total = run(&others, thread::available_parallelism()?.get())?;
+    let mut total = run(&others, thread::available_parallelism()?.get() + 1)?;
     total += run(&alone, 1)?;
     Ok(total)
 }
