@@ -302,8 +302,15 @@ fn a_watched_change_ends_no_session() -> Result<()> {
             netfw.write_rules(&rules::two_armed(shut))?;
             wait::until("the change to be refused", || refused(netfw)?.then_some(()))?;
         }
-        let before = session.output().len();
-        wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))?;
+        let goes_on = || {
+            let before = session.output().len();
+            wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))
+        };
+        goes_on()?;
+        // A daemon that begins anew is nobody's word either.
+        netfw.kill()?;
+        netfw.start()?;
+        goes_on()?;
         netfw.command(["reload"])?.success()?;
         ensure!(
             key.run(lab.host("client"), "192.0.2.1", 22, "hostname").is_err(),

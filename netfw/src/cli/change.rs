@@ -14,7 +14,6 @@ use crate::{
         change::{self, By, Change, Changed},
         library, lock, plan, sessions,
         state::State,
-        sweep::Refused,
     },
     kernel::boot_now,
     report::{
@@ -47,11 +46,11 @@ pub(super) async fn reload(instance: &Instance, json: bool, wanted: &Reload) -> 
             "warning: no daemon runs that would notice a new SSH connection: type `netfw confirm` yourself"
         );
     }
-    tell(instance, json, &changed)
+    tell(json, &changed)
 }
 
-fn tell(instance: &Instance, json: bool, changed: &Changed) -> Result<()> {
-    let document = report::Change::new(changed, fates(instance)?.left, boot_now());
+fn tell(json: bool, changed: &Changed) -> Result<()> {
+    let document = report::Change::new(changed, boot_now());
     if json {
         return output::print(true, &document, report::Change::render);
     }
@@ -69,23 +68,18 @@ fn tell(instance: &Instance, json: bool, changed: &Changed) -> Result<()> {
     Ok(())
 }
 
-/// What became of the flows that the last change no longer admits.
-fn fates(instance: &Instance) -> Result<Refused> {
-    Ok(State::load(instance)?.last_reload.flows)
-}
-
 /// Keeps what waits.
 pub(super) async fn confirm(instance: &Instance, json: bool) -> Result<()> {
-    let settled = Settled::new(change::confirm(instance).await?, fates(instance)?);
+    let settled = Settled::new(&change::confirm(instance).await?);
     output::print(json, &settled, |settled| settled.render("is confirmed"))
 }
 
 /// Takes back what waits, or goes further back.
 pub(super) async fn roll_back(instance: &Instance, json: bool, wanted: &Rollback) -> Result<()> {
     if let Some(generation) = wanted.to {
-        return tell(instance, json, &change::go_back(instance, generation, wanted.confirm).await?);
+        return tell(json, &change::go_back(instance, generation, wanted.confirm).await?);
     }
-    let settled = Settled::new(change::roll_back(instance).await?, fates(instance)?);
+    let settled = Settled::new(&change::roll_back(instance).await?);
     output::print(json, &settled, |settled| settled.render("holds again"))
 }
 

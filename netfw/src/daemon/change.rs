@@ -18,6 +18,7 @@ use super::{
     sessions::{Judge, Session},
     standing::{Trial, steps},
     state::{self, LastReload, Rules},
+    sweep::Refused,
     trial::{Terms, replace},
 };
 use crate::{
@@ -64,8 +65,8 @@ pub struct Changed {
     pub generation: u32,
     /// What is probably not meant.
     pub warnings: Vec<Diagnostic>,
-    /// Flows that it has cut, or suspended while it waits.
-    pub flows: usize,
+    /// Flows that it no longer admits.
+    pub flows: Refused,
     /// When it goes unless it is confirmed, as a [`netfw_common::image::boot_time`].
     pub deadline: Option<u64>,
     /// The session in which it was typed ends with it.
@@ -115,12 +116,12 @@ async fn apply(controller: &mut Controller, change: &Change, host: &Host) -> Res
         controller.save()?;
         return Ok(Changed::nothing(controller));
     }
-    if change.by != By::Command && library::is_refused(&controller.instance, &rules)? {
-        return Err(Failure::Refused(file.to_owned()).into());
-    }
     let terms = terms(change, &loaded.policy, trial);
     if change.by == By::Watcher && terms.is_none() {
-        controller.check_sessions(&loaded.policy, host)?;
+        controller.check_sessions(&loaded.policy, &rules, host)?;
+    }
+    if change.by != By::Command && library::is_refused(&controller.instance, &rules)? {
+        return Err(Failure::Refused(file.to_owned()).into());
     }
     controller.put(loaded, rules, terms, change, host).await
 }
@@ -140,7 +141,13 @@ fn terms(change: &Change, policy: &ValidPolicy, trial: Option<Trial>) -> Option<
 impl Changed {
     fn nothing(controller: &Controller) -> Self {
         let generation = controller.state.standing.generation(boot_now());
-        Self { generation, warnings: Vec::new(), flows: 0, deadline: None, ends_session: None }
+        Self {
+            generation,
+            warnings: Vec::new(),
+            flows: Refused::default(),
+            deadline: None,
+            ends_session: None,
+        }
     }
 }
 
@@ -161,10 +168,10 @@ impl Controller {
     ) -> Result<Changed> {
         let session = Session::of_the_terminal(host).filter(|_| change.by == By::Command);
         let ended = self.endangered(&loaded.policy, host, session.as_slice())?;
-        let flows = match terms {
+        match terms {
             Some(terms) => self.try_out(&loaded, host, terms).await?,
             None => self.apply(&loaded.policy, host).await?,
-        };
+        }
         if terms.is_none() {
             if change.candidate.is_some() {
                 replace(&self.state.rules_file, loaded.text())?;
@@ -176,27 +183,33 @@ impl Controller {
         }
         Ok(Changed {
             warnings: control::warnings(loaded, &self.state.rules_file, &self.state),
-            flows,
+            flows: self.state.last_reload.flows,
             deadline: terms.map(|terms| terms.deadline),
             ends_session: ended.first().copied(),
             ..Changed::nothing(self)
         })
     }
 
-    /// A change that nobody has typed waits if it would end a session with the host, or shut its port.
-    fn check_sessions(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
+    /// A change that nobody has typed waits if it would end a session with the host, or shut its port. It waits also when the
+    /// daemon begins anew.
+    fn check_sessions(&mut self, policy: &ValidPolicy, rules: &Rules, host: &Host) -> Result<()> {
+        let Some(what) = self.locked_out(policy, host)? else { return Ok(()) };
+        library::refuse(&self.instance, &[rules.hash()])?;
+        Err(Failure::LockOut(what).into())
+    }
+
+    /// What a policy would shut out; none: nothing.
+    fn locked_out(&mut self, policy: &ValidPolicy, host: &Host) -> Result<Option<String>> {
         let port = |policy: &ValidPolicy| policy.failsafe().map(|door| door.port);
         let old = rules::load_applied(&self.instance, host)?;
         let ports: Vec<u16> =
             [port(policy), old.as_ref().and_then(|old| port(&old.policy))].into_iter().flatten().collect();
         let ended = self.endangered(policy, host, &Session::open(&ports))?;
         if let Some(session) = ended.first() {
-            return Err(Failure::LockOut(session.to_string()).into());
+            return Ok(Some(session.to_string()));
         }
-        if old.is_some_and(|old| old.policy.admits_ssh()) && !policy.admits_ssh() {
-            return Err(Failure::LockOut("every way to the SSH server of this host".into()).into());
-        }
-        Ok(())
+        let shuts = old.is_some_and(|old| old.policy.admits_ssh()) && !policy.admits_ssh();
+        Ok(shuts.then(|| "every way to the SSH server of this host".to_owned()))
     }
 
     /// Those of `sessions` that a policy does not admit, although the rules in force do.
@@ -230,27 +243,27 @@ fn check_move(loaded: &Loaded, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What waits for confirmation holds for good. Its generation.
+/// What waits for confirmation holds for good.
 ///
 /// # Errors
 /// Nothing waits.
-pub async fn confirm(instance: &Instance) -> Result<u32> {
+pub async fn confirm(instance: &Instance) -> Result<Changed> {
     let host = Host::gather().await?;
     let mut controller = open(instance, &host).await?;
     controller.confirm(&host).await?;
-    Ok(controller.state.standing.generation(boot_now()))
+    Ok(Changed { flows: controller.state.last_reload.flows, ..Changed::nothing(&controller) })
 }
 
-/// The last confirmed rules hold again. Their generation.
+/// The last confirmed rules hold again.
 ///
 /// # Errors
 /// Everything is confirmed.
-pub async fn roll_back(instance: &Instance) -> Result<u32> {
+pub async fn roll_back(instance: &Instance) -> Result<Changed> {
     let host = Host::gather().await?;
     let mut controller = open(instance, &host).await?;
     let why = format!("generation {} was taken back", controller.state.standing.generation(boot_now()));
     controller.roll_back(&host, &why).await?;
-    Ok(controller.state.standing.generation(boot_now()))
+    Ok(Changed { flows: controller.state.last_reload.flows, ..Changed::nothing(&controller) })
 }
 
 /// The rules of an earlier generation hold again, for good or until the deadline.

@@ -98,11 +98,11 @@ impl Controller {
     }
 
     /// Puts a policy in force: new interfaces are attached first, so that no packet meets half a rule set;
-    /// when that fails, nothing has changed. Says how many flows it cuts.
+    /// when that fails, nothing has changed.
     ///
     /// # Errors
     /// An interface cannot be managed, the policy is too large, the kernel refuses something.
-    pub(super) async fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<usize> {
+    pub(super) async fn apply(&mut self, policy: &ValidPolicy, host: &Host) -> Result<()> {
         let planned = self.plan(policy, host)?;
         let image = self.compile(policy)?;
         let fresh = self.fresh;
@@ -122,10 +122,8 @@ impl Controller {
         self.state.interfaces = managed;
         self.fresh = false;
         self.state.last_reload = LastReload::now(None);
-        let refused = sweep::cut_refused(&self.maps, &image, held.generation)?;
-        self.state.last_reload.flows = refused;
-        self.save()?;
-        Ok(refused.cut)
+        self.state.last_reload.flows = sweep::cut_refused(&self.maps, &image, held.generation)?;
+        self.save()
     }
 
     /// Writes an image under the next number. The last confirmed one stays.

@@ -18,7 +18,7 @@ pub enum Failure {
     InvalidRules(Findings),
     /// The rules were taken back, or never confirmed.
     #[error(
-        "{0} holds rules that were taken back, or not confirmed: they are not applied by themselves\nhelp: `netfw reload \
+        "{0} holds rules that were taken back, not confirmed, or would have ended a session: they are not applied by themselves\nhelp: `netfw reload \
          --confirm 60s` applies them anyway"
     )]
     Refused(PathBuf),

@@ -40,12 +40,12 @@ impl Controller {
         self.state.standing.pending(boot_now()).copied()
     }
 
-    /// Puts rules in force until the deadline; says how many flows they suspend. More interfaces are attached before,
-    /// fewer are detached only after they are confirmed.
+    /// Puts rules in force until the deadline. More interfaces are attached before, fewer are detached only after they
+    /// are confirmed.
     ///
     /// # Errors
     /// As those of [`Controller::apply`]; a change that the datapath could not take back by itself.
-    pub(super) async fn try_out(&mut self, loaded: &Loaded, host: &Host, terms: Terms) -> Result<usize> {
+    pub(super) async fn try_out(&mut self, loaded: &Loaded, host: &Host, terms: Terms) -> Result<()> {
         let policy = &loaded.policy;
         self.check_roles(policy)?;
         let image = self.compile(policy)?;
@@ -66,10 +66,8 @@ impl Controller {
         self.save()?;
         self.publish(&managed, host)?;
         self.maps.hold(Active::until(terms.deadline, held.slot, fallback.slot))?;
-        let refused = sweep::count_refused(&self.maps, &image, held.generation)?;
-        self.state.last_reload.flows = refused;
-        self.save()?;
-        Ok(refused.cut)
+        self.state.last_reload.flows = sweep::count_refused(&self.maps, &image, held.generation)?;
+        self.save()
     }
 
     /// Rules that may never be confirmed are not applied by themselves: not after a reboot either, which must find the

@@ -34,10 +34,11 @@ struct Flows {
 }
 
 impl<'a> Change<'a> {
-    /// Of what a change did; `left` flows may end by themselves, `boot_now` is now.
-    pub fn new(changed: &'a Changed, left: usize, boot_now: u64) -> Self {
+    /// Of what a change did; `boot_now` is now.
+    pub fn new(changed: &'a Changed, boot_now: u64) -> Self {
         let waits = changed.deadline.is_some();
-        let [cut, suspended] = if waits { [0, changed.flows] } else { [changed.flows, 0] };
+        let Refused { cut, left } = changed.flows;
+        let [cut, suspended] = if waits { [0, cut] } else { [cut, 0] };
         Self {
             generation: changed.generation,
             deadline: changed.deadline.map(|deadline| timestamp(calendar(deadline, boot_now))),
@@ -85,9 +86,9 @@ struct Cut {
 }
 
 impl Settled {
-    /// The generation holds for good, with what became of flows.
-    pub fn new(generation: u32, flows: Refused) -> Self {
-        Self { generation, flows: Cut { cut: flows.cut } }
+    /// Of rules that hold for good.
+    pub fn new(changed: &Changed) -> Self {
+        Self { generation: changed.generation, flows: Cut { cut: changed.flows.cut } }
     }
 
     /// For the terminal; `what` has become of the generation.
