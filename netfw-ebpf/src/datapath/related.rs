@@ -157,7 +157,7 @@ fn transport<F: Family, C: Context>(
 ) -> Option<()> {
     let (protocol, at) = (left.protocol, quote.transport);
     quote.echo = protocol == u32::from(F::ICMP);
-    if !has_ports(protocol) && !quote.echo {
+    if !begins_with_ports(protocol) && !quote.echo {
         return Some(());
     }
     let view = (at + 8 <= end).then(|| ctx.view::<8>(at)).flatten()?;
@@ -181,7 +181,7 @@ fn transport<F: Family, C: Context>(
 
 /// Whether flows of this protocol are told apart by the ports that its header begins with.
 #[inline(always)]
-fn has_ports(protocol: u32) -> bool {
+fn begins_with_ports(protocol: u32) -> bool {
     [wire::TCP, wire::UDP, wire::SCTP].iter().any(|&known| protocol == u32::from(known))
 }
 
@@ -258,5 +258,5 @@ fn quoted_ports<A: Address, C: Context>(ctx: &mut C, quote: &Quoted, inner: &Tup
     if quote.echo {
         return ctx.store(quote.transport + 4, &[ports[0] | ports[1]]);
     }
-    !has_ports(inner.protocol) || ctx.store(quote.transport, &ports)
+    !begins_with_ports(inner.protocol) || ctx.store(quote.transport, &ports)
 }
