@@ -18,8 +18,8 @@ pub enum Failure {
     InvalidRules(Findings),
     /// The rules were taken back, or never confirmed.
     #[error(
-        "{0} holds rules that were taken back, not confirmed, or would have ended a session: they are not applied by themselves\nhelp: `netfw reload \
-         --confirm 60s` applies them anyway"
+        "{0} holds rules that were taken back, not confirmed, or would have ended a session: they are not applied by \
+         themselves\nhelp: `netfw reload --confirm 60s` applies them anyway"
     )]
     Refused(PathBuf),
     /// A change that nobody asked for would end a session.
