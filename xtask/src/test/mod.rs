@@ -59,8 +59,11 @@ fn in_the_kernel(shell: &Shell, filter: &[String]) -> Result<Tally> {
     let (alone, mut others): (Vec<_>, Vec<_>) =
         suites::build(shell)?.into_iter().partition(|suite| suite.name == ALONE);
     others.sort_by_key(|suite| !LONG.contains(&suite.name.as_str()));
-    let engine = shell.var("NETFW_ENGINE").unwrap_or("both".to_owned()); // every story of the lab in XDP and in TC
-    let run = |suites: &[Suite], at_a_time| pool::run(suites, at_a_time, &engine, filter);
+    if shell.var_os("NETFW_ENGINE").is_none() {
+        shell.set_var("NETFW_ENGINE", "both"); // every story of the lab in XDP and in TC
+    }
+    let _inside = shell.push_dir("tests"); // where cargo would run them
+    let run = |suites: &[Suite], at_a_time| pool::run(shell, suites, at_a_time, filter);
     let mut total = run(&others, thread::available_parallelism()?.get() + 1)?;
     total += run(&alone, 1)?;
     Ok(total)

@@ -8,18 +8,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use xshell::Shell;
 
 use crate::{root, suites::Suite, tally::Tally};
 
-/// Runs the tests of `suites` that `filter` asks for in `engine`, so many suites at a time, and shows what each one said when
-/// it has ended.
-pub(super) fn run(suites: &[Suite], at_a_time: usize, engine: &str, filter: &[String]) -> Result<Tally> {
-    let queue = Mutex::new(suites.iter());
+/// Runs the tests of `suites` that `filter` asks for, so many suites at a time, and shows what each one said when it has ended.
+pub(super) fn run(shell: &Shell, suites: &[Suite], at_a_time: usize, filter: &[String]) -> Result<Tally> {
+    let commands: Vec<_> = suites
+        .iter()
+        .map(|suite| Ok((suite.name.as_str(), command(shell, suite, filter)?)))
+        .collect::<Result<_>>()?;
+    let queue = Mutex::new(commands.into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> Result<Tally> {
         let mut tally = Tally::default();
-        while let Some(suite) = next() {
-            tally += run_one(suite, engine, filter)?;
+        while let Some((name, command)) = next() {
+            tally += run_one(name, command)?;
         }
         Ok(tally)
     };
@@ -33,17 +37,19 @@ pub(super) fn run(suites: &[Suite], at_a_time: usize, engine: &str, filter: &[St
     })
 }
 
-fn run_one(suite: &Suite, engine: &str, filter: &[String]) -> Result<Tally> {
+fn command(shell: &Shell, suite: &Suite, filter: &[String]) -> Result<Command> {
+    let program = suite.path.to_str().with_context(|| format!("{} is no text", suite.path.display()))?;
+    Ok(root::command(shell, &[program, "--test-threads=1"])?.args(filter).into())
+}
+
+fn run_one(name: &str, mut command: Command) -> Result<Tally> {
     let began = Instant::now();
-    let mut words = root::prefix()?.iter().map(AsRef::as_ref).chain([suite.path.as_os_str()]);
-    let mut command = Command::new(words.next().context("a command has a name")?);
-    command.args(words).arg("--test-threads=1").args(filter).env("NETFW_ENGINE", engine);
-    let output = command.output().with_context(|| format!("{} cannot be run", suite.path.display()))?;
+    let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let tally = Tally::of(&said, output.status);
     if !tally.is_empty() {
         let complaints = String::from_utf8_lossy(&output.stderr);
-        println!("suite {}, {} s{said}{complaints}", suite.name, began.elapsed().as_secs());
+        println!("suite {name}, {} s{said}{complaints}", began.elapsed().as_secs());
     }
     Ok(tally)
 }
