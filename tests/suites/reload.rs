@@ -305,6 +305,8 @@ fn a_change_of_a_block_list_is_noticed() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
         let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
         netfw.expect_drops("blocked", 1..);
+        // The end of the last welcome, where the list comes into force before it is said.
+        netfw.expect_drops("flow-cut", ..);
         let list = netfw.rules().with_file_name("bad.txt");
         std::fs::write(&list, "203.0.113.77\n")?;
         netfw.reload(&rules::two_armed(BLOCKING))?;
@@ -354,6 +356,8 @@ fn mending_a_list_is_noticed() -> Result<()> {
     two_armed(&forwards(&[(7001, "worker1:7")]), |lab, netfw| {
         let _servers = [serve(lab, "worker1")?, serve(lab, "worker2")?];
         netfw.expect_drops("blocked", 1..);
+        // The end of the last welcome, where the list comes into force before it is said.
+        netfw.expect_drops("flow-cut", ..);
         let blocking = |list: &str| rules::two_armed(&BLOCKING.replace("bad.txt", list));
         let lists = netfw.rules().with_file_name("lists");
         std::fs::create_dir_all(&lists)?;

@@ -1,7 +1,10 @@
 //! The flow table as user space sees it. Both families have one form here: an IPv4 address stands in the form
 //! that [`netfw_common::family::Address::widen`] gives it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 use netfw_common::{
@@ -114,6 +117,14 @@ pub fn now() -> Tick {
 pub fn nanos() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// When the datapath's clock showed `tick`, by the clock on the wall: whoever asks about a point in time again is told the same.
+pub fn wall_time(tick: Tick) -> SystemTime {
+    let now = nanos();
+    let ticks = u64::from(Tick::from_nanos(now).since(tick));
+    let into_this_tick = now & ((1 << Tick::SHIFT) - 1);
+    SystemTime::now() - Duration::from_nanos((ticks << Tick::SHIFT) + into_this_tick)
 }
 
 impl Maps {

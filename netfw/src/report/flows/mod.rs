@@ -7,7 +7,6 @@ use std::{
     collections::HashMap,
     io::{self, Write},
     net::SocketAddr,
-    time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
@@ -18,7 +17,10 @@ pub use filter::{Filter, Selection, Sort};
 pub use page::{Page, Wanted};
 
 use super::{protocol_name, table::table, timestamp};
-use crate::{image::Ids, kernel::Pair};
+use crate::{
+    image::Ids,
+    kernel::{Pair, wall_time},
+};
 
 /// A flow as documents show it.
 #[derive(Debug, Serialize)]
@@ -88,7 +90,6 @@ impl<'a> Teller<'a> {
         let [source, target] = pair.ends(&pair.original.leaving);
         let (packets, bytes) = pair.count();
         let idle = pair.idle(self.now);
-        let age = Duration::from_secs(seconds(self.now.since(Tick(pair.original.created))));
         let id = pair.original.forward.checked_sub(1);
         Flow {
             protocol: protocol_name(pair.key.protocol),
@@ -102,7 +103,7 @@ impl<'a> Teller<'a> {
             bytes,
             idle_seconds: seconds(idle),
             expires_seconds: seconds(pair.limit(self.policy).saturating_sub(idle)),
-            created_at: timestamp(SystemTime::now() - age),
+            created_at: timestamp(wall_time(Tick(pair.original.created))),
         }
     }
 
