@@ -57,10 +57,8 @@ pub const PAGE: u32 = 1024;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// IPv4: first page of the leaves. 0: no prefix is listed.
-    pub leaves: u32,
-    /// IPv4: first page of the maps.
-    pub maps: u32,
+    /// IPv4: its pages, which come first. 0: no prefix is listed.
+    pub fours: u32,
     /// IPv6.
     pub v6: v6::Layout,
 }
@@ -68,7 +66,7 @@ pub struct Layout {
 shared! {
     Lengths { v4, v6 }
     Bans { version, lengths }
-    Layout { leaves, maps, v6 }
+    Layout { fours, v6 }
 }
 
 /// The word at `at`, counted over all pages; 0 where there is no page. The compiler must not know what `at` is made of: it would

@@ -1,100 +1,97 @@
-//! The IPv4 part of a list: an exact table of addresses. Whatever lengths are listed, and however many prefixes, an address
-//! costs two or three steps from the root.
+//! The IPv4 part of a list: where in each /16 the list begins and ends to hold. Whatever lengths are listed, and however many
+//! prefixes, an address costs one look at a root that stays in the processor's cache, and most often one cache line.
 //!
-//! As in DIR-24-8 (Gupta, Lin and McKeown 1998) a /24 is found by index, and what is longer lies behind it. As in Poptrie (Asai
-//! and Ohara 2015) what there is beside it is not stored: how many bits are set before its own says where it lies.
+//! Ranges instead of prefixes, found by the first 16 bits and then by halving, are those of DXR (Zec, Rizzo and Mikuc 2012).
 //!
-//! - The *root* has a word for each /11: the page of its nodes.
-//! - A *node* stands for 32 /24s: a bit for each that is listed as a whole, a bit for each of which a part is, and the number of
-//!   the first one's leaf.
-//! - A *leaf* is the part of a /24 that is listed, as most often, from one address to another; or the number of its map. So a
-//!   million prefixes that lie far apart take four megabytes, and have a chance to stay in the processor's cache.
-//! - A *map* has a bit for each address of a /24.
+//! - The *root* has a word for each /16 ([`Part`]).
+//! - A *line*, as long as a cache line, has the *turns* of a /16 in their order: the last addresses before what is said of them
+//!   turns into its opposite.
+//! - A /16 of more turns has a line that tells which of the lines behind it, in the same page, has those around an address.
+//! - A /16 of still more has a *map*, with a bit for each of its addresses.
 
 use super::{Layout, PAGE, Page, word_of};
 
 /// Pages of the root, which come first.
-pub const ROOT_PAGES: u32 = 2;
-/// The page of nodes where nothing is listed.
-pub const NOTHING: u32 = ROOT_PAGES;
-/// The page of nodes where everything is.
-pub const EVERYTHING: u32 = ROOT_PAGES + 1;
-/// The first page of other nodes.
-pub const NODES: u32 = ROOT_PAGES + 2;
+pub const ROOT_PAGES: u32 = 1 << 16 >> PAGE.ilog2();
 
-/// Words of a node: bits of the whole /24s, bits of the others, the first leaf, and one to fill it up.
-pub const NODE: u32 = 4;
-/// Words of a map.
-pub const MAP: u32 = 8;
-/// Set in a leaf that is the number of a map.
-const MAPPED: u32 = 1 << 31;
+/// Words of a line.
+pub const LINE: u32 = 16;
+/// Lines of a page.
+pub const LINES: u32 = PAGE / LINE;
+/// Turns that a line can have. One half more stays [`NEVER`], as the search counts no further.
+pub const TURNS: usize = 2 * LINE as usize - 1;
+/// What fills a line up: no address of a /16 comes after its last one.
+pub const NEVER: u16 = u16::MAX;
 
-/// Place of an address's group in the root.
-#[inline(always)]
-pub fn group(address: u32) -> u32 {
-    address >> 21
-}
-
-/// Place in its page of the first word of an address's node, and the bit of its /24 there.
-#[inline(always)]
-pub fn node(address: u32) -> (u32, u32) {
-    ((address >> 13) * NODE % PAGE, address >> 8 & 31)
-}
-
-/// Which of the leaves of a node is that of the /24 with this bit.
-#[inline(always)]
-fn rank(partly: u32, bit: u32) -> u32 {
-    (partly & ((1 << bit) - 1)).count_ones()
-}
-
-/// What a leaf says of a /24.
+/// What the list says of a /16, as a word of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// It is listed from this address to that one, the last bytes of both.
-    Range(u32, u32),
-    /// Its map has this number.
+    /// Whether it is listed as a whole.
+    Whole(bool),
+    /// Whether its first address is listed, and the number of the line with its turns.
+    Line(bool, u32),
+    /// The same, and the number of the line that tells, by how many of its turns come before an address, which of those behind
+    /// it has the turns there. Each of those but the last has an even number.
+    Lines(bool, u32),
+    /// The number of the first page of its map.
     Map(u32),
 }
 
-impl Part {
-    /// As a leaf.
-    pub fn leaf(self) -> u32 {
-        match self {
-            Self::Range(first, last) => first | last << 8,
-            Self::Map(number) => number | MAPPED,
-        }
-    }
+/// Set where the first address is listed.
+const LISTED: u32 = 1 << 31;
+/// Set where lines lie behind the line.
+const LINES_BEHIND: u32 = 1 << 30;
+/// Set where the number is that of a map.
+const MAPPED: u32 = 1 << 29;
+/// The bits of the number; 0, where the root lies, stands for none.
+const NUMBER: u32 = MAPPED - 1;
 
-    /// The reverse.
-    #[inline(always)]
-    pub fn of(leaf: u32) -> Self {
-        if leaf & MAPPED == 0 { Self::Range(leaf & 0xff, leaf >> 8) } else { Self::Map(leaf & !MAPPED) }
+impl Part {
+    /// As a word.
+    pub fn word(self) -> u32 {
+        let first = |listed: bool| if listed { LISTED } else { 0 };
+        match self {
+            Self::Whole(listed) => first(listed),
+            Self::Line(listed, line) => first(listed) | line,
+            Self::Lines(listed, index) => first(listed) | LINES_BEHIND | index,
+            Self::Map(page) => MAPPED | page,
+        }
     }
 }
 
 /// Whether the list has a prefix around the address, a number.
 #[inline(always)]
 pub fn lists<'p>(layout: &Layout, address: u32, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
-    if layout.leaves == 0 {
+    if layout.fours == 0 {
         return false;
     }
-    let group = group(address);
-    let nodes = page(word_of(page(group / PAGE), group));
-    let (place, bit) = node(address);
-    if word_of(nodes, place) >> bit & 1 == 1 {
-        return true;
+    let (network, host) = (address >> 16, address & 0xffff);
+    let part = word_of(page(network / PAGE), network);
+    let (first, number) = (part >> 31, part & NUMBER);
+    if number == 0 {
+        return first == 1;
     }
-    let partly = word_of(nodes, place + 1);
-    if partly >> bit & 1 == 0 {
-        return false;
+    if part & MAPPED != 0 {
+        let word = host / 32;
+        return word_of(page(number + word / PAGE), word) >> (host & 31) & 1 == 1;
     }
-    let leaf = word_of(nodes, place + 2) + rank(partly, bit);
-    let host = address & 0xff;
-    match Part::of(word_of(page(layout.leaves + leaf / PAGE), leaf)) {
-        Part::Range(first, last) => first <= host && host <= last,
-        Part::Map(number) => {
-            let word = number * MAP + host / 32;
-            word_of(page(layout.maps + word / PAGE), word) >> (host & 31) & 1 == 1
-        }
+    let lines = page(number / LINES);
+    let mut line = number % LINES;
+    if part & LINES_BEHIND != 0 {
+        line += 1 + turns_before(lines, line, host);
     }
+    (first + turns_before(lines, line, host)) & 1 == 1
+}
+
+/// How many turns of a line come before an address of the /16. Without a branch, which the processor would guess wrong, and the
+/// verifier follow both ways.
+#[inline(always)]
+fn turns_before(page: Option<&Page>, line: u32, host: u32) -> u32 {
+    let mut before = 0;
+    for step in [16, 8, 4, 2, 1] {
+        let at = before + step - 1;
+        let turn = word_of(page, line * LINE + at / 2) >> (16 * (at & 1)) & 0xffff;
+        before += step * (turn.wrapping_sub(host) >> 31);
+    }
+    before
 }

@@ -31,6 +31,7 @@ use crate::datapath::{kernel::Table, work::Work};
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// Inner arrays of an array of maps may differ in size (Linux 5.10).
 const BPF_F_INNER_MAP: usize = 0x1000;
+const BPF_F_MMAPABLE: usize = 0x400;
 /// Placeholder for sizes that the loader sets.
 const LATER: u32 = 4096;
 
@@ -83,8 +84,9 @@ pub type Vectors = InnerArray<[Vector; 1], 1, BPF_F_INNER_MAP>;
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
 
-/// Inner arrays of `BLOCKS`; an array of one as above.
-pub type Blocks = InnerArray<[Page; 1], 1, BPF_F_INNER_MAP>;
+/// Inner arrays of `BLOCKS`; an array of one as above. Because it could be mapped into a process it begins where a page of memory
+/// does, and a line of a list is one of the cache.
+pub type Blocks = InnerArray<[Page; 1], 1, { BPF_F_INNER_MAP | BPF_F_MMAPABLE }>;
 /// Lists of `[block]`, by slot.
 #[btf_map]
 pub static BLOCKS: ArrayOfMaps<Blocks, { SLOTS as usize }> = ArrayOfMaps::new();

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::image::Image;
 
+/// `BPF_F_MMAPABLE`: see the datapath's definition.
+const MMAPABLE: u32 = 0x400;
+
 /// Pages of a list without prefixes: an array of none cannot be made.
 const EMPTY: u32 = 1;
 
@@ -69,7 +72,7 @@ impl Maps {
 
 fn list(pages: &[Page]) -> Result<Array<Page>> {
     let entries = (pages.len() as u32).max(EMPTY);
-    let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "blocks", entries, INNER_MAP)?;
+    let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "blocks", entries, INNER_MAP | MMAPABLE)?;
     write(&list, 0, pages)?;
     Ok(list)
 }

@@ -19,9 +19,10 @@ pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
             IpNet::V6(prefix) => sixes.push(*prefix),
         }
     }
-    let (mut pages, leaves, maps) = v4::lay_out(&fours);
+    let mut pages = v4::lay_out(&fours);
+    let fours = pages.len() as u32;
     let v6 = v6::lay_out(&sixes, &mut pages)?;
-    Ok((Layout { leaves, maps, v6 }, pages))
+    Ok((Layout { fours, v6 }, pages))
 }
 
 /// Adds as many pages as these words take; the number of the first one.
@@ -132,14 +133,39 @@ mod tests {
     fn a_short_list_takes_few_pages() {
         let of = |texts: &[&str]| List::of(&prefixes(texts)).1.len();
         assert_eq!(
-            of(&["192.0.2.1/32"]),
-            6,
-            "the root's two, two that are shared, a page of nodes, one of leaves"
+            of(&["192.0.2.1/32", "198.51.100.0/25", "203.0.113.7/32"]),
+            65,
+            "the root's 64, a page of lines"
         );
-        assert_eq!(of(&["192.0.2.1/32", "192.0.2.3/32"]), 7, "a page of maps, too");
-        assert_eq!(of(&["192.0.2.1/32", "192.0.2.2/31"]), 6, "neighbours are one range");
-        assert_eq!(of(&["0.0.0.0/0"]), 4, "what is listed as a whole takes none of its own");
+        assert_eq!(of(&["0.0.0.0/0"]), 64, "what is listed as a whole takes none of its own");
         assert_eq!(of(&["2001:db8::/32"]), 3, "a page of the sieve, of the index, of the keys");
+    }
+
+    /// Ranges of one address in a /16, up to as many as a line has room for, as lines behind an index have, and one more.
+    #[test]
+    fn networks_of_few_and_many_ranges() -> Result<(), TestCaseError> {
+        for count in [1, 15, 16, 30, 31, 480, 481, 32_768] {
+            for first in [0, 1] {
+                let base = 0xc633_0000;
+                let addresses = (0..count).map(|n| Ipv4Addr::from_bits(base + first + 2 * n));
+                let listed: Vec<IpNet> = addresses.map(|address| IpAddr::V4(address).into()).collect();
+                let list = List::of(&listed);
+                for address in base - 1..=base + 0x1_0000 {
+                    let expected = address >= base + first && (address - base - first) % 2 == 0;
+                    let expected = expected && (address - base - first) / 2 < count;
+                    let address = Ipv4Addr::from_bits(address);
+                    prop_assert_eq!(
+                        list.lists(address.into()),
+                        expected,
+                        "{} of {} from {}",
+                        address,
+                        count,
+                        first
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     #[test]

@@ -3,110 +3,103 @@
 use ipnet::Ipv4Net;
 use netfw_common::block::{
     PAGE, Page,
-    v4::{EVERYTHING, MAP, NODES, NOTHING, Part, ROOT_PAGES, group, node},
+    v4::{LINE, LINES, NEVER, Part, ROOT_PAGES, TURNS},
 };
 
-use super::append;
+/// Turns of each line that has another one behind it: an even number, so that the next one begins as the first one did.
+const FULL: usize = TURNS - 1;
+/// Turns that an index can lead to.
+const INDEXED: usize = (TURNS + 1) * FULL;
+/// Words of a map.
+const MAP: usize = 1 << 16 >> u32::BITS.ilog2();
 
-/// Adds up what the prefixes say, in their order.
-struct Table {
-    /// The root and the nodes.
-    pages: Vec<Page>,
-    leaves: Vec<u32>,
-    maps: Vec<[u32; MAP as usize]>,
+/// Lays out sorted prefixes, none of which lies in another.
+pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> Vec<Page> {
+    if prefixes.is_empty() {
+        return Vec::new();
+    }
+    let (mut listed, turns) = turns(prefixes);
+    let mut table = Table { pages: vec![[0; PAGE as usize]; ROOT_PAGES as usize], next: 0, left: 0 };
+    let mut rest = turns.as_slice();
+    for network in 0..1 << 16 {
+        let here = rest.partition_point(|turn| turn >> 16 == network);
+        let (turns, others) = rest.split_at(here);
+        let part = table.part(listed, turns);
+        table.pages[..ROOT_PAGES as usize].as_flattened_mut()[network as usize] = part.word();
+        listed ^= turns.len() % 2 == 1;
+        rest = others;
+    }
+    table.pages
 }
 
-/// Lays out sorted prefixes, none of which lies in another: their pages, the first one of the leaves and that of the maps.
-pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> (Vec<Page>, u32, u32) {
-    if prefixes.is_empty() {
-        return (Vec::new(), 0, 0);
-    }
-    let mut table = Table::new();
+/// Whether the first of all addresses is listed, and each address after which that changes.
+fn turns(prefixes: &[Ipv4Net]) -> (bool, Vec<u32>) {
+    let (mut listed, mut turns) = (false, Vec::with_capacity(2 * prefixes.len()));
     for prefix in prefixes {
-        table.add(prefix);
+        match prefix.network().to_bits().checked_sub(1) {
+            None => listed = true,
+            // Where it follows upon the one before, nothing changes.
+            before if turns.last().copied() == before => _ = turns.pop(),
+            Some(before) => turns.push(before),
+        }
+        turns.push(prefix.broadcast().to_bits());
     }
-    let Table { mut pages, leaves, maps } = table;
-    let leaves = append(&mut pages, &leaves);
-    let maps = append(&mut pages, maps.as_flattened());
-    (pages, leaves, maps)
+    (listed, turns)
+}
+
+struct Table {
+    pages: Vec<Page>,
+    /// Number of the next line.
+    next: u32,
+    /// Lines from there to the end of its page.
+    left: u32,
 }
 
 impl Table {
-    fn new() -> Self {
-        let mut pages = vec![[0; PAGE as usize]; NODES as usize];
-        pages[..ROOT_PAGES as usize].fill([NOTHING; PAGE as usize]);
-        pages[EVERYTHING as usize].fill(u32::MAX);
-        Self { pages, leaves: Vec::new(), maps: Vec::new() }
-    }
-
-    fn add(&mut self, prefix: &Ipv4Net) {
-        let (first, last) = (prefix.network().to_bits(), prefix.broadcast().to_bits());
-        match prefix.prefix_len() {
-            ..=11 => self.root()[group(first) as usize..=group(last) as usize].fill(EVERYTHING),
-            12..=24 => (first..=last).step_by(256).for_each(|network| self.add_network(network)),
-            25.. => self.add_addresses(first, last),
+    /// A /16 with these turns, whose first address is listed or not.
+    fn part(&mut self, listed: bool, turns: &[u32]) -> Part {
+        let turns: Vec<_> = turns.iter().map(|&turn| turn as u16).filter(|&turn| turn != NEVER).collect();
+        match turns.len() {
+            0 => Part::Whole(listed),
+            1..=TURNS => Part::Line(listed, self.lines(&[&turns])),
+            ..=INDEXED => {
+                let lines: Vec<_> = turns.chunks(FULL).collect();
+                let index: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line[FULL - 1]).collect();
+                Part::Lines(listed, self.lines(&[&[index.as_slice()], lines.as_slice()].concat()))
+            }
+            _ => Part::Map(self.map(listed, &turns)),
         }
     }
 
-    fn root(&mut self) -> &mut [u32] {
-        self.pages[..ROOT_PAGES as usize].as_flattened_mut()
-    }
-
-    /// The words of an address's node, and the bit of its /24.
-    fn node(&mut self, address: u32) -> (&mut [u32], u32) {
-        let fresh = self.pages.len() as u32;
-        let page = &mut self.root()[group(address) as usize];
-        if *page == NOTHING {
-            *page = fresh;
-        }
-        let page = *page;
-        if page == fresh {
+    /// Adds lines, all in one page; the number of the first one.
+    fn lines(&mut self, lines: &[&[u16]]) -> u32 {
+        let count = lines.len() as u32;
+        if self.left < count {
+            self.next = self.pages.len() as u32 * LINES;
+            self.left = LINES;
             self.pages.push([0; PAGE as usize]);
         }
-        let (place, bit) = node(address);
-        (&mut self.pages[page as usize][place as usize..], bit)
+        let first = self.next;
+        for line in lines {
+            let words = &mut self.pages.as_flattened_mut()[(self.next * LINE) as usize..][..LINE as usize];
+            for (n, word) in words.iter_mut().enumerate() {
+                let [low, high] = [2 * n, 2 * n + 1].map(|at| u32::from(*line.get(at).unwrap_or(&NEVER)));
+                *word = low | high << 16;
+            }
+            self.next += 1;
+        }
+        self.left -= count;
+        first
     }
 
-    fn add_network(&mut self, network: u32) {
-        let (node, bit) = self.node(network);
-        node[0] |= 1 << bit;
-    }
-
-    /// Adds addresses of one /24, whose leaf is the last one if it has one: they come in order.
-    fn add_addresses(&mut self, first: u32, last: u32) {
-        let (low, high) = (first & 0xff, last & 0xff);
-        let next = self.leaves.len() as u32;
-        let (node, bit) = self.node(first);
-        if node[1] == 0 {
-            node[2] = next;
+    /// Adds a map; the number of its first page.
+    fn map(&mut self, mut listed: bool, turns: &[u16]) -> u32 {
+        let mut words = [0_u32; MAP];
+        let mut turns = turns.iter().peekable();
+        for host in 0..=u16::MAX {
+            words[usize::from(host) / 32] |= u32::from(listed) << (host % 32);
+            listed ^= turns.next_if_eq(&&host).is_some();
         }
-        let fresh = node[1] >> bit & 1 == 0;
-        node[1] |= 1 << bit;
-        match self.leaves.last_mut() {
-            Some(leaf) if !fresh => *leaf = more(Part::of(*leaf), (low, high), &mut self.maps).leaf(),
-            _ => self.leaves.push(Part::Range(low, high).leaf()),
-        }
-    }
-}
-
-/// A part and the addresses that come next. Its map is the last one.
-fn more(part: Part, (low, high): (u32, u32), maps: &mut Vec<[u32; MAP as usize]>) -> Part {
-    let number = match part {
-        Part::Range(first, last) if last + 1 == low => return Part::Range(first, high),
-        Part::Range(first, last) => {
-            maps.push([0; MAP as usize]);
-            let number = maps.len() as u32 - 1;
-            set(&mut maps[number as usize], first, last);
-            number
-        }
-        Part::Map(number) => number,
-    };
-    set(&mut maps[number as usize], low, high);
-    Part::Map(number)
-}
-
-fn set(map: &mut [u32; MAP as usize], first: u32, last: u32) {
-    for host in first..=last {
-        map[host as usize / 32] |= 1 << (host % 32);
+        super::append(&mut self.pages, &words)
     }
 }
