@@ -5,7 +5,7 @@ use netfw_common::{
     family::Family,
     flow::{Flow, Hop},
     image::Policy,
-    interface::{EXTERNAL, origin},
+    interface::{EXTERNAL, Interface, origin},
     reason::Reason,
     tcp::{Segment, Side},
     tick::Tick,
@@ -202,7 +202,12 @@ pub struct Work<F: Family> {
 impl<F: Family> Work<F> {
     /// Sets up for a packet on the interface `ifindex`; passes where that isn't managed.
     #[inline(always)]
-    pub fn begin<K: Kernel<F>>(&mut self, kernel: &K, ifindex: u32, segments: u32) -> Step {
+    pub fn begin<'k, K: Kernel<F>>(
+        &mut self,
+        kernel: &'k K,
+        ifindex: u32,
+        segments: u32,
+    ) -> Result<&'k Interface, Verdict> {
         let slot = kernel.slot_of(ifindex);
         let Some(interface) = kernel.interface(slot).filter(|_| slot != 0) else {
             return Err(Verdict::Pass);
@@ -240,7 +245,7 @@ impl<F: Family> Work<F> {
         self.too_big = 0;
         self.peer = Side::default();
         self.flags = 0;
-        Ok(())
+        Ok(interface)
     }
 
     /// The way out.

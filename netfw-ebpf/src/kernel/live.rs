@@ -284,9 +284,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
 
     #[inline(always)]
     fn can_transmit(&self, ifindex: u32) -> bool {
-        let slot = <Self as Kernel<F>>::slot_of(self, ifindex);
-        let interface = <Self as Kernel<F>>::interface(self, slot);
-        slot != 0 && interface.is_some_and(Interface::transmits)
+        // Also notes the device for the redirect that may follow, so it is looked up only once.
+        maps::DEVICES.redirect(ifindex, 0).is_ok()
     }
 
     #[inline(always)]

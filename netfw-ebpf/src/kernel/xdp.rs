@@ -221,7 +221,7 @@ where
     let work = unsafe { &mut *work };
     // SAFETY: the context is valid while the program runs.
     let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
-    if work.begin(&live, ifindex, 1).is_err() || !for_us::<F>(ctx, &live, work.interface) {
+    if !work.begin(&live, ifindex, 1).is_ok_and(|interface| for_us(ctx, interface)) {
         return xdp_action::XDP_PASS;
     }
     work.slot = live.slot();
@@ -245,19 +245,13 @@ fn log(ctx: &XdpContext, ifindex: u32, verdict: u32, reason: u32) {
 /// Whether the frame is addressed to this interface's MAC: no broadcast, no multicast, nothing that a promiscuous
 /// interface overhears.
 #[inline(always)]
-fn for_us<F: Parts>(ctx: &XdpContext, live: &Live, slot: u32) -> bool {
-    let interface: Option<&Interface> = <Live as Kernel<F>>::interface(live, slot);
+fn for_us(ctx: &XdpContext, interface: &Interface) -> bool {
     let (start, end) = bounds(ctx.ctx);
-    let (Some(interface), Some(header)) = (interface, Bytes::within(start, end, ETHERNET)) else {
-        return false;
-    };
-    header.word(0) == interface.mac_high && header.half(4) == interface.mac_low
+    Bytes::within(start, end, ETHERNET)
+        .is_some_and(|header| header.word(0) == interface.mac_high && header.half(4) == interface.mac_low)
 }
 
 #[inline(always)]
 fn transmit<F: Family>(frame: &mut Xdp, work: &Work<F>) -> u32 {
-    if !frame.store(0, &work.hop().mac_halves()) {
-        return xdp_action::XDP_ABORTED;
-    }
-    maps::DEVICES.redirect(work.way.hop.ifindex, 0).unwrap_or(xdp_action::XDP_ABORTED)
+    if frame.store(0, &work.hop().mac_halves()) { xdp_action::XDP_REDIRECT } else { xdp_action::XDP_ABORTED }
 }
