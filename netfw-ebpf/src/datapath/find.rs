@@ -42,7 +42,10 @@ fn look<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::En
 /// Whether it takes more than a look at the entry to know that it lives.
 #[inline(always)]
 fn is_doubtful<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
-    needs_peer(work, entry) || reopens(work) || is_late(kernel, work, entry)
+    // Most packets of a busy flow come within a tick of each other, and spare the look at the timeouts.
+    (entry.last_seen != work.now.0 && is_late(kernel, work, entry))
+        || needs_peer(work, entry)
+        || reopens(work)
 }
 
 /// Finds the flow in whatever table, if it lives; sets [`Work::table`] and, to what it was then, [`Work::original`].
@@ -112,8 +115,7 @@ fn reopens<F: Family>(work: &Work<F>) -> bool {
 #[inline(always)]
 fn is_late<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
     let idle = work.now.since(Tick(entry.last_seen));
-    // Most packets of a busy flow come within a tick of each other, and spare the look at the timeouts.
-    idle != 0 && idle > shortest(kernel, work.tuple.protocol, entry.idle_timeout)
+    idle > shortest(kernel, work.tuple.protocol, entry.idle_timeout)
 }
 
 /// Whether the flow has timed out, or a new connection reuses the tuple of one that is closed (RFC 9293 §3.6.1).

@@ -19,7 +19,6 @@ use super::{live::Live, maps, parts::Parts, stages::XdpStages};
 use crate::datapath::{
     self, Verdict,
     context::{ANSWER_HALVES, Context, Hook, MAX_OFFSET, Quote, View},
-    kernel::Kernel,
     stages::Stages,
     work::Work,
 };
@@ -251,6 +250,7 @@ fn for_us(ctx: &XdpContext, interface: &Interface) -> bool {
         .is_some_and(|header| header.word(0) == interface.mac_high && header.half(4) == interface.mac_low)
 }
 
+/// Sends the frame to the device that was noted when it was asked whether that can transmit.
 #[inline(always)]
 fn transmit<F: Family>(frame: &mut Xdp, work: &Work<F>) -> u32 {
     if frame.store(0, &work.hop().mac_halves()) { xdp_action::XDP_REDIRECT } else { xdp_action::XDP_ABORTED }

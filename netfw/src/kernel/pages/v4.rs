@@ -61,8 +61,8 @@ impl Table {
         let turns: Vec<_> = turns.iter().map(|&turn| turn as u16).filter(|&turn| turn != NEVER).collect();
         match turns.len() {
             0 => Part::Whole(listed),
-            1..=TURNS => Part::Line(listed, self.lines(&[&turns])),
-            ..=INDEXED => {
+            count if count <= TURNS => Part::Line(listed, self.lines(&[&turns])),
+            count if count <= INDEXED => {
                 let lines: Vec<_> = turns.chunks(FULL).collect();
                 let index: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line[FULL - 1]).collect();
                 Part::Lines(listed, self.lines(&[&[index.as_slice()], lines.as_slice()].concat()))
