@@ -11,7 +11,7 @@ pub const MAX_IFINDEX: u32 = 65_536;
 pub const EXTERNAL: u32 = 1;
 /// Towards the LAN.
 pub const INTERNAL: u32 = 2;
-/// Its driver transmits XDP frames (and it is in the device map).
+/// Its driver transmits XDP frames, so it is in the device map, which is what the datapath asks.
 pub const XDP_TRANSMIT: u32 = 4;
 /// It has one IPv4 address, one IPv6 address that is not link-local: by family. Nobody can have called it by another.
 pub const ONE_ADDRESS: [u32; 2] = [8, 16];

@@ -20,8 +20,8 @@ use super::{
 };
 
 impl Maps {
-    /// Tells the datapath about the managed interfaces, by slot; all others are not managed any more. XDP can send out of those
-    /// that transmit before it is told so, and until nobody does so any more.
+    /// Tells the datapath about the managed interfaces, by slot; all others are not managed any more. XDP sends out of those
+    /// that transmit; of others it has ceased to when this returns.
     ///
     /// # Errors
     /// What the kernel says.
@@ -90,12 +90,15 @@ impl Maps {
         Ok(())
     }
 
-    /// No longer, once the packets that are on their way there are gone.
+    /// No longer; returns once the packets that are on their way there are gone.
     fn remove_devices(&self, devices: &[u32]) -> Result<()> {
+        for device in devices {
+            self.devices.remove(device)?;
+        }
         if !devices.is_empty() {
             wait_for_readers();
         }
-        devices.iter().try_for_each(|device| Ok(self.devices.remove(device).map(drop)?))
+        Ok(())
     }
 
     /// Whether the datapath takes an address for the host's.
