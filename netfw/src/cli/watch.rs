@@ -17,7 +17,7 @@ use tokio::{
 use super::{args::Watch, output};
 use crate::{
     daemon::{Failure, Instance, lock::Watcher, names::Names},
-    kernel::{LeftOut, Listener, Maps, Ring, nanos},
+    kernel::{LeftOut, Listener, Maps, Ring},
     report::events::{self, Told},
 };
 
@@ -116,7 +116,7 @@ impl Watching {
     /// Prints what has happened.
     fn tell(&mut self) -> Result<()> {
         for event in &mut self.ring {
-            let told = Told::new(&event, self.names.state(&event), nanos());
+            let told = Told::new(&event, self.names.state(&event));
             output::print(self.json, &told, Told::render)?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use netfw_common::event::LOGS;
 
 use super::{instance::Instance, names::Names};
 use crate::{
-    kernel::{LeftOut, Listener, Ring, nanos},
+    kernel::{LeftOut, Listener, Ring},
     report::events::Told,
 };
 
@@ -39,7 +39,7 @@ impl Log {
     /// Writes what has happened into the log.
     pub(super) fn write(&mut self) {
         for event in &mut self.ring {
-            let told = Told::new(&event, self.names.state(&event), nanos());
+            let told = Told::new(&event, self.names.state(&event));
             tracing::info!("log: {told}");
             self.left_out.include(LOGS + event.rule.saturating_sub(1));
         }

@@ -114,17 +114,21 @@ pub fn now() -> Tick {
 }
 
 /// The datapath's clock, in nanoseconds.
-pub fn nanos() -> u64 {
+fn nanos() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// When the datapath's clock showed `tick`, by the clock on the wall: whoever asks about a point in time again is told the same.
-pub fn wall_time(tick: Tick) -> SystemTime {
+/// When the datapath's clock showed so many nanoseconds, by the clock on the wall.
+pub fn wall_time(then: u64) -> SystemTime {
+    SystemTime::now() - Duration::from_nanos(nanos().saturating_sub(then))
+}
+
+/// When a tick that has passed began, by the clock on the wall: whoever asks again is told the same.
+pub fn tick_began(tick: Tick) -> SystemTime {
     let now = nanos();
-    let ticks = u64::from(Tick::from_nanos(now).since(tick));
-    let into_this_tick = now & ((1 << Tick::SHIFT) - 1);
-    SystemTime::now() - Duration::from_nanos((ticks << Tick::SHIFT) + into_this_tick)
+    let passed = u64::from(Tick::from_nanos(now).since(tick));
+    wall_time((now >> Tick::SHIFT).saturating_sub(passed) << Tick::SHIFT)
 }
 
 impl Maps {

@@ -37,7 +37,7 @@ pub use bans::boot_seconds;
 pub use counters::Counters;
 pub use dry::{DryRun, Hook, Told};
 pub use events::{Event, LeftOut, Listener, Ring};
-pub use flows::{Pair, nanos, now, wall_time};
+pub use flows::{Pair, now, tick_began, wall_time};
 pub use install::{boot_now, wait_for_readers};
 pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use netfw_common::{
@@ -16,7 +16,7 @@ use netfw_common::{
 use serde::Serialize;
 
 use super::protocol_name;
-use crate::daemon::state::State;
+use crate::{daemon::state::State, kernel::wall_time};
 
 /// A packet that was dropped or a flow that was admitted, with the names of what decided.
 #[derive(Debug, Serialize)]
@@ -54,16 +54,15 @@ pub struct LeftOut {
 }
 
 impl Told {
-    /// `nanos` is the time of the datapath's clock.
-    pub fn new(event: &Event, state: &State, nanos: u64) -> Self {
-        let age = Duration::from_nanos(nanos.saturating_sub(event.at));
+    /// With the names of `state`.
+    pub fn new(event: &Event, state: &State) -> Self {
         let known = event.arriving != Tuple::default();
         let ends = ends(event, &event.arriving);
         let rule = event.rule.checked_sub(1).map(|id| rule(state, id));
         let (chain, rule) = rule.unzip();
         let forward = event.forward.checked_sub(1);
         Self {
-            at: timestamp(SystemTime::now() - age),
+            at: timestamp(wall_time(event.at)),
             event: kind(event.kind),
             reason: (event.kind == DROPPED).then(|| reason(event.reason)),
             interface: interface(state, event.interface),

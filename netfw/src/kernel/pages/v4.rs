@@ -103,3 +103,15 @@ impl Table {
         super::append(&mut self.pages, &words)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_range() {
+        let prefixes =
+            ["192.0.2.1/32", "192.0.2.2/31", "192.0.2.5/32"].map(|text| text.parse().expect("a prefix"));
+        assert_eq!(turns(&prefixes), (false, vec![0xc000_0200, 0xc000_0203, 0xc000_0204, 0xc000_0205]));
+    }
+}

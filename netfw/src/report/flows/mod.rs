@@ -19,7 +19,7 @@ pub use page::{Page, Wanted};
 use super::{protocol_name, table::table, timestamp};
 use crate::{
     image::Ids,
-    kernel::{Pair, wall_time},
+    kernel::{Pair, tick_began},
 };
 
 /// A flow as documents show it.
@@ -103,7 +103,7 @@ impl<'a> Teller<'a> {
             bytes,
             idle_seconds: seconds(idle),
             expires_seconds: seconds(pair.limit(self.policy).saturating_sub(idle)),
-            created_at: timestamp(wall_time(Tick(pair.original.created))),
+            created_at: timestamp(tick_began(Tick(pair.original.created))),
         }
     }
 
