@@ -63,7 +63,7 @@ pub(crate) enum Members {
     /// As written in the rules file.
     Written(Vec<Spanned<Selector>>),
     /// From an included file, which may have a million lines; each was judged when it was read.
-    Included(Vec<IpNet>),
+    Included(Arc<[IpNet]>),
 }
 
 /// What one word selects.

@@ -60,7 +60,7 @@ impl<'m> Names<'m> {
         let (members, _) = problems.about(format!("set \"{name}\""), |problems| {
             let words = match &set.members {
                 // A million are put in order once: when they are selected.
-                Members::Included(networks) => return Cow::Borrowed(networks.as_slice()),
+                Members::Included(networks) => return Cow::Borrowed(&**networks),
                 Members::Written(words) => words,
             };
             let mut members = Vec::new();

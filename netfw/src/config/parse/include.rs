@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::Read;
+use super::{Read, lists};
 use crate::config::{
     problems::Problems,
     source::{Source, Span, Spanned},
@@ -31,15 +31,15 @@ impl<'a> Includes<'a> {
     }
 
     /// The members in the file that `name` leads to, from the directory of the rules file.
-    pub(super) fn members(&mut self, name: &Spanned<String>, problems: &mut Problems) -> Vec<IpNet> {
+    pub(super) fn members(&mut self, name: &Spanned<String>, problems: &mut Problems) -> Arc<[IpNet]> {
         let directory = name.span.source.path().parent().unwrap_or(Path::new(""));
         let path = directory.join(&name.value);
         match self.open(&path) {
-            Ok(source) => members(&source, problems),
+            Ok(source) => lists::networks(&source).unwrap_or_else(|| members(&source, problems).into()),
             Err(error) => {
                 let help = format!("create {}, or take the set out", path.display());
                 problems.error(&name.span, format!("\"{}\" cannot be read: {error}", name.value), help);
-                Vec::new()
+                Arc::default()
             }
         }
     }
@@ -79,7 +79,7 @@ fn members(source: &Arc<Source>, problems: &mut Problems) -> Vec<IpNet> {
 }
 
 /// What stands on each line before its comment, and at which byte.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let start_of = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     let words = text.lines().filter_map(|line| line.split('#').next()).map(str::trim);
     words.filter(|word| !word.is_empty()).map(move |word| (start_of(word), word))

@@ -3,6 +3,7 @@
 mod check;
 mod filters;
 mod include;
+mod lists;
 mod names;
 mod settings;
 mod syntax;

@@ -1,5 +1,7 @@
 //! `[interfaces]`, `[hosts]` and `[sets]`.
 
+use std::sync::Arc;
+
 use super::include::Includes;
 use crate::{
     config::{
@@ -78,7 +80,7 @@ fn members(node: &Node<'_>, includes: &mut Includes<'_>, problems: &mut Problems
     }
     let file = node.table(&schema::INCLUDE, problems).and_then(|table| table.require("file", problems));
     let path = file.and_then(|file| file.word(problems, |path| Ok(path.to_owned())));
-    Members::Included(path.map_or_else(Vec::new, |path| includes.members(&path, problems)))
+    Members::Included(path.map_or_else(Arc::default, |path| includes.members(&path, problems)))
 }
 
 fn check_name(name: &Spanned<&str>, problems: &mut Problems) {
