@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use aya_obj::generated::bpf_map_type;
-use ipnet::IpNet;
 use netfw_common::{
     block::{Layout, Page},
     image::SLOTS,
 };
 
 use super::{
-    install::{INNER_MAP, set_inner, write},
+    install::{INNER_MAP, write},
     maps::{Array, Maps},
     pages::lay_out,
     table::{ANY, Table},
@@ -31,18 +30,19 @@ impl Maps {
         Ok(self.blocks.get(&slot)?)
     }
 
-    /// Slots share a list that is the same: one of a million prefixes takes forty megabytes. Says how it is laid out.
-    pub(super) fn fill_blocks(&self, slot: u32, image: &Image) -> Result<Layout> {
+    /// The list of an image and how it is laid out. Slots share one that is the same: a million prefixes take megabytes, and
+    /// tens of milliseconds.
+    pub(super) fn blocks_of(&self, image: &Image) -> Result<(Array<Page>, Layout)> {
         for other in 0..SLOTS {
             let policy = self.policies.get(&other)?.unwrap_or_default();
             if policy.block_digest == image.policy.block_digest
                 && let Some(list) = self.block_list(other)?
             {
-                set_inner(&self.blocks, slot, &Array::<Page>::numbered(list)?)?;
-                return Ok(policy.block_layout);
+                return Ok((Array::numbered(list)?, policy.block_layout));
             }
         }
-        self.put_blocks(slot, &image.blocks)
+        let (layout, pages) = lay_out(&image.blocks)?;
+        Ok((list(&pages)?, layout))
     }
 
     /// An idle slot gives its list up, unless it is the one that is wanted. First its digest: whoever is killed in between
@@ -56,17 +56,11 @@ impl Maps {
         self.policies.set(&slot, policy, ANY)?;
         // To put another list there takes the kernel a grace period.
         match self.block_list(slot)? {
-            Some(list) if Array::<Page>::numbered(list)?.capacity() > EMPTY => {
-                self.put_blocks(slot, &[]).map(|_| ())
+            Some(number) if Array::<Page>::numbered(number)?.capacity() > EMPTY => {
+                Ok(self.blocks.set(&slot, list(&[])?.descriptor(), ANY)?)
             }
             _ => Ok(()),
         }
-    }
-
-    fn put_blocks(&self, slot: u32, prefixes: &[IpNet]) -> Result<Layout> {
-        let (layout, pages) = lay_out(prefixes)?;
-        set_inner(&self.blocks, slot, &list(&pages)?)?;
-        Ok(layout)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A compiled policy goes into an idle slot; one store makes it hold.
 
-use std::{io, time::Duration};
+use std::{io, panic::resume_unwind, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya_obj::generated::bpf_map_type;
@@ -88,18 +88,27 @@ impl Maps {
     }
 
     fn fill(&self, slot: u32, image: &Image, generation: u32) -> Result<()> {
-        let prefixes = image
-            .addresses4
-            .iter()
-            .map(|(net, class)| ([u32::from(net.prefix_len()), addr4(net.network())], *class));
-        set_inner(&self.addresses4, slot, &trie(prefixes)?)?;
-        let prefixes = image.addresses6.iter().map(|(net, class)| {
+        let prefixes = image.addresses4.iter();
+        let addresses4 = trie(prefixes.map(|(net, class)| {
+            let length = u32::from(net.prefix_len());
+            ([length, addr4(net.network())], *class)
+        }))?;
+        let prefixes = image.addresses6.iter();
+        let addresses6 = trie(prefixes.map(|(net, class)| {
             let [a, b, c, d] = addr6(net.network());
             ([u32::from(net.prefix_len()), a, b, c, d], *class)
-        });
-        set_inner(&self.addresses6, slot, &trie(prefixes)?)?;
-        set_inner(&self.vectors, slot, &list(&image.vectors)?)?;
-        let block_layout = self.fill_blocks(slot, image)?;
+        }))?;
+        let vectors = list(&image.vectors)?;
+        let (blocks, block_layout) = self.blocks_of(image)?;
+        set_all_inner(
+            slot,
+            [
+                (&self.addresses4, addresses4.descriptor()),
+                (&self.addresses6, addresses6.descriptor()),
+                (&self.vectors, vectors.descriptor()),
+                (&self.blocks, blocks.descriptor()),
+            ],
+        )?;
         write(&self.services, slot * SERVICES, &image.services)?;
         write(&self.rules, slot * MAX_RULES, &image.rules)?;
         write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
@@ -120,7 +129,7 @@ pub fn boot_now() -> u64 {
 pub fn wait_for_readers() {
     if sys::wait_for_readers().is_err() {
         // Tickless kernels refuse to wait for us. A packet is handled within microseconds.
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -129,12 +138,12 @@ pub(super) fn write<V: Shared>(array: &Array<V>, first: u32, values: &[V]) -> io
     array.set_all(&keys, values)
 }
 
-pub(super) fn set_inner<K: Shared, V: Shared>(
-    outer: &Array<u32>,
-    slot: u32,
-    inner: &Table<K, V>,
-) -> io::Result<()> {
-    outer.set(&slot, inner.descriptor(), ANY)
+/// Leads a slot to its tables. The kernel waits for readers after each such store: side by side all wait at once.
+fn set_all_inner<const N: usize>(slot: u32, inner: [(&Array<u32>, u32); N]) -> io::Result<()> {
+    thread::scope(|scope| {
+        let stores = inner.map(|(outer, descriptor)| scope.spawn(move || outer.set(&slot, descriptor, ANY)));
+        stores.into_iter().try_for_each(|store| store.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 fn trie<K: Shared>(prefixes: impl Iterator<Item = (K, AddressClass)>) -> Result<Table<K, AddressClass>> {
