@@ -43,11 +43,16 @@ fn facts() -> HostFacts {
 /// Loads a file of the directory under its bare name, so that errors are the same everywhere.
 fn load_named(name: &str) -> Result<Loaded, LoadError> {
     let text = fs::read_to_string(directory().join(name)).unwrap();
-    load_text(Path::new(name), &text, &|included| fs::read_to_string(directory().join(included)), &facts())
+    load_text(
+        Path::new(name),
+        &text,
+        &|included| Ok(fs::read_to_string(directory().join(included))?.into()),
+        &facts(),
+    )
 }
 
 fn load_str(text: &str) -> Result<Loaded, LoadError> {
-    load_text(Path::new("netfw.toml"), text, &|path| fs::read_to_string(path), &facts())
+    load_text(Path::new("netfw.toml"), text, &|path| Ok(fs::read_to_string(path)?.into()), &facts())
 }
 
 /// Everything that is said about a file: drawn for the terminal, and one line each for the log.
@@ -334,7 +339,7 @@ fn nearly_right() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn damage_is_reported_and_never_worse(text in nearly_right()) {
-        let result = load_text(Path::new("netfw.toml"), &text, &|_| Ok(String::new()), &facts());
+        let result = load_text(Path::new("netfw.toml"), &text, &|_| Ok("".into()), &facts());
         let report = CheckReport::from(&result);
         prop_assert_eq!(report.valid, report.errors.is_empty());
         for finding in report.errors.iter().chain(report.warnings) {

@@ -124,9 +124,9 @@ pub fn included_files(path: &Path) -> Vec<PathBuf> {
     let included = RefCell::new(Vec::new());
     let note = |path: &Path| {
         included.borrow_mut().push(path.to_owned());
-        Ok(String::new())
+        Ok(Arc::default())
     };
-    parse::parse(&Source::new(path, &text), &note, &mut Problems::default());
+    parse::parse(&Source::new(path, text), &note, &mut Problems::default());
     included.into_inner()
 }
 
@@ -136,7 +136,7 @@ pub fn included_files(path: &Path) -> Vec<PathBuf> {
 /// [`LoadError`], with everything that is wrong at once.
 pub fn load(path: &Path, facts: &HostFacts) -> Result<Loaded, LoadError> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    load_text(path, &text, &|included| fs::read_to_string(included), facts)
+    load_text(path, &text, &|included| Ok(fs::read_to_string(included)?.into()), facts)
 }
 
 /// Judges a text as if it were the file at `path`; `read` gives the files it includes.
@@ -146,7 +146,7 @@ pub fn load(path: &Path, facts: &HostFacts) -> Result<Loaded, LoadError> {
 pub fn load_text(
     path: &Path,
     text: &str,
-    read: &dyn Fn(&Path) -> io::Result<String>,
+    read: &dyn Fn(&Path) -> io::Result<Arc<str>>,
     facts: &HostFacts,
 ) -> Result<Loaded, LoadError> {
     let source = Source::new(path, text);

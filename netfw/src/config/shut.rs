@@ -1,6 +1,6 @@
 //! What a broken rules file still tells beyond doubt: which interfaces to shut, and whom to let in all the same.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use super::{HostFacts, Loaded, load_text};
 
@@ -19,7 +19,7 @@ const TAKEN: [&[&str]; 4] = [
 pub fn shut(
     path: &Path,
     text: &str,
-    read: &dyn Fn(&Path) -> io::Result<String>,
+    read: &dyn Fn(&Path) -> io::Result<Arc<str>>,
     facts: &HostFacts,
 ) -> Option<Loaded> {
     TAKEN.iter().find_map(|taken| {

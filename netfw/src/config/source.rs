@@ -19,7 +19,7 @@ pub struct Source {
 
 impl Source {
     /// Takes the content of the file at `path`.
-    pub fn new(path: &Path, text: &str) -> Arc<Self> {
+    pub fn new(path: &Path, text: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Self { path: path.to_owned(), text: text.into(), lines: OnceLock::new() })
     }
 

@@ -112,7 +112,7 @@ fn shut(wanted: &Up, host: &Host, again: bool) -> Option<Loaded> {
     of_kept.or_else(|| {
         let text = fs::read(&wanted.file).ok()?;
         let text = String::from_utf8_lossy(&text);
-        config::shut(&wanted.file, &text, &|included| fs::read_to_string(included), &host.facts())
+        config::shut(&wanted.file, &text, &|included| Ok(fs::read_to_string(included)?.into()), &host.facts())
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     instance::Instance,
-    state::{self, Rules, read, write},
+    state::{self, Rules, read, read_rules, write},
 };
 use crate::kernel::remove_if_there;
 
@@ -70,7 +70,7 @@ pub fn keep(instance: &Instance, generation: u32, rules: &Rules, needed: u32) ->
 /// # Errors
 /// It is not kept, or cannot be read.
 pub fn recall(instance: &Instance, generation: u32) -> Result<Rules> {
-    read(&text(instance, generation))?.with_context(|| {
+    read_rules(&text(instance, generation))?.with_context(|| {
         format!("generation {generation} is not kept\nhelp: `netfw generations` lists those that are")
     })
 }
@@ -107,7 +107,8 @@ pub fn pardon(instance: &Instance, hash: &str) -> Result<()> {
 /// # Errors
 /// The list cannot be read.
 pub fn is_refused(instance: &Instance, rules: &Rules) -> Result<bool> {
-    Ok(refused(instance)?.contains(&rules.hash()))
+    let refused = refused(instance)?;
+    Ok(!refused.is_empty() && refused.contains(&rules.hash()))
 }
 
 /// Puts documents out of the way that a power failure has damaged: they would keep netfw from starting, and from remembering.

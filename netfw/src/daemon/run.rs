@@ -1,6 +1,7 @@
 //! The daemon: waits for something to change and reconciles.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -224,7 +225,7 @@ fn differs(instance: &Instance) -> bool {
 }
 
 fn is_unchanged(state: &State, applied: &Rules) -> bool {
-    let same = |(path, text): &(PathBuf, String)| std::fs::read_to_string(path).is_ok_and(|now| now == *text);
+    let same = |(path, text): &(PathBuf, Arc<str>)| fs::read_to_string(path).is_ok_and(|now| now == **text);
     applied.main().is_some_and(|(path, _)| path == state.rules_file) && applied.texts.iter().all(same)
 }
 

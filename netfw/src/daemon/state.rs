@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -13,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{engine::Engine, host::sysctl::Turned, instance::Instance, standing::Standing, sweep::Refused};
 use crate::{
-    config::Loaded,
+    config::{Loaded, Source},
     image::Ids,
     kernel::{boot_now, remove_if_there},
     policy::Role,
@@ -95,21 +98,19 @@ impl LastReload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Rules {
     /// Paths with their text, the rules file first.
-    pub texts: Vec<(PathBuf, String)>,
+    pub texts: Vec<(PathBuf, Arc<str>)>,
 }
 
 impl Rules {
     /// Of a rules file that was just read.
     pub fn of(loaded: &Loaded) -> Self {
-        let text = |source: &std::sync::Arc<crate::config::Source>| {
-            (source.path().to_owned(), source.text().to_string())
-        };
+        let text = |source: &Arc<Source>| (source.path().to_owned(), Arc::clone(source.text()));
         Self { texts: loaded.sources.iter().map(text).collect() }
     }
 
     /// The rules file's path and text.
     pub fn main(&self) -> Option<(&Path, &str)> {
-        self.texts.first().map(|(path, text)| (path.as_path(), text.as_str()))
+        self.texts.first().map(|(path, text)| (path.as_path(), &**text))
     }
 
     /// What tells this text from others, wherever it lies.
@@ -117,7 +118,7 @@ impl Rules {
         let mut hash = Sha256::new();
         for (_, text) in &self.texts {
             hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text);
+            hash.update(text.as_bytes());
         }
         format!("{:x}", hash.finalize())
     }
@@ -126,9 +127,9 @@ impl Rules {
     ///
     /// # Errors
     /// It is not among them.
-    pub fn read(&self, path: &Path) -> io::Result<String> {
+    pub fn read(&self, path: &Path) -> io::Result<Arc<str>> {
         let found = self.texts.iter().find(|(known, _)| known == path);
-        found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        found.map(|(_, text)| Arc::clone(text)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -189,7 +190,7 @@ impl State {
 /// The file cannot be read.
 pub fn last_valid(instance: &Instance) -> Result<Option<Rules>> {
     match stand_in(instance)? {
-        None => read(&last_valid_file(instance)),
+        None => read_rules(&last_valid_file(instance)),
         Some(stand_in) => Ok(Some(stand_in.rules)),
     }
 }
@@ -257,7 +258,7 @@ pub fn keep_valid_as(instance: &Instance, file: &Path) -> Result<()> {
 /// # Errors
 /// The file cannot be read.
 pub fn candidate(instance: &Instance) -> Result<Option<Rules>> {
-    read(&instance.run().join("candidate.json"))
+    read_rules(&instance.run().join("candidate.json"))
 }
 
 /// Keeps the text of rules that will wait for confirmation.
@@ -283,12 +284,49 @@ pub fn in_force(instance: &Instance) -> Result<Option<Rules>> {
 }
 
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
-    };
+    open(path)?.map(|file| parse(path, &file)).transpose()
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, file: &File) -> Result<T> {
+    let text = io::read_to_string(file).with_context(|| format!("cannot read {}", path.display()))?;
     let value = serde_json::from_str(&text);
-    value.map(Some).with_context(|| format!("{} is of another version of netfw, or broken", path.display()))
+    value.with_context(|| format!("{} is of another version of netfw, or broken", path.display()))
+}
+
+/// Bytes from which on a document is a long one.
+const LONG: u64 = 1 << 16;
+
+/// Device, inode, time and length: which file a document is. One is replaced, never written to, so another text is another file;
+/// only a short one could be there, gone, and have its inode and time taken over by the next.
+type Identity = (u64, u64, SystemTime, u64);
+
+/// The long document of rules that was read last: with a million addresses that takes a while, and one change asks for it
+/// several times.
+static LAST_READ: Mutex<Option<(Identity, Rules)>> = Mutex::new(None);
+
+pub(super) fn read_rules(path: &Path) -> Result<Option<Rules>> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    // Of the open file: at its path may be another one by now.
+    let about = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    let identity = (about.dev(), about.ino(), about.modified()?, about.len());
+    let mut last = LAST_READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, rules)) = &*last
+        && *known == identity
+    {
+        return Ok(Some(rules.clone()));
+    }
+    let rules: Rules = parse(path, &file)?;
+    if about.len() >= LONG {
+        *last = Some((identity, rules.clone()));
+    }
+    Ok(Some(rules))
 }
 
 /// In one step: a reader sees the old content or the new one.
@@ -299,7 +337,7 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
             fs::create_dir_all(directory)?;
         }
         // Without the buffer each escaped line break of a text would be a system call of its own.
-        let mut file = io::BufWriter::new(fs::File::create(&draft)?);
+        let mut file = io::BufWriter::new(File::create(&draft)?);
         serde_json::to_writer(&mut file, value)?;
         file.into_inner()?.sync_data()?;
         fs::rename(&draft, path)
@@ -319,8 +357,25 @@ mod tests {
         let rules = Rules { texts: vec![("/etc/netfw/netfw.toml".into(), "[policy]\n".into())] };
         write(&path, &rules)?;
         assert_eq!(read::<Rules>(&path)?, Some(rules.clone()));
-        assert_eq!(rules.read(Path::new("/etc/netfw/netfw.toml"))?, "[policy]\n");
+        assert_eq!(&*rules.read(Path::new("/etc/netfw/netfw.toml"))?, "[policy]\n");
         assert!(rules.read(Path::new("/etc/passwd")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_text_that_was_replaced_is_another_one() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let [path, kept] = ["rules.json", "kept.json"].map(|name| directory.path().join(name));
+        let rules =
+            |letter: &str| Rules { texts: vec![("netfw.toml".into(), letter.repeat(1 << 17).into())] };
+        write(&path, &rules("a"))?;
+        fs::hard_link(&path, &kept)?;
+        assert_eq!(read_rules(&path)?, Some(rules("a")));
+        write(&path, &rules("b"))?;
+        assert_eq!(read_rules(&path)?, Some(rules("b")));
+        assert_eq!(read_rules(&kept)?, Some(rules("a")), "what was replaced has another name");
+        fs::remove_file(&path)?;
+        assert_eq!(read_rules(&path)?, None);
         Ok(())
     }
 

@@ -226,8 +226,8 @@ mod tests {
     fn rules(text: &str) -> Rules {
         Rules {
             texts: vec![
-                ("/etc/netfw/netfw.toml".into(), text.to_owned()),
-                ("/etc/netfw/bad.txt".into(), "203.0.113.7 # him\n\n".to_owned()),
+                ("/etc/netfw/netfw.toml".into(), text.into()),
+                ("/etc/netfw/bad.txt".into(), "203.0.113.7 # him\n\n".into()),
             ],
         }
     }

@@ -70,7 +70,7 @@ fn prefixes(count: usize, seed: u32) -> String {
 }
 
 fn image(list: &str, rules: &str) -> Image {
-    let read = |_: &Path| Ok(list.to_owned());
+    let read = |_: &Path| Ok(list.into());
     let loaded = load_text(Path::new("netfw.toml"), rules, &read, &HostFacts::default());
     compile(&loaded.expect("valid rules").policy, &host(), &mut Ids::default()).expect("a small policy")
 }

@@ -48,7 +48,7 @@ impl<'a> Includes<'a> {
         if let Some(source) = self.sources[1..].iter().find(|source| source.path() == path) {
             return Ok(source.clone());
         }
-        let source = Source::new(path, &(self.read)(path)?);
+        let source = Source::new(path, (self.read)(path)?);
         self.sources.push(source.clone());
         Ok(source)
     }

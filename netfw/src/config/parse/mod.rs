@@ -17,7 +17,7 @@ use self::{filters::tables, include::Includes};
 use super::{model::Model, problems::Problems, reader::Table, schema, source::Source};
 
 /// How included files are read.
-pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Arc<str>>;
 
 /// Reads the rules file `source`. The second value tells which parts of the text could not be read as TOML.
 pub(super) fn parse(source: &Arc<Source>, read: Read<'_>, problems: &mut Problems) -> (Model, Damage) {
