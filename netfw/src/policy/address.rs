@@ -5,7 +5,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 /// Addresses that a `from` or `to` selects: in some `include` (or `include` is empty: any) and in no `exclude`.
 ///
@@ -22,8 +22,8 @@ pub struct AddressMatch {
 
 impl AddressMatch {
     /// A selection of what is in `include`, if that was written, and not in `exclude`.
-    pub(super) fn new(include: &[IpNet], exclude: &[IpNet], restricted: bool) -> Self {
-        Self { include: sorted(include), exclude: sorted(exclude), restricted }
+    pub(super) fn new(include: Vec<IpNet>, exclude: Vec<IpNet>, restricted: bool) -> Self {
+        Self { include: fewest(include), exclude: fewest(exclude), restricted }
     }
 
     /// Whether every address matches, as when the key is left out.
@@ -59,16 +59,33 @@ impl AddressMatch {
     }
 }
 
-fn sorted(networks: &[IpNet]) -> Vec<IpNet> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for network in networks {
-        match network {
-            IpNet::V4(network) => v4.push(*network),
-            IpNet::V6(network) => v6.push(*network),
+/// The fewest networks that hold the same addresses, sorted. In place, and a pass if they are sorted: a list of a million is.
+fn fewest(mut networks: Vec<IpNet>) -> Vec<IpNet> {
+    networks.sort();
+    let mut kept = 0;
+    for place in 0..networks.len() {
+        let network = networks[place];
+        // In this order a network comes before those that lie in it.
+        if networks[..kept].last().is_some_and(|last| last.contains(&network)) {
+            continue;
+        }
+        networks[kept] = network;
+        kept += 1;
+        while let [.., one, other] = networks[..kept]
+            && let Some(whole) = halved(&one, &other)
+        {
+            kept -= 1;
+            networks[kept - 1] = whole;
         }
     }
-    let v4 = Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4);
-    v4.chain(Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6)).collect()
+    networks.truncate(kept);
+    networks
+}
+
+/// The network whose halves these are.
+fn halved(one: &IpNet, other: &IpNet) -> Option<IpNet> {
+    let whole = one.supernet().filter(|_| one.prefix_len() == other.prefix_len())?;
+    (other.supernet() == Some(whole)).then_some(whole)
 }
 
 /// An address of either family on one line of numbers; IPv4 comes first.
@@ -203,7 +220,7 @@ mod tests {
     }
 
     fn selection(include: &[&str], exclude: &[&str]) -> AddressMatch {
-        AddressMatch::new(&networks(include), &networks(exclude), !include.is_empty())
+        AddressMatch::new(networks(include), networks(exclude), !include.is_empty())
     }
 
     fn matches(selection: &AddressMatch, address: &str) -> bool {
@@ -218,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_empty_set_is_nobody() {
-        let nobody = AddressMatch::new(&[], &[], true);
+        let nobody = AddressMatch::new(Vec::new(), Vec::new(), true);
         assert!(!nobody.is_any() && !matches(&nobody, "192.0.2.1") && !matches(&nobody, "2001:db8::1"));
         assert!(AddressRanges::of(&nobody).is_empty());
     }
@@ -269,10 +286,17 @@ mod tests {
 
     fn small_selection() -> impl Strategy<Value = AddressMatch> {
         (small_networks(), small_networks())
-            .prop_map(|(include, exclude)| AddressMatch::new(&include, &exclude, true))
+            .prop_map(|(include, exclude)| AddressMatch::new(include, exclude, true))
     }
 
     proptest! {
+        #[test]
+        fn the_fewest_are_those_of_the_aggregate(some in small_networks()) {
+            let mut aggregate = IpNet::aggregate(&some);
+            aggregate.sort();
+            prop_assert_eq!(fewest(some), aggregate);
+        }
+
         #[test]
         fn ranges_agree_with_matching(left in small_selection(), right in small_selection()) {
             let all = || (0_u8..16).map(|host| IpAddr::from([10, 0, 0, host]));

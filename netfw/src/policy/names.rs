@@ -141,7 +141,7 @@ impl<'m> Names<'m> {
             self.add_networks(selector, span, list, problems);
             restricted |= !excludes;
         }
-        AddressMatch::new(&include, &exclude, restricted)
+        AddressMatch::new(include, exclude, restricted)
     }
 
     /// The addresses of one host: at most one a family. `None` if that was, or is now, reported.

@@ -44,7 +44,7 @@ impl<'a> Reach<'a> {
         Self {
             protocols: &forward.protocols,
             from: known.ranges(&forward.from),
-            to: Rc::new(AddressRanges::of(&AddressMatch::new(&hosts, &[], true))),
+            to: Rc::new(AddressRanges::of(&AddressMatch::new(hosts, Vec::new(), true))),
             ports: joined(&ports),
             from_ports: Vec::new(),
             icmp_types: &[],
