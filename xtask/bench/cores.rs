@@ -1,19 +1,17 @@
 //! `bench cores`: the loaded datapath, run on one core and on both at once.
 
-use std::{net::IpAddr, path::Path, sync::Barrier, thread, time::Duration};
+use std::{net::IpAddr, sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp};
-use aya_obj::programs::XdpAttachType;
 use netfw::kernel::Hook;
 use netfw_tests::net::frame;
-use nix::net::if_::if_nametoindex;
 
 use crate::{
     Common,
     hosts::{self, ENDS_CORE, Hosts, OTHER_CORE, Offload, Placement},
     score::{Bound, Quantity, Score, Target},
-    testbed::{DROPPED, FORWARDED, INTERFACES, SOURCE, SOURCE_LINK},
+    testbed::{DROPPED, FORWARDED, SOURCE, SOURCE_LINK},
+    trial::Programs,
 };
 
 /// Options of the measurement.
@@ -27,7 +25,6 @@ const ALONE: Quantity = ("time in the program, one core", "ns");
 const TOGETHER: Quantity = ("time in the program, both cores at once", "ns");
 const TIMES: Quantity = ("both cores at once, × one core", "");
 
-const PINS: &str = "/sys/fs/bpf/netfw/nfwbench";
 /// Packets of a flow that are not counted.
 const WARM_UP: u32 = 1000;
 /// Packets between two looks at the clock.
@@ -54,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let hosts = Hosts::new(Offload::Off)?;
     let gateway = hosts::netfw("xdp", "");
     let _guard = hosts.stand_up(&gateway, common, Placement::Inline)?;
-    let programs = Programs::open()?;
+    let programs = hosts.bed.gateway.enter(Programs::open)?;
     let target = |case: Case| Target {
         row: case.row.to_owned(),
         quantity: TIMES,
@@ -87,29 +84,6 @@ fn rate(times: &[f64]) -> f64 {
     times.iter().map(|time| 1.0 / time).sum::<f64>() / times.len() as f64
 }
 
-/// As they are pinned: no others are loaded.
-struct Programs {
-    xdp: Xdp,
-    ingress: SchedClassifier,
-}
-
-impl Programs {
-    fn open() -> Result<Self> {
-        let pins = Path::new(PINS);
-        Ok(Self {
-            xdp: Xdp::from_pin(pins.join("netfw_xdp"), XdpAttachType::Interface)?,
-            ingress: SchedClassifier::from_pin(pins.join("netfw_ingress"))?,
-        })
-    }
-
-    fn run(&self, hook: Hook, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
-        match hook {
-            Hook::Xdp => self.xdp.test_run(options),
-            _ => self.ingress.test_run(options),
-        }
-    }
-}
-
 /// Nanoseconds that a packet takes on each core, all at the same time.
 fn on_cores(programs: &Programs, case: Case, cores: &[usize], time: Duration) -> Result<Vec<f64>> {
     let barrier = &Barrier::new(cores.len());
@@ -125,27 +99,20 @@ fn on_cores(programs: &Programs, case: Case, cores: &[usize], time: Duration) ->
     })
 }
 
-/// A frame at a time: the program has rewritten it afterwards. The kernel measures the program alone.
 fn on_core(programs: &Programs, case: Case, core: usize, time: Duration, barrier: &Barrier) -> Result<f64> {
     hosts::pin_here(core)?;
     let Case { hook, to: (address, port), .. } = case;
     let addresses: (IpAddr, IpAddr) = (SOURCE.parse()?, address.parse()?);
     // A flow for each core.
     let frame = frame::udp(SOURCE_LINK, addresses, (4000 + core as u16, port), &[0; 22])?;
-    let context = hook.context(frame.len(), if_nametoindex(INTERFACES.0)?, 0);
-    let once = || -> Result<Duration> {
-        let options =
-            TestRunOptions { data_in: Some(&frame), ctx_in: Some(&context), repeat: 1, ..Default::default() };
-        Ok(programs.run(hook, options)?.duration)
-    };
     for _ in 0..WARM_UP {
-        once()?;
+        programs.once(hook, &frame)?;
     }
     barrier.wait();
     let (begin, mut sum, mut count) = (std::time::Instant::now(), Duration::ZERO, 0_u32);
     while begin.elapsed() < time {
         for _ in 0..LOOK {
-            sum += once()?;
+            sum += programs.once(hook, &frame)?;
         }
         count += LOOK;
     }

@@ -29,9 +29,11 @@ mod report;
 mod rules;
 mod score;
 mod sessions;
+mod stages;
 mod strangers;
 mod target;
 mod testbed;
+mod trial;
 mod wire;
 
 /// What to measure.
@@ -61,6 +63,8 @@ enum Bench {
     Memory(memory::Args),
     /// One core and two.
     Cores(cores::Args),
+    /// A packet, stage by stage.
+    Stages(stages::Args),
 }
 
 /// What all measurements need to know.
@@ -129,5 +133,6 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Flood(args) => flood::run(args),
         Bench::Memory(args) => memory::run(args),
         Bench::Cores(args) => cores::run(args),
+        Bench::Stages(args) => stages::run(args),
     }
 }

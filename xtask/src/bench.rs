@@ -42,6 +42,8 @@ enum What {
     Memory,
     /// The datapath on both cores at once, beside one.
     Cores,
+    /// What a packet costs, by the stage of the datapath that is done with it.
+    Stages,
 }
 
 /// Runs the measurement.
