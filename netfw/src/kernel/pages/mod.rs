@@ -25,11 +25,10 @@ pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
     Ok((Layout { fours, v6 }, pages))
 }
 
-/// Adds as many pages as these words take; the number of the first one.
-fn append(pages: &mut Vec<Page>, words: &[u32]) -> u32 {
+/// Adds as many pages as so many words take; the number of the first one.
+fn append(pages: &mut Vec<Page>, words: u32) -> u32 {
     let first = pages.len();
-    pages.resize(first + words.len().div_ceil(PAGE as usize), [0; PAGE as usize]);
-    pages[first..].as_flattened_mut()[..words.len()].copy_from_slice(words);
+    pages.resize(first + words.div_ceil(PAGE) as usize, [0; PAGE as usize]);
     first as u32
 }
 

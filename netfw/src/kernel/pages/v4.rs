@@ -11,7 +11,7 @@ const FULL: usize = TURNS - 1;
 /// Turns that an index can lead to.
 const INDEXED: usize = (TURNS + 1) * FULL;
 /// Words of a map.
-const MAP: usize = 1 << 16 >> u32::BITS.ilog2();
+const MAP: u32 = 1 << 16 >> u32::BITS.ilog2();
 
 /// Lays out sorted prefixes, none of which lies in another.
 pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> Vec<Page> {
@@ -94,13 +94,14 @@ impl Table {
 
     /// Adds a map; the number of its first page.
     fn map(&mut self, mut listed: bool, turns: &[u16]) -> u32 {
-        let mut words = [0_u32; MAP];
+        let first = super::append(&mut self.pages, MAP);
+        let words = self.pages[first as usize..].as_flattened_mut();
         let mut turns = turns.iter().peekable();
         for host in 0..=u16::MAX {
             words[usize::from(host) / 32] |= u32::from(listed) << (host % 32);
             listed ^= turns.next_if_eq(&&host).is_some();
         }
-        super::append(&mut self.pages, &words)
+        first
     }
 }
 

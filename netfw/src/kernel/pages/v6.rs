@@ -26,15 +26,26 @@ pub(super) fn lay_out(prefixes: &[Ipv6Net], pages: &mut Vec<Page>) -> Result<Lay
         return Ok(Layout::default());
     }
     let mask = keys.len().next_power_of_two() as u32 - 1;
-    let (seed, words) = (0..SEEDS)
-        .find_map(|seed| Some((seed, index(&keys, mask, seed)?)))
-        .context("the addresses of [block] cannot be told apart by a hash")?;
-    let mut layout = Layout { lengths: lengths(&keys).v6, mask, seed, ..Layout::default() };
+    let mut layout = Layout { lengths: lengths(&keys).v6, mask, ..Layout::default() };
     layout.cells = (CELLS * keys.len()) as u32;
-    layout.sieve = append(pages, &sieve(&keys, &layout));
-    layout.index = append(pages, &words);
-    layout.keys = append(pages, &place(&keys, &layout, words));
+    [layout.sieve, layout.index, layout.keys] =
+        [layout.cells, mask + 1, keys.len() as u32 * KEY_ROOM].map(|words| append(pages, words));
+    let [_, sieve, index, places] =
+        parts(pages, [layout.sieve, layout.index, layout.keys].map(|page| page as usize));
+    layout.seed = (0..SEEDS)
+        .find(|seed| fill_index(index, &keys, mask, *seed))
+        .context("the addresses of [block] cannot be told apart by a hash")?;
+    fill_sieve(sieve, &keys, &layout);
+    fill_places(places, &keys, &layout, index);
     Ok(layout)
+}
+
+/// The words of all pages, parted where these begin.
+fn parts(pages: &mut [Page], [one, two, three]: [usize; 3]) -> [&mut [u32]; 4] {
+    let (first, rest) = pages.split_at_mut(one);
+    let (second, rest) = rest.split_at_mut(two - one);
+    let (third, fourth) = rest.split_at_mut(three - two);
+    [first, second, third, fourth].map(<[Page]>::as_flattened_mut)
 }
 
 fn lengths(keys: &[Key]) -> Lengths {
@@ -46,27 +57,28 @@ fn lengths(keys: &[Key]) -> Lengths {
     lengths
 }
 
-/// The words of the index; none where a bucket would be too full.
-fn index(keys: &[Key], mask: u32, seed: u32) -> Option<Vec<u32>> {
-    let mut words = vec![0_u32; mask as usize + 1];
+/// Says of each bucket where its keys begin and how many they are; `false` where one would be too full.
+fn fill_index(words: &mut [u32], keys: &[Key], mask: u32, seed: u32) -> bool {
+    words.fill(0);
     for key in keys {
         words[(v6::hash(key, seed) & mask) as usize] += 1;
     }
     let mut first = 0;
-    for word in &mut words {
+    for word in words {
         let count = *word;
         if count > BUCKET {
-            return None;
+            return false;
         }
         *word = v6::index_word(first, count);
         first += count;
     }
-    Some(words)
+    true
 }
 
-/// Each key in its bucket; `next` is the index, in which the free places are counted.
-fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>) -> Vec<u32> {
-    let mut words = vec![0; keys.len() * KEY_ROOM as usize];
+/// Puts each key into its bucket.
+fn fill_places(words: &mut [u32], keys: &[Key], layout: &Layout, index: &[u32]) {
+    // The places that are free yet.
+    let mut next = index.to_vec();
     for key in keys {
         let bucket = &mut next[(v6::hash(key, layout.seed) & layout.mask) as usize];
         let (first, _) = v6::keys_of(*bucket);
@@ -74,13 +86,11 @@ fn place(keys: &[Key], layout: &Layout, mut next: Vec<u32>) -> Vec<u32> {
         let place = (first * KEY_ROOM) as usize;
         words[place..place + key.len()].copy_from_slice(key);
     }
-    words
 }
 
-/// Each length noted where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
-fn sieve(keys: &[Key], layout: &Layout) -> Vec<u32> {
+/// Notes each length where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
+fn fill_sieve(cells: &mut [u32], keys: &[Key], layout: &Layout) {
     let room = layout.cells as usize;
-    let mut cells = vec![0; room];
     let mut short = [0_usize; 32];
     for key in keys {
         let (_, length, _) = block::prefix(key);
@@ -96,7 +106,6 @@ fn sieve(keys: &[Key], layout: &Layout) -> Vec<u32> {
             each_cell(layout, address, length, |cell| cells[cell as usize] |= 1 << v6::bit(length));
         }
     }
-    cells
 }
 
 /// The cells of the /32s in a prefix, or of the network in which it lies.
