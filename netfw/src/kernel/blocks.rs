@@ -31,7 +31,7 @@ impl Maps {
         Ok(self.blocks.get(&slot)?)
     }
 
-    /// Slots share a list that is the same: one of a million prefixes takes forty megabytes. Says how it is laid out.
+    /// Slots share a list that is the same: one of a million prefixes takes tens of megabytes. Says how it is laid out.
     pub(super) fn fill_blocks(&self, slot: u32, image: &Image) -> Result<Layout> {
         for other in 0..SLOTS {
             let policy = self.policies.get(&other)?.unwrap_or_default();
