@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Parser;
 
+mod bans;
 mod block;
 mod bulk;
 mod chart;
@@ -61,6 +62,8 @@ enum Bench {
     Memory(memory::Args),
     /// One core and two.
     Cores(cores::Args),
+    /// Addresses that can be banned in a second.
+    Bans(bans::Args),
 }
 
 /// What all measurements need to know.
@@ -129,5 +132,6 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Flood(args) => flood::run(args),
         Bench::Memory(args) => memory::run(args),
         Bench::Cores(args) => cores::run(args),
+        Bench::Bans(args) => bans::run(args),
     }
 }

@@ -42,6 +42,8 @@ enum What {
     Memory,
     /// The datapath on both cores at once, beside one.
     Cores,
+    /// Addresses that can be banned in a second, with a hundred thousand bans and thousands of flows there already.
+    Bans,
 }
 
 /// Runs the measurement.
