@@ -207,7 +207,7 @@ fn of_addresses(image: &Image, number: u32) -> Image {
 
 /// Which addresses are on the lists, of each family: both name the first, the second alone the second.
 const ON_BOTH: [&str; 2] = ["198.51.100.10", "2001:db8:2::10"];
-const ON_THE_SECOND: [&str; 2] = ["198.51.100.12", "2001:db8:2::12"];
+const ON_THE_SECOND: [&str; 2] = ["198.51.100.12", "2001:db8:4::12"];
 const ON_NONE: [&str; 2] = ["198.51.100.13", "2001:db8:2::13"];
 /// By which hook packets come, and of which family they are.
 const WAYS: [(Hook, usize); 4] = [(Hook::Xdp, 0), (Hook::Ingress, 1), (Hook::Xdp, 1), (Hook::Ingress, 0)];
