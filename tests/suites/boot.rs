@@ -1,7 +1,14 @@
 //! Scenario 23: the machine starts. What is there is protected at once, what comes later the moment it comes, and the
 //! fail-safe door is open whatever the rules file looks like.
 
-use std::{fs, os::unix::net::UnixDatagram, path::Path};
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use netfw_tests::{
@@ -15,6 +22,7 @@ use netfw_tests::{
     ssh::{self, Key},
     wait,
 };
+use nix::sys::signal::Signal;
 
 const RULES: &str = r#"
 [failsafe]
@@ -273,4 +281,57 @@ fn the_service_manager_is_told() -> Result<()> {
     let length = manager.recv(&mut room).context("no word to the service manager")?;
     ensure!(room[..length].starts_with(b"READY=1"), "{}", String::from_utf8_lossy(&room[..length]));
     netfw.finish()
+}
+
+/// The master as the outside knows it, in each family, and where worker1 is.
+const FAMILIES: [(&str, &str); 2] = [("192.0.2.1", "192.168.80.3:7"), ("[2001:db8::1]", "[fd00:80::3]:7")];
+/// From one datagram to the next.
+const PACE: Duration = Duration::from_millis(1);
+
+/// A restart of the service is one signal to the daemon and the same start again, and stopping it is the signal alone. Meanwhile
+/// nobody gets in who should not, and who may does.
+#[test]
+fn a_restart_of_the_service_opens_nothing() -> Result<()> {
+    before_the_start(|lab, netfw| {
+        let (mut closed, mut open) = (Vec::new(), Vec::new());
+        for (outside, inside) in FAMILIES {
+            closed.push(UdpServer::echo(lab.host("master"), &format!("{outside}:9"))?);
+            open.push(UdpServer::echo(lab.host("worker1"), inside)?);
+        }
+        netfw.expect_drops("policy-input", 1000..);
+        netfw.boot()?;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let knocking = scope.spawn(|| knock_until(lab, &over));
+            let restarted = (0..2).try_for_each(|_| restart(lab, netfw));
+            over.store(true, Ordering::Relaxed);
+            knocking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(restarted)
+        })?;
+        ensure!(closed.iter().all(|server| server.peers().is_empty()), "somebody got in meanwhile");
+        Ok(())
+    })
+}
+
+/// What the service manager does, and what is open between the two.
+fn restart(lab: &Lab, netfw: &Netfw<'_>) -> Result<()> {
+    netfw.signal(Signal::SIGTERM)?;
+    ensure!(netfw.wait()? == 0, "the service manager takes that for a failure");
+    for (outside, _) in FAMILIES {
+        let local = if outside.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+        ask(&udp_socket(lab.host("client"), local)?, &format!("{outside}:7000"), b"meanwhile")?;
+    }
+    netfw.boot()
+}
+
+/// Datagrams to a port that nobody may use.
+fn knock_until(lab: &Lab, over: &AtomicBool) -> Result<()> {
+    let stranger = lab.host("stranger");
+    let sockets = [udp_socket(stranger, "0.0.0.0:0")?, udp_socket(stranger, "[::]:0")?];
+    while !over.load(Ordering::Relaxed) {
+        for (socket, (outside, _)) in sockets.iter().zip(FAMILIES) {
+            socket.send_to(b"knock", format!("{outside}:9"))?;
+        }
+        thread::sleep(PACE);
+    }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! Changes that wait for confirmation. (Scenario 24.)
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, net::TcpStream, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
-    lab::{Engine, Lab},
+    lab::{Background, Engine, Lab},
     net::{Reception, TcpServer, connect, exchange_line, knock_tcp},
     netfw::Netfw,
     rules,
@@ -24,12 +24,35 @@ fn forward(port: u16) -> String {
 const OLD: u16 = 7001;
 const NEW: u16 = 7002;
 
-fn serve(lab: &Lab) -> Result<TcpServer> {
-    TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")
+/// The master as the outside knows it, in each family.
+const MASTERS: [&str; 2] = ["192.0.2.1", "[2001:db8::1]"];
+
+fn serve(lab: &Lab) -> Result<[TcpServer; 2]> {
+    let [v4, v6] = ["192.168.80.3:7", "[fd00:80::3]:7"].map(|at| TcpServer::echo(lab.host("worker1"), at));
+    Ok([v4?, v6?])
 }
 
+/// Whether a port is forwarded, which must be so in both families or in none.
 fn answers(lab: &Lab, port: u16) -> Result<bool> {
-    Ok(knock_tcp(lab.host("client"), &format!("192.0.2.1:{port}"))? == Reception::Welcome)
+    let knock = |master| knock_tcp(lab.host("client"), &format!("{master}:{port}"));
+    let (v4, v6) = thread::scope(|scope| {
+        let v6 = scope.spawn(|| knock(MASTERS[1]));
+        (knock(MASTERS[0]), v6.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let [v4, v6] = [v4?, v6?].map(|reception| reception == Reception::Welcome);
+    ensure!(v4 == v6, "port {port} is forwarded in one family only: {v4} and {v6}");
+    Ok(v4)
+}
+
+/// A connection through a port in each family, over which a line has gone.
+fn connect_both(lab: &Lab, port: u16) -> Result<Vec<TcpStream>> {
+    let mut streams = Vec::new();
+    for master in MASTERS {
+        let mut stream = connect(lab.host("client"), &format!("{master}:{port}"))?;
+        exchange_line(&mut stream, b"before")?;
+        streams.push(stream);
+    }
+    Ok(streams)
 }
 
 fn expect_drops(netfw: &Netfw<'_>) {
@@ -63,8 +86,7 @@ fn unconfirmed_rules_go_by_themselves() -> Result<()> {
     two_armed(&forward(OLD), |lab, netfw| {
         let _server = serve(lab)?;
         expect_drops(netfw);
-        let mut stream = connect(lab.host("client"), &format!("192.0.2.1:{OLD}"))?;
-        exchange_line(&mut stream, b"before")?;
+        let mut streams = connect_both(lab, OLD)?;
         try_out(netfw, &forward(NEW), "8s")?;
         netfw.kill()?;
         let status = netfw.json("status")?;
@@ -73,9 +95,11 @@ fn unconfirmed_rules_go_by_themselves() -> Result<()> {
         ensure!(answers(lab, NEW)? && !answers(lab, OLD)?, "the candidate does not hold");
         netfw.expect_drops("suspended", 1..);
         // TCP sends again after longer and longer pauses.
-        stream.set_read_timeout(Some(wait::GENEROUS))?;
-        exchange_line(&mut stream, b"waits, is sent again, and arrives")
-            .context("the suspended connection")?;
+        for stream in &mut streams {
+            stream.set_read_timeout(Some(wait::GENEROUS))?;
+            exchange_line(stream, b"waits, is sent again, and arrives")
+                .context("the suspended connection")?;
+        }
         until_old_rules_hold(lab)?;
         let status = netfw.json("status")?;
         assert_eq!(status["confirm"]["pending"], false);
@@ -83,7 +107,7 @@ fn unconfirmed_rules_go_by_themselves() -> Result<()> {
         let late = netfw.command(["confirm"])?;
         late.expect_code(1)?;
         ensure!(late.stderr.contains("not confirmed in time"), "{}", late.stderr);
-        exchange_line(&mut stream, b"after")?;
+        streams.iter_mut().try_for_each(|stream| exchange_line(stream, b"after"))?;
         netfw.start()?;
         until_old_rules_hold(lab)
     })
@@ -95,8 +119,7 @@ fn confirmed_rules_stay() -> Result<()> {
     two_armed(&forward(OLD), |lab, netfw| {
         let _server = serve(lab)?;
         expect_drops(netfw);
-        let mut stream = connect(lab.host("client"), &format!("192.0.2.1:{OLD}"))?;
-        exchange_line(&mut stream, b"before")?;
+        let mut streams = connect_both(lab, OLD)?;
         netfw.kill()?;
         let old = fs::read_to_string(netfw.rules())?;
         try_out(netfw, &forward(NEW), "60s")?;
@@ -106,7 +129,9 @@ fn confirmed_rules_stay() -> Result<()> {
             fs::read_to_string(netfw.rules())? == netfw.complete(&forward(NEW)),
             "the file is the old one"
         );
-        ensure!(exchange_line(&mut stream, b"after").is_err(), "a refused connection goes on");
+        for stream in &mut streams {
+            ensure!(exchange_line(stream, b"after").is_err(), "a refused connection goes on");
+        }
         ensure!(answers(lab, NEW)? && !answers(lab, OLD)?, "the confirmed rules do not hold");
         netfw.command(["confirm"])?.expect_code(1)?;
         netfw.start()?;
@@ -286,65 +311,93 @@ const SSH: &str = "[[rule]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 22\nacti
 /// A change of the file that would end a session with the master waits for a person.
 #[test]
 fn a_watched_change_ends_no_session() -> Result<()> {
+    let families = [
+        ("192.0.2.1", "203.0.113.10", "203.0.113.0/24"),
+        ("2001:db8::1", "2001:db8:1::10", "2001:db8:1::/48"),
+    ];
     two_armed(&rules::two_armed(SSH), |lab, netfw| {
         expect_drops(netfw);
         let key = Key::create(lab)?;
         let _server = ssh::serve(lab.host("master"), &key)?;
-        let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
-        let refused = |netfw: &Netfw<'_>| {
-            let status = netfw.json("status").ok()?;
-            status["last_reload"]["error"].as_str().map(|error| error.contains("203.0.113.10"))
-        };
-        let blocking = format!("[block]\nfrom = [\"203.0.113.0/24\"]\n{SSH}");
-        let narrow = format!("{SSH}from = [\"198.51.100.0/24\"]\n");
-        for shut in [&blocking, &narrow] {
-            netfw.reload(&rules::two_armed(&format!("{SSH}# but for {}", shut.len())))?;
-            netfw.write_rules(&rules::two_armed(shut))?;
-            wait::until("the change to be refused", || refused(netfw)?.then_some(()))?;
+        for (master, client, network) in families {
+            netfw.reload(&rules::two_armed(SSH))?;
+            let session = key.session(lab.host("client"), master, 22)?;
+            waits_for_a_person(netfw, &session, client, network)?;
+            ensure!(
+                key.run(lab.host("client"), master, 22, "hostname").is_err(),
+                "a person's word does nothing"
+            );
         }
-        let goes_on = || {
-            let before = session.output().len();
-            wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))
-        };
-        goes_on()?;
-        // A daemon that begins anew is nobody's word either.
-        netfw.kill()?;
-        netfw.start()?;
-        goes_on()?;
-        netfw.command(["reload"])?.success()?;
-        ensure!(
-            key.run(lab.host("client"), "192.0.2.1", 22, "hostname").is_err(),
-            "a person's word does nothing"
-        );
         Ok(())
     })
+}
+
+/// Changes that would end the session are refused, until a person says so.
+fn waits_for_a_person(netfw: &Netfw<'_>, session: &Background, client: &str, network: &str) -> Result<()> {
+    let refused = || {
+        let status = netfw.json("status").ok()?;
+        status["last_reload"]["error"].as_str().map(|error| error.contains(client))
+    };
+    let blocking = format!("[block]\nfrom = [\"{network}\"]\n{SSH}");
+    let narrow = format!("{SSH}from = [\"198.51.100.0/24\"]\n");
+    for shut in [&blocking, &narrow] {
+        netfw.reload(&rules::two_armed(&format!("{SSH}# but for {}", shut.len())))?;
+        netfw.write_rules(&rules::two_armed(shut))?;
+        wait::until("the change to be refused", || refused()?.then_some(()))?;
+    }
+    let goes_on = || {
+        let before = session.output().len();
+        wait::until("more ticks", || (session.output().len() > before + 20).then_some(()))
+    };
+    goes_on()?;
+    // A daemon that begins anew is nobody's word either.
+    netfw.kill()?;
+    netfw.start()?;
+    goes_on()?;
+    netfw.command(["reload"])?.success().map(drop)
 }
 
 /// A new SSH connection proves that one gets in, by a rule or by the fail-safe door. The session from before does not.
 #[test]
 fn a_new_ssh_connection_confirms() -> Result<()> {
-    const DOOR: &str = "[failsafe]\nssh-port = 22\nfrom = [\"203.0.113.0/24\"]\n";
-    const MORE: &str = "[[rule]]\nname = \"web\"\nprotocol = \"tcp\"\nport = 80\naction = \"accept\"\n";
+    const DOOR: &str = "[failsafe]\nssh-port = 22\nfrom = [\"office\"]\n";
     [SSH, DOOR].iter().try_for_each(|way_in| {
         two_armed(&rules::two_armed(way_in), |lab, netfw| {
             let key = Key::create(lab)?;
             let _server = ssh::serve(lab.host("master"), &key)?;
-            let session = key.session(lab.host("client"), "192.0.2.1", 22)?;
-            let path = candidate(netfw, &rules::two_armed(&format!("{way_in}{MORE}")))?.display().to_string();
-            netfw.command(["reload", &path, "--confirm", "60s", "--confirm-on-ssh"])?.success()?;
-            let before = session.output().len();
-            let went_on = || (session.output().len() > before + 60).then_some(());
-            wait::until("seconds of the old session", went_on)?;
-            assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
-            key.run(lab.host("client"), "192.0.2.1", 22, "hostname")?;
-            wait::until("the new session to be noticed", || {
-                (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
-            })?;
-            let kept = fs::read_to_string(netfw.rules())?;
-            ensure!(kept.contains("web"), "taken back in spite of the new session");
+            for (more, master) in [("web4", "192.0.2.1"), ("web6", "2001:db8::1")] {
+                let session = key.session(lab.host("client"), master, 22)?;
+                is_confirmed_by(netfw, way_in, more, &session, || {
+                    key.run(lab.host("client"), master, 22, "hostname")
+                })?;
+            }
             Ok(())
         })
     })
+}
+
+/// Tries out a rule of the name `more`, and opens a new session once the one that there is has gone on for a while.
+fn is_confirmed_by(
+    netfw: &Netfw<'_>,
+    way_in: &str,
+    more: &str,
+    session: &Background,
+    open: impl Fn() -> Result<String>,
+) -> Result<()> {
+    let rule = format!("[[rule]]\nname = \"{more}\"\nprotocol = \"tcp\"\nport = 80\naction = \"accept\"\n");
+    let path = candidate(netfw, &rules::two_armed(&format!("{way_in}{rule}")))?.display().to_string();
+    netfw.command(["reload", &path, "--confirm", "60s", "--confirm-on-ssh"])?.success()?;
+    let before = session.output().len();
+    let went_on = || (session.output().len() > before + 60).then_some(());
+    wait::until("seconds of the old session", went_on)?;
+    assert_eq!(netfw.json("status")?["confirm"]["pending"], true);
+    open()?;
+    wait::until("the new session to be noticed", || {
+        (netfw.json("status").ok()?["confirm"]["pending"] == false).then_some(())
+    })?;
+    let kept = fs::read_to_string(netfw.rules())?;
+    ensure!(kept.contains(more), "taken back in spite of the new session");
+    Ok(())
 }
 
 /// Earlier generations are kept, can be listed, and gone back to.
@@ -380,10 +433,18 @@ fn an_interface_of_the_candidate_is_left_alone_again() -> Result<()> {
         let (master, far) = (lab.host("master"), lab.another_host("far")?);
         let name = far.namespace().name();
         master.namespace().ip_batch(&format!(
-            "link add eth2 type veth peer name eth0 netns {name}\naddress add 10.9.0.1/24 dev eth2\nlink set eth2 up\n"
+            "link add eth2 type veth peer name eth0 netns {name}\naddress add 10.9.0.1/24 dev eth2\n\
+             address add fd09::1/64 dev eth2\nlink set eth2 up\n"
         ))?;
-        far.namespace().ip_batch("address add 10.9.0.2/24 dev eth0\nlink set eth0 up\n")?;
-        let reaches = || -> Result<bool> { Ok(far.run(["ping", "-c1", "-W1", "10.9.0.1"])?.code == 0) };
+        far.namespace().ip_batch(
+            "address add 10.9.0.2/24 dev eth0\naddress add fd09::2/64 dev eth0\nlink set eth0 up\n",
+        )?;
+        let ping = |to| -> Result<bool> { Ok(far.run(["ping", "-c1", "-W1", to])?.code == 0) };
+        let reaches = || -> Result<bool> {
+            let [v4, v6] = [ping("10.9.0.1")?, ping("fd09::1")?];
+            ensure!(v4 == v6, "it is managed in one family only");
+            Ok(v4)
+        };
         wait::until("the link to be up", || reaches().ok()?.then_some(()))?;
         let netfw = Netfw::up(&lab, &forward(OLD))?;
         expect_drops(&netfw);

@@ -22,8 +22,8 @@ const RATE: f64 = 200.0;
 const BURST: f64 = 400.0;
 
 /// Sends datagrams that are each a flow of their own, for so long and as fast as it goes; how long it took.
-fn flood(lab: &Lab, host: &str, to: &str) -> Result<Duration> {
-    let socket = udp_socket(lab.host(host), "0.0.0.0:0")?;
+fn flood(lab: &Lab, host: &str, local: &str, to: &str) -> Result<Duration> {
+    let socket = udp_socket(lab.host(host), local)?;
     let start = Instant::now();
     for port in (1..=u16::MAX).cycle() {
         // A closed port may be told about by the next call.
@@ -35,11 +35,12 @@ fn flood(lab: &Lab, host: &str, to: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Two hosts flood the master at once, on two interfaces; how many flows were admitted, and for how long it went.
+/// Two hosts flood the master at once, on two interfaces and in the two families; how many flows were admitted, and for how long it
+/// went.
 fn flood_twice(lab: &Lab, netfw: &Netfw<'_>) -> Result<(f64, f64)> {
     let (one, other) = thread::scope(|scope| {
-        let other = scope.spawn(|| flood(lab, "worker1", "192.168.80.2"));
-        (flood(lab, "client", "192.0.2.1"), other.join())
+        let other = scope.spawn(|| flood(lab, "worker1", "0.0.0.0:0", "192.168.80.2"));
+        (flood(lab, "client", "[::]:0", "2001:db8::1"), other.join())
     });
     let other = other.map_err(|_| anyhow::anyhow!("the other host panicked"))??;
     let counters: Counters = netfw.counters()?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use netfw_tests::{
-    lab::{Engine, Lab},
+    lab::{Engine, Lab, command::Finished},
     net::{TcpServer, connect, exchange_line},
     netfw::Netfw,
     rules,
@@ -39,12 +39,14 @@ fn plan(netfw: &Netfw<'_>, rules: &str) -> Result<Value> {
 fn flows_that_would_end_are_named() -> Result<()> {
     let old = forwards(&[(7001, "worker1:7"), (7002, "worker1:7"), (7003, "worker1:7")]);
     two_armed(&old, |lab, netfw| {
-        let _server = TcpServer::echo(lab.host("worker1"), "192.168.80.3:7")?;
-        let mut streams = Vec::new();
-        for port in ["7001", "7002", "7003", "7003"] {
-            let mut stream = connect(lab.host("client"), &format!("192.0.2.1:{port}"))?;
-            exchange_line(&mut stream, b"before")?;
-            streams.push(stream);
+        let (mut servers, mut streams) = (Vec::new(), Vec::new());
+        for (master, inside) in [("192.0.2.1", "192.168.80.3:7"), ("[2001:db8::1]", "[fd00:80::3]:7")] {
+            servers.push(TcpServer::echo(lab.host("worker1"), inside)?);
+            for port in ["7001", "7002", "7003", "7003"] {
+                let mut stream = connect(lab.host("client"), &format!("{master}:{port}"))?;
+                exchange_line(&mut stream, b"before")?;
+                streams.push(stream);
+            }
         }
         let generation = netfw.json("status")?["generation"].clone();
         let told = plan(netfw, &forwards(&[(7001, "worker1:7"), (7003, "worker2:7"), (7004, "worker1:7")]))?;
@@ -55,12 +57,12 @@ fn flows_that_would_end_are_named() -> Result<()> {
             [json!(["p7002", "removed"]), json!(["p7003", "changed"]), json!(["p7004", "added"])]
         );
         let flows = &told["flows"];
-        assert_eq!(json!([flows["cut"], flows["redirected"]]), json!([3, 2]), "{told}");
+        assert_eq!(json!([flows["cut"], flows["redirected"]]), json!([6, 4]), "{told}");
         assert_eq!(
             flows["by_name"],
             json!([
-                { "name": "port-forward \"p7002\"", "cut": 1, "redirected": 0 },
-                { "name": "port-forward \"p7003\"", "cut": 2, "redirected": 2 },
+                { "name": "port-forward \"p7002\"", "cut": 2, "redirected": 0 },
+                { "name": "port-forward \"p7003\"", "cut": 4, "redirected": 4 },
             ])
         );
         for stream in &mut streams {
@@ -96,27 +98,41 @@ fn the_own_session_is_looked_after() -> Result<()> {
         ))
     };
     two_armed(&ssh("office"), |lab, netfw| {
-        let path = netfw.rules().with_file_name("candidate.toml").display().to_string();
-        let typed = |words: &[&str]| {
-            let session = "SSH_CONNECTION=203.0.113.10 4000 192.0.2.1 22".to_owned();
-            let line = netfw.line(words.iter().copied())?;
-            lab.host("master").run(["env".to_owned(), session].into_iter().chain(line))
-        };
-        for (from, ends) in [("office", false), ("198.51.100.0/24", true)] {
-            fs::write(&path, netfw.complete(&ssh(from)))?;
-            for word in ["check", "plan"] {
-                let said = typed(&[word, &path])?;
-                said.success()?;
-                let told = said.stderr.contains("203.0.113.10");
-                ensure!(told == ends, "{word} {from}: {}", said.stderr);
-            }
+        let families = [("203.0.113.10", "192.0.2.1"), ("2001:db8:1::10", "2001:db8::1")];
+        for (client, master) in families {
+            let typed = |words: &[&str]| {
+                let session = format!("SSH_CONNECTION={client} 4000 {master} 22");
+                let line = netfw.line(words.iter().copied())?;
+                lab.host("master").run(["env".to_owned(), session].into_iter().chain(line))
+            };
+            is_looked_after(netfw, client, &ssh, &typed)?;
         }
-        let said = typed(&["reload"])?;
-        said.success()?;
-        ensure!(said.stderr.contains("reload --confirm"), "{}", said.stderr);
-        let said = typed(&["reload", "--confirm", "60s"])?;
-        said.success()?;
-        ensure!(!said.stderr.contains("by SSH"), "{}", said.stderr);
-        netfw.command(["confirm"])?.success().map(drop)
+        Ok(())
     })
+}
+
+/// What is told to whoever has typed it in a session with the client.
+fn is_looked_after(
+    netfw: &Netfw<'_>,
+    client: &str,
+    rules: &dyn Fn(&str) -> String,
+    typed: &dyn Fn(&[&str]) -> Result<Finished>,
+) -> Result<()> {
+    let path = netfw.rules().with_file_name("candidate.toml").display().to_string();
+    for (from, ends) in [("office", false), ("198.51.100.0/24", true)] {
+        fs::write(&path, netfw.complete(&rules(from)))?;
+        for word in ["check", "plan"] {
+            let said = typed(&[word, &path])?;
+            said.success()?;
+            let told = said.stderr.contains(client);
+            ensure!(told == ends, "{word} {from}: {}", said.stderr);
+        }
+    }
+    let said = typed(&["reload"])?;
+    said.success()?;
+    ensure!(said.stderr.contains("reload --confirm"), "{}", said.stderr);
+    let said = typed(&["reload", "--confirm", "60s"])?;
+    said.success()?;
+    ensure!(!said.stderr.contains("by SSH"), "{}", said.stderr);
+    netfw.command(["confirm"])?.success().map(drop)
 }

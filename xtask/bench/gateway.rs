@@ -21,7 +21,7 @@ use crate::{
     testbed::{FORWARDED, INTERFACES, TARGET, Testbed},
 };
 
-const INSTANCE: &str = "nfwbench";
+pub(crate) const INSTANCE: &str = "nfwbench";
 
 /// How to make one.
 pub(crate) enum Gateway {

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Parser;
 
+mod bans;
 mod block;
 mod bulk;
 mod chart;
@@ -65,6 +66,8 @@ enum Bench {
     Cores(cores::Args),
     /// A packet, stage by stage.
     Stages(stages::Args),
+    /// Addresses that can be banned in a second.
+    Bans(bans::Args),
 }
 
 /// What all measurements need to know.
@@ -134,5 +137,6 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Memory(args) => memory::run(args),
         Bench::Cores(args) => cores::run(args),
         Bench::Stages(args) => stages::run(args),
+        Bench::Bans(args) => bans::run(args),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -94,7 +94,8 @@ fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Res
     Ok(())
 }
 
-fn live_flows(hosts: &Hosts, netfw: &Path) -> Result<u64> {
+/// As netfw counts them.
+pub(crate) fn live_flows(hosts: &Hosts, netfw: &Path) -> Result<u64> {
     let status = words(netfw, &["--json".as_ref(), "status".as_ref()]);
     let text = hosts.bed.gateway.enter(|| command::run(status)?.success())?;
     let status: Value = serde_json::from_str(&text)?;
@@ -112,12 +113,16 @@ fn memory(wanted: impl Fn(&str) -> bool) -> Result<u64> {
         }
         // Programs are pinned beside the maps.
         let Ok(map) = MapData::from_pin(&path) else { continue };
-        use std::os::fd::AsFd as _;
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
-        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
-        sum += bytes.with_context(|| format!("the kernel does not say how large {name} is"))?;
+        sum += of(&map)?;
     }
     Ok(sum)
+}
+
+/// Bytes that the kernel counts for a map.
+pub(crate) fn of(map: &MapData) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    bytes.context("the kernel does not say how large a map is")
 }
 
 /// Bytes that programs could still have.
@@ -148,11 +153,22 @@ fn share(process: &Path, time: Duration) -> Result<f64> {
     Ok((cpu_time(process)? - before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0)
 }
 
+/// What all commands that were run so far and have ended took.
+pub(crate) fn time_of_commands() -> Result<Duration> {
+    times(Path::new("/proc/self"), 13)
+}
+
 /// In user space and in the kernel, all threads.
 fn cpu_time(process: &Path) -> Result<Duration> {
+    times(process, 11)
+}
+
+/// The sum of two fields of a process's account.
+fn times(process: &Path, first: usize) -> Result<Duration> {
     let text = fs::read_to_string(process.join("stat"))?;
     // After the name, which may hold anything.
     let fields = text.rsplit(')').next().unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    let ticks =
+        fields.split_whitespace().skip(first).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
     Ok(Duration::from_millis(ticks * 10))
 }

@@ -44,6 +44,8 @@ enum What {
     Cores,
     /// What a packet costs, by the stage of the datapath that is done with it.
     Stages,
+    /// Addresses that can be banned in a second, with a hundred thousand bans and thousands of flows there already.
+    Bans,
 }
 
 /// Runs the measurement.

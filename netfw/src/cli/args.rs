@@ -344,6 +344,18 @@ mod tests {
         Ok(())
     }
 
+    /// The service's unit starts what a person could type: in the foreground, as when the machine starts.
+    #[test]
+    fn the_service_is_started_as_the_machine_starts() -> Result<(), clap::Error> {
+        let unit = include_str!("../../../packaging/netfw.service");
+        let lines: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=")).collect();
+        let [line] = lines[..] else { panic!("{lines:?}") };
+        let Command::Up(up) = parse(line)?.command else { panic!("{line}") };
+        assert!(up.boot && !up.detach && !up.debug_datapath, "{line}");
+        assert_eq!(up.config, PathBuf::from(RULES_FILE));
+        Ok(())
+    }
+
     #[test]
     fn watch_takes_seconds_or_none() -> Result<(), clap::Error> {
         for (line, expected) in

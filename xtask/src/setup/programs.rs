@@ -30,7 +30,7 @@ const fn program(part: Part, name: &'static str, package: &'static str) -> Progr
     Program { part, name, package }
 }
 
-const PROGRAMS: [Program; 25] = [
+const PROGRAMS: [Program; 26] = [
     program(Part::Build, "cc", "gcc"),
     program(Part::Lab, "ip", "iproute2"),
     program(Part::Lab, "nft", "nftables"),
@@ -47,6 +47,7 @@ const PROGRAMS: [Program; 25] = [
     program(Part::Lab, "nsenter", "util-linux"),
     program(Part::Lab, "sysctl", "procps"),
     program(Part::Lab, "bpftool", "bpftool"),
+    program(Part::Lab, "systemctl", "systemd"),
     program(Part::Spark, "java", "openjdk-17-jre-headless|openjdk-21-jre-headless|default-jre-headless"),
     program(Part::Spark, "python3 -m ensurepip --version", "python3-venv"),
     program(Part::Vm, "qemu-system-x86_64", "qemu-system-x86"),
