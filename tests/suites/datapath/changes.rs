@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Ticks from one step to the next: a quarter of a second, in which nobody forgets the way out that XDP goes by.
+const PASSES: u32 = 16;
+
 /// Random lives: flows of both families, answered and proven or not, under rules of which some parts change.
 #[test]
 fn as_a_naive_gateway_makes_them() {
@@ -26,7 +29,7 @@ fn as_a_naive_gateway_makes_them() {
     let told = TestRunner::new(config).run(&life, |(files, steps, xdp)| {
         let engine = if xdp { Engine::Xdp } else { Engine::Tc };
         let (mut gateway, machine) = gateway(engine, V4);
-        let pass = || machine.borrow().wait(1);
+        let pass = || machine.borrow().wait_ticks(PASSES);
         let mut life = Life::new(&mut gateway, &files[0], Some(&pass));
         steps.iter().try_for_each(|step| life.live(&files, step)).map_err(TestCaseError::fail)?;
         seen.borrow_mut().append(&mut life.seen);
