@@ -19,7 +19,7 @@ pub(crate) const HOST: [&str; 7] = [
 pub(crate) const LAB: [&str; 1] = ["tests/suites"];
 const KERNEL: &str = "tests/suites/kernel";
 /// What lies in the lab's directory and isn't of the lab.
-const NO_LAB: [&str; 3] = ["datapath", "kernel", "memory"];
+const NO_LAB: [&str; 5] = ["datapath", "kernel", "memory", "model", "naive"];
 
 /// The sources in some directories of the workspace.
 pub(crate) fn files(dirs: &[&str]) -> Vec<PathBuf> {

@@ -4,10 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod flows;
-mod generate;
 mod limits;
+#[expect(dead_code, reason = "small rules files are for lives, of which there are none here")]
+#[path = "../../../tests/suites/naive/mod.rs"]
 mod naive;
-mod rules_file;
 mod tables;
 
 use std::{
@@ -32,8 +32,10 @@ use netfw_ebpf::datapath::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use naive::Packet;
-use rules_file::RulesFile;
+use naive::{
+    Packet, RulesFile,
+    generate::{packet, rules_file},
+};
 
 /// A text as a policy.
 fn load(text: &str) -> ValidPolicy {
@@ -124,7 +126,7 @@ fn check<F: Family>(
     let mut rule = NONE;
     let action = judge::decide::<F, _>(image, &subject, &mut rule);
     let forward = naive::forward(rules, packet).map(|(number, _)| number);
-    let (expected_rule, expected_action) = naive::decide(rules, &leaving, forward);
+    let (expected_rule, expected_action) = naive::decide(rules, &leaving, forward, false);
     prop_assert_eq!(rule, expected_rule.map_or(NONE, |number| number as u32));
     prop_assert_eq!(action, expected_action);
     Ok(())
@@ -135,8 +137,8 @@ proptest! {
 
     #[test]
     fn compiled_rules_decide_like_a_naive_interpreter(
-        rules in generate::rules_file(),
-        packets in vec((generate::packet(), any::<usize>()), 200),
+        rules in rules_file(),
+        packets in vec((packet(), any::<usize>()), 200),
     ) {
         let image = image(&rules.to_string());
         for (packet, choice) in &packets {
@@ -149,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_rules_and_ids_give_the_same_image(rules in generate::rules_file()) {
+    fn the_same_rules_and_ids_give_the_same_image(rules in rules_file()) {
         let policy = load(&rules.to_string());
         let mut ids = Ids::default();
         let first = compile(&policy, &host(), &mut ids).unwrap();

@@ -136,6 +136,11 @@ impl Gateway {
         self.hooks.apply(&crate::rules::two_armed(rules));
     }
 
+    /// Puts a whole rules file in force.
+    pub fn apply_file(&mut self, text: &str) {
+        self.hooks.apply(text);
+    }
+
     /// Puts rules in force until they are confirmed or taken back.
     pub fn try_out(&mut self, rules: &str) {
         self.hooks.try_out(&crate::rules::two_armed(rules));

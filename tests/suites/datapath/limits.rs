@@ -1,12 +1,17 @@
 //! Limits while time passes, and when cores meet at one bucket.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use netfw_tests::packet::{
     Action, Engine, Fate, Gateway, Hook, Packet, Side,
     world::{V4, V6, World},
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
     gateway,
@@ -107,35 +112,135 @@ fn a_hundred_thousand_sources() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+/// A rule with a limit, which decides about datagrams to a port of its own.
+#[derive(Clone, Debug)]
+struct Limited {
+    chain: &'static str,
+    action: &'static str,
+    rate: u32,
+    burst: u32,
+    per_source: bool,
+}
 
-    /// Random packets of some sources at random times, against a naive bucket for each. (Scenario 22.)
+impl Limited {
+    /// The `number`-th rule; its rate is meant for `unit`.
+    fn text(&self, number: usize, unit: &str) -> String {
+        let Self { chain, action, rate, burst, per_source } = self;
+        let per = if *per_source { "source" } else { "rule" };
+        format!(
+            "[[rule]]\nname = \"{number}\"\nchain = \"{chain}\"\naction = \"{action}\"\nprotocol = \"udp\"\nport = {}\n\
+             limit = {{ rate = \"{rate}/{unit}\", burst = {burst}, per = \"{per}\" }}\n",
+            PORT + number as u16
+        )
+    }
+}
+
+/// Port of the first rule with a limit.
+const PORT: u16 = 53;
+
+/// To the master, which XDP leaves to TC, or through it, which XDP does by itself.
+fn limited() -> impl Strategy<Value = Limited> {
+    let action = prop_oneof![3 => Just("accept"), 1 => Just("reject")];
+    (select(vec!["input", "forward"]), action, 1..50_u32, 1..8_u32, any::<bool>()).prop_map(
+        |(chain, action, rate, burst, per_source)| Limited { chain, action, rate, burst, per_source },
+    )
+}
+
+/// A datagram that a rule is asked about.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    /// Of which rule.
+    rule: usize,
+    /// By which host, in which family.
+    host: &'static str,
+    v6: bool,
+    /// How long after the one before: in billionths of the unit.
+    wait: u64,
+}
+
+fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    let ask =
+        (0..2_usize, select(vec!["client", "neighbour", "stranger"]), any::<bool>(), 0..100_000_000_u64);
+    vec(ask.prop_map(|(rule, host, v6, wait)| Ask { rule, host, v6, wait }), 1..120)
+}
+
+impl Ask {
+    /// The datagram, from a port that no other has.
+    fn packet(&self, rule: &Limited, number: usize) -> Packet {
+        let world = if self.v6 { V6 } else { V4 };
+        let to = if rule.chain == "input" { "master" } else { "worker1" };
+        Packet::udp(world.at(self.host, 4000 + number as u16), world.at(to, PORT + self.rule as u16))
+    }
+}
+
+/// Buckets as one would explain them: so many tokens, which grow as time passes. A rule has one for all, of both families, or one for
+/// each address.
+struct Buckets<'rule> {
+    rule: &'rule Limited,
+    tokens: BTreeMap<Option<IpAddr>, f64>,
+}
+
+impl<'rule> Buckets<'rule> {
+    fn new(rule: &'rule Limited) -> Self {
+        Self { rule, tokens: BTreeMap::new() }
+    }
+
+    /// Lets billionths of the rate's unit pass.
+    fn wait(&mut self, wait: u64) {
+        let grown = wait as f64 * f64::from(self.rule.rate) / SECOND as f64;
+        let burst = f64::from(self.rule.burst);
+        self.tokens.values_mut().for_each(|tokens| *tokens = (*tokens + grown).min(burst));
+    }
+
+    /// The bucket that a source draws from, full at first.
+    fn of(&mut self, source: IpAddr) -> &mut f64 {
+        let key = self.rule.per_source.then_some(source);
+        self.tokens.entry(key).or_insert(f64::from(self.rule.burst))
+    }
+}
+
+/// Whether the limit let a packet through, to whatever its rule says.
+fn paid(gateway: &mut Gateway, packet: &Packet, rule: &Limited) -> Result<bool, TestCaseError> {
+    let expected = match rule {
+        Limited { action: "reject", .. } => None,
+        Limited { chain: "input", .. } => Some(Fate::Accepted),
+        _ => Some(Fate::Forwarded),
+    };
+    match gateway.outside(packet).fate {
+        Fate::Dropped("rate-limited") => return Ok(false),
+        // So many are not answered any more.
+        Fate::Answered("rejected") | Fate::Dropped("rejected") => prop_assert_eq!(expected, None),
+        fate => prop_assert_eq!(Some(fate), expected),
+    }
+    Ok(true)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Random packets of some sources, in both families and past both hooks, at random times, under two random limits, against naive
+    /// buckets. (Scenario 22.)
     #[test]
     fn like_naive_buckets(
-        per_source in any::<bool>(),
-        rate in 1..50_u32,
-        burst in 1..8_u32,
-        packets in vec((0..3_usize, 0..SECOND / 10), 1..120),
+        rules in [limited(), limited()],
+        (unit, seconds) in select(vec![("second", 1), ("minute", 60), ("hour", 3600)]),
+        xdp in any::<bool>(),
+        asks in asks(),
     ) {
-        let (mut gateway, machine) = gateway(Engine::Xdp, V4);
-        gateway.apply(&rules(&format!("{rate}/second"), burst, if per_source { "source" } else { "rule" }));
-        let mut tokens = [f64::from(burst); 3];
-        for (number, (source, wait)) in packets.into_iter().enumerate() {
-            machine.borrow().wait_nanos(wait);
-            for bucket in &mut tokens {
-                *bucket = (*bucket + wait as f64 * f64::from(rate) / SECOND as f64).min(f64::from(burst));
-            }
-            let host = ["client", "neighbour", "stranger"][source];
-            let through = admitted(&mut gateway, &ask(V4, host, 4000 + number as u16));
-            let bucket = &mut tokens[if per_source { source } else { 0 }];
+        let (mut gateway, machine) = gateway(if xdp { Engine::Xdp } else { Engine::Tc }, V4);
+        gateway.apply(&(rules[0].text(0, unit) + &rules[1].text(1, unit)));
+        let mut buckets = rules.each_ref().map(Buckets::new);
+        for (number, ask) in asks.iter().enumerate() {
+            machine.borrow().wait_nanos(ask.wait * seconds);
+            buckets.iter_mut().for_each(|buckets| buckets.wait(ask.wait));
+            let packet = ask.packet(&rules[ask.rule], number);
+            let through = paid(&mut gateway, &packet, &rules[ask.rule])?;
+            let tokens = buckets[ask.rule].of(packet.source.ip());
             // At the very edge the last bits of a fraction decide.
-            if (*bucket - 1.0).abs() > 1e-6 {
-                prop_assert_eq!(through, *bucket > 1.0, "packet {} with {} tokens", number, *bucket);
+            if (*tokens - 1.0).abs() > 1e-6 {
+                prop_assert_eq!(through, *tokens > 1.0, "packet {} with {} tokens", number, *tokens);
             }
-            if through {
-                *bucket -= 1.0;
-            }
+            *tokens -= f64::from(u8::from(through));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod capacity;
+mod changes;
 mod clock;
 mod fragments;
 mod life;
@@ -10,6 +11,11 @@ mod mappings;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod merged;
+#[path = "../model/mod.rs"]
+mod model;
+#[expect(dead_code, reason = "lives are told under small rules files")]
+#[path = "../naive/mod.rs"]
+mod naive;
 mod picked_up;
 mod ports;
 mod properties;

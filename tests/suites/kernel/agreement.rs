@@ -40,7 +40,7 @@ pub(crate) fn check(loaded: &Rc<RefCell<Loaded>>) -> Result<(), String> {
         let expected = tell(&mut Gateway::new(Box::new(Memory::new(machine)), Engine::Tc, V4), &sketches);
         for engine in [Engine::Tc, Engine::Xdp] {
             loaded.borrow_mut().empty().map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
-            let mut gateway = Gateway::new(Box::new(Datapath(Rc::clone(loaded))), engine, V4);
+            let mut gateway = Gateway::new(Box::new(Datapath::thorough(loaded)), engine, V4);
             prop_assert_eq!(&tell(&mut gateway, &sketches), &expected, "{:?}", engine);
         }
         Ok(())

@@ -12,7 +12,7 @@ const ROUNDS: u32 = 20_000;
 /// Uses up a range, then sends one packet again and again; prints what it cost, beside one that has its flow.
 pub(crate) fn measure(loaded: &Rc<RefCell<Loaded>>) -> Result<(), String> {
     loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
-    let mut gateway = Gateway::new(Box::new(Datapath(Rc::clone(loaded))), Engine::Tc, V4);
+    let mut gateway = Gateway::new(Box::new(Datapath::thorough(loaded)), Engine::Tc, V4);
     gateway.apply("[masquerade]\nfrom = [\"lan\"]\nports = \"20000-20499\"\n");
     let ask = |port| Packet::udp(V4.at("worker1", port), V4.at("client", 53));
     let frame = |port| Gateway::framed(Side::Inside, &ask(port));

@@ -119,7 +119,7 @@ fn tell(
     seen: &mut BTreeSet<String>,
 ) -> Result<()> {
     loaded.borrow_mut().empty()?;
-    Datapath(Rc::clone(loaded)).apply(rules);
+    Datapath::thorough(loaded).apply(rules);
     let mut loaded = loaded.borrow_mut();
     let mut before = loaded.count()?;
     for (sketch, way) in packets {

@@ -10,9 +10,13 @@ mod loaded;
 #[expect(dead_code, reason = "stories in memory also turn its clock and look into its tables")]
 #[path = "../memory/mod.rs"]
 mod memory;
+#[path = "../model/mod.rs"]
+mod model;
+mod modelled;
+#[path = "../naive/mod.rs"]
+mod naive;
 mod network;
 mod proven;
-
 mod random_rules;
 #[path = "../datapath/sketch.rs"]
 mod sketch;
@@ -85,10 +89,12 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 8] = [
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
         ("explained_and_sent", explained::check),
+        ("new_flows_as_a_naive_gateway_judges_them", modelled::new_flows),
+        ("changes_as_a_naive_gateway_makes_them", modelled::changes),
         ("cost_of_exhaustion", exhaustion::measure),
         ("limit_of_many_sources", sources::check),
         ("a_million_blocked_prefixes", listed::check),
@@ -118,6 +124,6 @@ fn loaded() -> Result<Rc<RefCell<Loaded>>, Failed> {
 fn tell(story: Story, engine: Engine, world: World) -> Result<(), Failed> {
     let loaded = loaded()?;
     loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
-    story(&mut Gateway::new(Box::new(Datapath(loaded)), engine, world));
+    story(&mut Gateway::new(Box::new(Datapath::thorough(&loaded)), engine, world));
     Ok(())
 }

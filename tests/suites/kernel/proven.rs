@@ -14,7 +14,7 @@ use crate::loaded::{Datapath, Loaded};
 pub(crate) fn check(loaded: &Rc<RefCell<Loaded>>) -> Result<(), String> {
     for (engine, world) in [(Engine::Tc, V4), (Engine::Tc, V6), (Engine::Xdp, V4), (Engine::Xdp, V6)] {
         loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
-        let mut gateway = Gateway::new(Box::new(Datapath(Rc::clone(loaded))), engine, world);
+        let mut gateway = Gateway::new(Box::new(Datapath::thorough(loaded)), engine, world);
         gateway.apply(
             "[[port-forward]]\nname = \"ssh\"\nprotocol = \"tcp\"\nport = 2201\nto = \"worker1:22\"\n",
         );

@@ -15,7 +15,7 @@ const SOURCES: u32 = 100_000;
 /// Each of 100,000 sources has its own tokens, and none gets one back because others came. (Scenario 22.)
 pub(crate) fn check(loaded: &Rc<RefCell<Loaded>>) -> Result<(), String> {
     loaded.borrow_mut().empty().map_err(|error| format!("{error:?}"))?;
-    let mut gateway = Gateway::new(Box::new(Datapath(Rc::clone(loaded))), Engine::Tc, V4);
+    let mut gateway = Gateway::new(Box::new(Datapath::thorough(loaded)), Engine::Tc, V4);
     gateway
         .apply("[[rule]]\naction = \"accept\"\nlimit = { rate = \"1/day\", burst = 1, per = \"source\" }\n");
     for (round, expected) in [Action::Next, Action::Shot].into_iter().enumerate() {

@@ -281,6 +281,12 @@ impl Machine {
         self.nanos.set(self.nanos.get() + seconds * 1_000_000_000);
     }
 
+    /// Lets some ticks of the coarse clock pass.
+    pub(crate) fn wait_ticks(&self, ticks: u32) {
+        self.now.set(self.now.get().wrapping_add(ticks));
+        self.nanos.set(self.nanos.get() + (u64::from(ticks) << Tick::SHIFT));
+    }
+
     /// Lets a little time pass, which only the fine clock shows.
     pub(crate) fn wait_nanos(&self, nanos: u64) {
         self.nanos.set(self.nanos.get() + nanos);

@@ -7,7 +7,7 @@ use std::{
 
 use netfw_common::image::{ACCEPT, DROP, REJECT};
 
-use crate::rules_file::{Forward, Rule, RulesFile, Selection, Word, host};
+use super::rules_file::{Forward, Rule, RulesFile, Selection, Word, host};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packet {
@@ -58,13 +58,19 @@ pub(crate) fn masquerade(rules: &RulesFile, packet: &Packet) -> Option<usize> {
     rules.masquerades.iter().position(|from| selects(rules, from, packet.source))
 }
 
-/// The rule that decides, if one does, by its number among those that are enabled, and the action.
-pub(crate) fn decide(rules: &RulesFile, packet: &Packet, forward: Option<usize>) -> (Option<usize>, u32) {
+/// The rule that decides, if one does, by its number among those that are enabled, and the action. What is translated, by a
+/// port-forward or a masquerade, is allowed unless a rule says otherwise.
+pub(crate) fn decide(
+    rules: &RulesFile,
+    packet: &Packet,
+    forward: Option<usize>,
+    masqueraded: bool,
+) -> (Option<usize>, u32) {
     let mut enabled = rules.rules.iter().filter(|rule| rule.enabled).enumerate();
     let decides = enabled.find(|(_, rule)| matches(rules, rule, packet, forward));
     let word = match decides {
         Some((_, rule)) => rule.action,
-        None if forward.is_some() => "accept",
+        None if forward.is_some() || masqueraded => "accept",
         None => rules.default_actions[packet.chain],
     };
     let action = match word {

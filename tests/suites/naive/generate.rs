@@ -1,6 +1,9 @@
 //! Random rules files and packets, from so small a world that they meet often.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
 use ipnet::IpNet;
 use proptest::{
@@ -10,8 +13,8 @@ use proptest::{
     sample::{select, subsequence},
 };
 
-use crate::{
-    naive::Packet,
+use super::{
+    interpreter::Packet,
     rules_file::{Forward, HOSTS, Rule, RulesFile, Selection, Word, host},
 };
 
@@ -23,26 +26,29 @@ const ICMPV6: u8 = 58;
 const GRE: u8 = 47;
 
 /// Local addresses that a port-forward may listen on.
-const OUTSIDE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)),
-];
+const OUTSIDE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
+/// Hosts of the LAN, those outside, and the master's own address there.
 fn address4() -> impl Strategy<Value = IpAddr> {
-    let near = (0u8..16).prop_map(|last| IpAddr::from([192, 0, 2, last]));
-    prop_oneof![6 => near, 1 => Just(IpAddr::from([203, 0, 113, 9])), 1 => Just(OUTSIDE[0])]
+    let near = (2u8..10).prop_map(|last| IpAddr::from([192, 168, 80, last]));
+    let far = (8u8..12).prop_map(|last| IpAddr::from([203, 0, 113, last]));
+    prop_oneof![5 => near, 2 => far, 1 => Just(IpAddr::from([198, 51, 100, 10])), 1 => Just(OUTSIDE[0])]
 }
 
+/// The same.
 fn address6() -> impl Strategy<Value = IpAddr> {
-    let near = (0u16..16).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
-    let far = Just(IpAddr::from([0x2001, 0xdb9, 0, 0, 0, 0, 0, 9]));
-    prop_oneof![6 => near, 1 => far, 1 => Just(OUTSIDE[1])]
+    let near = (2u16..10).prop_map(|last| IpAddr::from([0xfd00, 0x80, 0, 0, 0, 0, 0, last]));
+    let far = (0xeu16..0x12).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, last]));
+    let further = Just(IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10]));
+    prop_oneof![5 => near, 2 => far, 1 => further, 1 => Just(OUTSIDE[1])]
 }
 
 fn network() -> impl Strategy<Value = IpNet> {
     let v4 = (address4(), select(vec![0, 8, 24, 28, 29, 30, 31, 32]));
-    let v6 = (address6(), select(vec![0, 16, 32, 64, 124, 125, 126, 127, 128]));
-    prop_oneof![v4, v6].prop_map(|(address, length)| IpNet::new(address, length).unwrap().trunc())
+    let v6 = (address6(), select(vec![0, 16, 32, 48, 64, 124, 125, 126, 127, 128]));
+    prop_oneof![v4, v6]
+        .prop_map(|(address, length)| IpNet::new(address, length).expect("a length of the family").trunc())
 }
 
 /// A word that may name the first `sets` sets.
@@ -85,7 +91,8 @@ type Transport = (Vec<u8>, Vec<[u16; 2]>, Vec<[u16; 2]>, Vec<u8>);
 fn transport() -> impl Strategy<Value = Transport> {
     let none = || Just(Vec::new());
     let with_ports = (subsequence(vec![TCP, UDP, SCTP], 1..=3), ports(), ports(), Just(Vec::new()));
-    let types = btree_set(0u8..12, 0..4).prop_map(|types| types.into_iter().collect());
+    let icmp_type = prop_oneof![4 => 0u8..12, 1 => 128u8..130];
+    let types = btree_set(icmp_type, 0..4).prop_map(|types| types.into_iter().collect());
     let icmp = (select(vec![vec![ICMP], vec![ICMPV6]]), none(), none(), types);
     let others = subsequence(vec![TCP, UDP, SCTP, ICMP, ICMPV6, GRE], 0..=4);
     prop_oneof![3 => with_ports, 1 => icmp, 2 => (others, none(), none(), Just(Vec::new()))]
@@ -166,20 +173,30 @@ fn outside(targets: &[(usize, [u16; 2])]) -> Vec<IpAddr> {
     OUTSIDE.into_iter().filter(served).collect()
 }
 
-/// A valid rules file.
+/// A valid rules file. Now and then it has more than 64 rules, which fill more than one word of a vector.
 pub(crate) fn rules_file() -> impl Strategy<Value = RulesFile> {
+    prop_oneof![4 => with_rules(0..16), 1 => with_rules(60..140)]
+}
+
+/// A valid rules file that is soon compiled.
+pub(crate) fn small_rules_file() -> impl Strategy<Value = RulesFile> {
+    with_rules(0..16)
+}
+
+fn with_rules(count: Range<usize>) -> impl Strategy<Value = RulesFile> {
     let forwards = prop_oneof![
         Just(Vec::new()).boxed(),
         forward(0).prop_map(|forward| vec![forward]).boxed(),
         (forward(0), forward(1), forward(2)).prop_map(|(a, b, c)| vec![a, b, c]).boxed(),
     ];
-    forwards.prop_flat_map(|forwards| {
-        // More than 64 rules fill more than one word of a vector.
-        let rules =
-            prop_oneof![4 => vec(rule(forwards.len()), 0..16), 1 => vec(rule(forwards.len()), 60..140)];
+    forwards.prop_flat_map(move |forwards| {
+        let rules = vec(rule(forwards.len()), count.clone());
         let default_actions = [action(), action(), action()];
-        (sets(), default_actions, Just(forwards), vec(words(), 0..3), rules).prop_map(
-            |(sets, default_actions, forwards, masquerades, rules)| RulesFile {
+        let anti_spoof = select(vec!["strict", "strict", "loose", "off"]);
+        (sets(), default_actions, Just(forwards), vec(words(), 0..3), rules, anti_spoof).prop_map(
+            |(sets, default_actions, forwards, masquerades, rules, anti_spoof)| RulesFile {
+                anti_spoof,
+                keep: false,
                 sets,
                 default_actions,
                 forwards,
@@ -197,11 +214,22 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     (0usize..3, 0usize..3, ends, protocol, port(), port()).prop_map(
         |(chain, interface, (source, destination), protocol, source_port, port)| {
             let (source_port, detail) = match protocol {
-                ICMP | ICMPV6 => (source_port, port % 12),
-                GRE => (0, 0),
+                ICMP if source.is_ipv4() => (source_port, port % 12),
+                ICMPV6 if source.is_ipv6() => (source_port, type6(port % 12)),
+                // The ICMP of the other family is a protocol like any other.
+                ICMP | ICMPV6 | GRE => (0, 0),
                 _ => (source_port, port),
             };
             Packet { chain, interface, source, destination, protocol, source_port, detail }
         },
     )
+}
+
+/// An ICMPv6 type, with echoes as often as in ICMP.
+fn type6(kind: u16) -> u16 {
+    match kind {
+        8 => 128,
+        0 => 129,
+        other => other,
+    }
 }

@@ -8,16 +8,17 @@ use std::{
 use ipnet::IpNet;
 
 /// Names and addresses of the hosts that every generated file has.
-pub(crate) const HOSTS: [(&str, &[&str]); 4] = [
-    ("four", &["192.0.2.3"]),
-    ("both", &["192.0.2.5", "2001:db8::5"]),
-    ("six", &["2001:db8::9"]),
-    ("pair", &["192.0.2.12", "2001:db8::c"]),
+pub(crate) const HOSTS: [(&str, &[&str]); 5] = [
+    ("four", &["192.168.80.3"]),
+    ("both", &["192.168.80.4", "fd00:80::4"]),
+    ("six", &["fd00:80::5"]),
+    ("pair", &["192.168.80.6", "fd00:80::6"]),
+    ("here", &["192.168.80.2", "fd00:80::2"]),
 ];
 
 /// Addresses of a host.
 pub(crate) fn host(number: usize) -> impl Iterator<Item = IpAddr> {
-    HOSTS[number].1.iter().map(|address| address.parse().unwrap())
+    HOSTS[number].1.iter().map(|address| address.parse().expect("an address"))
 }
 
 /// A word that selects addresses.
@@ -33,6 +34,9 @@ pub(crate) type Selection = Vec<(bool, Word)>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct RulesFile {
+    pub(crate) anti_spoof: &'static str,
+    /// Whether flows that a change refuses may go on.
+    pub(crate) keep: bool,
     /// Each names only networks, hosts and the sets before it.
     pub(crate) sets: Vec<Vec<Word>>,
     /// Of input, forward, output.
@@ -129,7 +133,8 @@ fn switch(f: &mut Formatter<'_>, enabled: bool) -> fmt::Result {
 
 impl Display for RulesFile {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[interfaces]\nexternal = [\"eth0\"]\ninternal = [\"eth1\"]\n[hosts]")?;
+        writeln!(f, "[interfaces]\nexternal = [\"eth0\"]\ninternal = [\"eth1\"]")?;
+        writeln!(f, "anti-spoof = \"{}\"\n[hosts]", self.anti_spoof)?;
         for (name, addresses) in HOSTS {
             writeln!(f, "{name} = {}", list(addresses))?;
         }
@@ -141,11 +146,14 @@ impl Display for RulesFile {
         for (chain, action) in CHAINS.iter().zip(self.default_actions) {
             writeln!(f, "{chain} = \"{action}\"")?;
         }
+        if self.keep {
+            writeln!(f, "[flows]\non-change = \"keep\"")?;
+        }
         for from in &self.masquerades {
             writeln!(f, "[[masquerade]]\nfrom = {}", selection(from))?;
         }
         self.forwards.iter().enumerate().try_for_each(|(number, forward)| forward.write(f, number))?;
-        self.rules.iter().try_for_each(|rule| rule.write(f))
+        self.rules.iter().enumerate().try_for_each(|(number, rule)| rule.write(f, number))
     }
 }
 
@@ -169,8 +177,9 @@ impl Forward {
 }
 
 impl Rule {
-    fn write(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[[rule]]\nchain = \"{}\"\naction = \"{}\"", CHAINS[self.chain], self.action)?;
+    fn write(&self, f: &mut Formatter<'_>, number: usize) -> fmt::Result {
+        writeln!(f, "[[rule]]\nname = \"rule{number}\"")?;
+        writeln!(f, "chain = \"{}\"\naction = \"{}\"", CHAINS[self.chain], self.action)?;
         key(f, "protocol", &self.protocols, protocols(&self.protocols))?;
         key(f, "from", &self.from, selection(&self.from))?;
         key(f, "to", &self.to, selection(&self.to))?;
