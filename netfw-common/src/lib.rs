@@ -16,6 +16,7 @@ pub mod family;
 pub mod flow;
 pub mod fragment;
 pub mod health;
+pub mod icmp;
 pub mod image;
 pub mod interface;
 pub mod limit;

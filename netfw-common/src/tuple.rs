@@ -8,9 +8,8 @@ use crate::{
 
 /// Addresses, ports and protocol of a packet, as it arrives or as it leaves.
 ///
-/// Addresses are in memory order, ports in host order. ICMP queries keep their identifier in
-/// `source_port` of the request and in `destination_port` of the reply (RFC 5508: the identifier plays the
-/// part of the inside port), so that reversing needs no special case. Other protocols have no ports.
+/// Addresses are in memory order, ports in host order. Those of ICMP are made up ([`crate::icmp`]), so that reversing needs no special
+/// case. Other protocols have no ports.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Tuple<A> {

@@ -5,6 +5,7 @@ use core::{hint::black_box, ops::ControlFlow};
 use netfw_common::{
     family::{Address, Family},
     flow::{Flow, MASQUERADED, UNASKED},
+    icmp,
     image::{
         ACCEPT, FILTERS_ENDPOINT_INDEPENDENTLY, Forward, KEEP_REFUSED, MAX_BALANCED, Masquerade, ONE_TO_ONE,
         service_index,
@@ -196,11 +197,11 @@ fn hides<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>, leaving
     masquerade.addresses[usize::from(F::V6)] == 0 || lists >> (number & 15) & 1 == 1
 }
 
-/// Destination port, or the type of an echo request: the only ICMP that has flows.
+/// Destination port, or ICMP type of the packets that the flow was opened for.
 #[inline(always)]
 fn detail<F: Family>(leaving: &Tuple<F::Addr>) -> u32 {
     if leaving.protocol == u32::from(F::ICMP) {
-        return if F::V6 { 128 } else { 8 };
+        return u32::from(icmp::asked(F::V6, [leaving.source_port, leaving.destination_port]));
     }
     u32::from(leaving.destination_port)
 }

@@ -5,6 +5,7 @@ use netfw_common::{
     explain::Note,
     family::{Address, Family},
     flow::{INSIDE, LOCAL, MASQUERADED, UNASKED},
+    icmp,
     image::{ACCEPT, FORWARD, INPUT, OUTPUT, REJECT},
     reason::Reason,
 };
@@ -64,10 +65,10 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     Err(if forwarded { Verdict::Forward } else { Verdict::Accept })
 }
 
-/// An echo reply belongs to a request; without its flow it opens none.
+/// An ICMP answer, such as an echo reply, belongs to a request; without its flow it opens none.
 #[inline(always)]
 fn is_unasked<F: Family>(work: &Work<F>) -> bool {
-    work.kind == work::ECHO && work.detail == if F::V6 { 129 } else { 0 }
+    work.tuple.protocol == u32::from(F::ICMP) && icmp::is_answer(F::V6, work.detail as u8)
 }
 
 /// Plans for what arrives.

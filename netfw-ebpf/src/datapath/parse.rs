@@ -3,6 +3,7 @@
 use netfw_common::{
     checksum::Sum,
     family::{Address, Family},
+    icmp,
     reason::Reason,
     tcp,
     tuple::Tuple,
@@ -298,16 +299,14 @@ fn icmp<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, payload: u32) -> Res
     let kind = view.byte(0);
     let identifier = u16::from_be(view.half(4));
     work.detail = u32::from(kind);
-    let (request, reply) = if F::V6 { (128, 129) } else { (8, 0) };
-    if kind == request {
-        work.kind = work::ECHO;
-        work.tuple.source_port = identifier;
-    } else if kind == reply {
-        work.kind = work::ECHO;
-        work.tuple.destination_port = identifier;
-    } else if is_error::<F>(kind) {
+    if is_error::<F>(kind) {
         work.kind = work::ICMP_ERROR;
+        return Ok(8);
     }
+    if icmp::echoes(F::V6).contains(&kind) {
+        work.kind = work::ECHO;
+    }
+    [work.tuple.source_port, work.tuple.destination_port] = icmp::ports(F::V6, kind, identifier);
     Ok(8)
 }
 

@@ -7,6 +7,7 @@ use netfw_common::{
     checksum::Sum,
     family::{Address, Family},
     flow::LOCAL,
+    icmp,
     reason::Reason,
     tuple::Tuple,
     wire::{self, ETHERNET},
@@ -34,6 +35,8 @@ pub struct Quoted {
     checksum: u16,
     /// Its offset.
     checksum_at: u32,
+    /// It is ICMP.
+    icmp: bool,
     /// It is an echo request or reply.
     echo: bool,
 }
@@ -156,16 +159,16 @@ fn transport<F: Family, C: Context>(
     end: u32,
 ) -> Option<()> {
     let (protocol, at) = (left.protocol, quote.transport);
-    quote.echo = protocol == u32::from(F::ICMP);
-    if !begins_with_ports(protocol) && !quote.echo {
+    quote.icmp = protocol == u32::from(F::ICMP);
+    if !begins_with_ports(protocol) && !quote.icmp {
         return Some(());
     }
     let view = (at + 8 <= end).then(|| ctx.view::<8>(at)).flatten()?;
-    if quote.echo {
+    if quote.icmp {
         (quote.checksum, quote.checksum_at) = (view.half(2), at + 2);
-        let request = view.byte(0) == if F::V6 { 128 } else { 8 };
-        let identifier = u16::from_be(view.half(4));
-        *(if request { &mut left.source_port } else { &mut left.destination_port }) = identifier;
+        let (kind, identifier) = (view.byte(0), u16::from_be(view.half(4)));
+        quote.echo = icmp::echoes(F::V6).contains(&kind);
+        [left.source_port, left.destination_port] = icmp::ports(F::V6, kind, identifier);
         return Some(());
     }
     left.source_port = u16::from_be(view.half(0));
@@ -219,7 +222,7 @@ fn quoted<F: Family, C: Context>(ctx: &mut C, work: &Work<F>, quote: &Quoted) ->
         plain = plain + addresses;
     }
     // Of ICMP, only IPv6 covers the addresses (RFC 4443 §2.3).
-    let covered = if quote.echo && !F::V6 { ports } else { addresses + ports };
+    let covered = if quote.icmp && !F::V6 { ports } else { addresses + ports };
     // 0 and 0xffff are the same number, and UDP's rule harms nobody else.
     let checksum = covered.update_udp(quote.checksum);
     plain = plain + (Sum::of_half(checksum) - Sum::of_half(quote.checksum));

@@ -10,12 +10,14 @@ use anyhow::Result;
 use netfw_common::{
     family::{Addr4, Addr6, Address, Ipv4, Ipv6},
     flow::Flow,
+    icmp,
     image::Policy,
     shared::Shared,
     tcp::{Side, State},
     tick::Tick,
     timeout,
     tuple::Tuple,
+    wire::{ICMP, ICMPV6},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -97,9 +99,14 @@ impl Pair {
 
     /// Source and destination of a tuple of this flow.
     pub fn ends(&self, tuple: &Tuple<Addr6>) -> [SocketAddr; 2] {
+        let is_icmp = tuple.protocol == u32::from(if self.v6 { ICMPV6 } else { ICMP });
+        let mut ports = [tuple.source_port, tuple.destination_port];
+        if is_icmp && icmp::are_marks(ports) {
+            ports = [0, 0];
+        }
         [
-            SocketAddr::new(self.ip(tuple.source), tuple.source_port),
-            SocketAddr::new(self.ip(tuple.destination), tuple.destination_port),
+            SocketAddr::new(self.ip(tuple.source), ports[0]),
+            SocketAddr::new(self.ip(tuple.destination), ports[1]),
         ]
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use netfw_common::icmp;
+
 /// TCP flag.
 pub const FIN: u8 = 0x01;
 /// TCP flag.
@@ -109,6 +111,9 @@ impl Packet {
                 // As before its own SYN, if this answers one.
                 let sequence_back = acknowledged.wrapping_sub(u32::from(flags & SYN != 0));
                 Body::Tcp { flags, sequence: sequence_back, acknowledged: sequence.wrapping_add(taken) }
+            }
+            Body::Icmp { kind, code, detail } if icmp::is_answer(self.is_v6(), kind.wrapping_add(1)) => {
+                Body::Icmp { kind: kind + 1, code, detail }
             }
             ref other => other.clone(),
         };

@@ -45,7 +45,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let direction = prop_oneof![Just(Forth), Just(Back)];
     prop_oneof![
         1 => change.prop_map(|(file, parts, keep)| Step::Change(file, parts, keep)),
-        6 => arrival().prop_map(|arrival| Step::Open(arrival.with_echo())),
+        6 => arrival().prop_map(|arrival| Step::Open(arrival.answered())),
         12 => (any::<Index>(), direction).prop_map(|(flow, direction)| Step::Speak(flow, direction)),
     ]
 }
@@ -230,13 +230,19 @@ fn admits(rules: &RulesFile, flow: &Flow) -> bool {
 }
 
 impl Arrival {
-    /// The same, or an echo request in place of any other ICMP: of a flow of those nobody knows later which type it was of.
-    fn with_echo(mut self) -> Self {
+    /// The same, or an echo request in the place of ICMP that nobody answers.
+    fn answered(mut self) -> Self {
         let [request, _] = echoes(&self.packet);
-        if self.is_icmp(self.packet.detail) {
+        if self.is_icmp(self.packet.detail) && !self.is_query() {
             self.packet.detail = request;
         }
         self
+    }
+
+    /// Whether it is ICMP, but for echoes, to which there is an answer: the next type.
+    fn is_query(&self) -> bool {
+        let kinds: &[u16] = if self.packet.source.is_ipv6() { &[139] } else { &[13, 17] };
+        kinds.iter().any(|&kind| self.is_icmp(kind))
     }
 
     fn is_request(&self) -> bool {
@@ -294,7 +300,7 @@ impl Flow {
         } else if packet.has_ports() {
             (port_or(left.source.port(), packet.detail), port_or(left.destination.port(), packet.source_port))
         } else {
-            (0, packet.detail)
+            (0, packet.detail + u16::from(self.arrival.is_query()))
         };
         let (source, destination) = (left.source.ip(), left.destination.ip());
         let packet = naive::Packet { source, destination, source_port, detail, ..packet };

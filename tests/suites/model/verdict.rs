@@ -76,11 +76,11 @@ fn untrue(rules: &RulesFile, arrival: &Arrival, side: Side) -> Option<&'static s
     }
 }
 
-/// Whether the packet is an ICMP error or an echo reply, which open no flow.
+/// Whether the packet is an ICMP error or answer, which open no flow.
 pub(super) fn is_about_another(arrival: &Arrival) -> bool {
-    let errors: &[u16] = if arrival.packet.source.is_ipv6() { &[1, 2, 3, 4] } else { &[3, 4, 11] };
-    let [_, reply] = echoes(&arrival.packet);
-    arrival.is_icmp(reply) || errors.iter().any(|&error| arrival.is_icmp(error))
+    let kinds: &[u16] =
+        if arrival.packet.source.is_ipv6() { &[1, 2, 3, 4, 129, 140] } else { &[0, 3, 4, 11, 14, 18] };
+    kinds.iter().any(|&kind| arrival.is_icmp(kind))
 }
 
 /// What becomes of a packet that the master sends.

@@ -91,7 +91,8 @@ type Transport = (Vec<u8>, Vec<[u16; 2]>, Vec<[u16; 2]>, Vec<u8>);
 fn transport() -> impl Strategy<Value = Transport> {
     let none = || Just(Vec::new());
     let with_ports = (subsequence(vec![TCP, UDP, SCTP], 1..=3), ports(), ports(), Just(Vec::new()));
-    let icmp_type = prop_oneof![4 => 0u8..12, 1 => 128u8..130];
+    let queries = select(vec![13u8, 17, 139]);
+    let icmp_type = prop_oneof![4 => 0u8..12, 1 => 128u8..130, 2 => queries];
     let types = btree_set(icmp_type, 0..4).prop_map(|types| types.into_iter().collect());
     let icmp = (select(vec![vec![ICMP], vec![ICMPV6]]), none(), none(), types);
     let others = subsequence(vec![TCP, UDP, SCTP, ICMP, ICMPV6, GRE], 0..=4);
@@ -214,7 +215,7 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     (0usize..3, 0usize..3, ends, protocol, port(), port()).prop_map(
         |(chain, interface, (source, destination), protocol, source_port, port)| {
             let (source_port, detail) = match protocol {
-                ICMP if source.is_ipv4() => (source_port, port % 12),
+                ICMP if source.is_ipv4() => (source_port, type4(port % 12)),
                 ICMPV6 if source.is_ipv6() => (source_port, type6(port % 12)),
                 // The ICMP of the other family is a protocol like any other.
                 ICMP | ICMPV6 | GRE => (0, 0),
@@ -225,11 +226,24 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     )
 }
 
-/// An ICMPv6 type, with echoes as often as in ICMP.
+/// An ICMP type; timestamps and address masks, asked for and told, in the place of some that nobody answers.
+fn type4(kind: u16) -> u16 {
+    match kind {
+        1 => 13,
+        2 => 14,
+        6 => 17,
+        7 => 18,
+        other => other,
+    }
+}
+
+/// An ICMPv6 type, with echoes as often as in ICMP, and node information.
 fn type6(kind: u16) -> u16 {
     match kind {
         8 => 128,
         0 => 129,
+        6 => 139,
+        7 => 140,
         other => other,
     }
 }

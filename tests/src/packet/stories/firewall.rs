@@ -1,6 +1,6 @@
 //! What is admitted, and what those are told who are not.
 
-use netfw_common::counters::Count;
+use netfw_common::{counters::Count, icmp};
 
 use crate::packet::{ACK, Body, FIN, Gateway, Packet, RST, SYN, Side, quoted};
 
@@ -42,6 +42,45 @@ pub fn first_match_wins(gateway: &mut Gateway) {
     gateway.outside(&syn("client", "master", 80)).dropped("policy-input");
     let udp = Packet::udp(world.at("client", 4000), world.at("worker1", 80));
     gateway.outside(&udp).dropped("policy-forward");
+}
+
+/// A flow of one ICMP type admits no other, but for the answers to it; it lives as long as its own type is admitted. (Scenario 18.)
+pub fn each_icmp_type_is_judged(gateway: &mut Gateway) {
+    let world = gateway.world;
+    let [kind, answer, other] = if world.is_v6() { [139, 140, 144] } else { [13, 14, 17] };
+    let accepting = |kinds: &[u8]| {
+        let (protocol, client) = (if world.is_v6() { "icmpv6" } else { "icmp" }, world.host("client"));
+        format!(
+            r#"
+            [[rule]]
+            name = "some"
+            chain = "forward"
+            action = "accept"
+            protocol = "{protocol}"
+            icmp-type = {kinds:?}
+            from = ["{client}"]
+            "#
+        )
+    };
+    let message = |kind| {
+        let body = Body::Icmp { kind, code: 0, detail: 0 };
+        Packet::new(world.at("client", 0), world.at("worker1", 0), body)
+    };
+    let asked = message(kind);
+    gateway.apply(&accepting(&[kind]));
+    gateway.inside(&message(answer).answer()).dropped("icmp-unrelated");
+    gateway.outside(&asked).forwarded(Side::Inside, &asked.hop());
+    gateway.inside(&asked.answer()).forwarded(Side::Outside, &asked.answer().hop());
+    gateway.outside(&message(other)).dropped("policy-forward");
+    let back = Packet { body: asked.body.clone(), ..asked.answer() };
+    gateway.inside(&back).dropped("policy-forward");
+
+    gateway.apply(&accepting(&[kind, other]));
+    gateway.outside(&asked).forwarded(Side::Inside, &asked.hop());
+    let [echo, _] = icmp::echoes(world.is_v6());
+    gateway.apply(&accepting(&[echo, other]));
+    gateway.outside(&asked).dropped("flow-cut");
+    gateway.inside(&asked.answer()).dropped("flow-cut");
 }
 
 /// A rule's `to` is the target, its `port-forward` the translation. (Scenario 18.)

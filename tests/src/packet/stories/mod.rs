@@ -99,6 +99,7 @@ macro_rules! for_each_story {
             failsafe::no_lan_host_takes_its_port,
             firewall::first_match_wins,
             firewall::rules_see_the_target,
+            firewall::each_icmp_type_is_judged,
             firewall::the_masters_services,
             firewall::the_master_as_a_client,
             firewall::reject_tcp,
