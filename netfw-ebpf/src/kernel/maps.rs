@@ -56,9 +56,9 @@ pub static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
 /// Heads of the images, by slot.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(SLOTS, 0);
-/// By slot and [`netfw_common::image::service_index`].
+/// By slot and [`netfw_common::image::service_index`]. User space writes it through memory: a slot has 200,000 entries.
 #[map]
-pub static SERVICES: Array<Service> = Array::with_max_entries(SLOTS * SERVICE_COUNT, 0);
+pub static SERVICES: Array<Service> = Array::with_max_entries(SLOTS * SERVICE_COUNT, BPF_F_MMAPABLE as u32);
 /// What rules decide, by slot and number.
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(SLOTS * MAX_RULES, 0);
@@ -84,7 +84,7 @@ pub type Vectors = InnerArray<[Vector; 1], 1, BPF_F_INNER_MAP>;
 #[btf_map]
 pub static VECTORS: ArrayOfMaps<Vectors, { SLOTS as usize }> = ArrayOfMaps::new();
 
-/// Inner arrays of `BLOCKS`; an array of one as above. Because it could be mapped into a process it begins where a page of memory
+/// Inner arrays of `BLOCKS`; an array of one as above. User space writes it through memory, so it begins where a page of memory
 /// does, and a line of a list is one of the cache.
 pub type Blocks = InnerArray<[Page; 1], 1, { BPF_F_INNER_MAP | BPF_F_MMAPABLE }>;
 /// Lists of `[block]`, by slot.

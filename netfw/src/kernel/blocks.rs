@@ -8,7 +8,7 @@ use netfw_common::{
 };
 
 use super::{
-    install::{INNER_MAP, write},
+    install::INNER_MAP,
     maps::{Array, Maps},
     pages::lay_out,
     table::{ANY, Table},
@@ -67,6 +67,6 @@ impl Maps {
 fn list(pages: &[Page]) -> Result<Array<Page>> {
     let entries = (pages.len() as u32).max(EMPTY);
     let list = Table::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "blocks", entries, INNER_MAP | MMAPABLE)?;
-    write(&list, 0, pages)?;
+    list.write_through(0, pages)?;
     Ok(list)
 }

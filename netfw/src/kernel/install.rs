@@ -109,7 +109,7 @@ impl Maps {
                 (&self.blocks, blocks.descriptor()),
             ],
         )?;
-        write(&self.services, slot * SERVICES, &image.services)?;
+        self.services.write_through(slot * SERVICES, &image.services)?;
         write(&self.rules, slot * MAX_RULES, &image.rules)?;
         write(&self.forwards, slot * MAX_FORWARDS, &image.forwards)?;
         write(&self.targets, slot * MAX_TARGETS, &image.targets)?;

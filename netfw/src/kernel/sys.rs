@@ -4,13 +4,15 @@ use std::{
     ffi::CString,
     io, mem,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    ptr::NonNull,
 };
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
+use netfw_common::shared::Shared;
 
 /// A `bpf_attr` in which nothing is set.
 pub(super) fn attributes() -> bpf_attr {
@@ -71,6 +73,47 @@ pub(super) fn detach_link(link: &OwnedFd) -> io::Result<()> {
     attributes.link_detach.link_fd = link.as_raw_fd() as u32;
     // SAFETY: no pointers.
     unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }
+}
+
+/// Memory of an array's that user space shares with the kernel.
+pub(super) struct Mapped {
+    start: NonNull<libc::c_void>,
+    length: usize,
+}
+
+impl Mapped {
+    /// The first `length` bytes of an array that was made with `BPF_F_MMAPABLE`, rounded up to whole pages.
+    ///
+    /// # Errors
+    /// It was not, or is not as long.
+    pub(super) fn map(array: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: at an address that the kernel chooses nothing of ours is replaced.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, array.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { start, length })
+    }
+
+    /// Writes values from byte `at` on. Programs that read them meanwhile may see a part.
+    pub(super) fn write<V: Shared>(&mut self, at: usize, values: &[V]) {
+        let length = size_of_val(values);
+        assert!(at <= self.length && length <= self.length - at, "behind the array's end");
+        // SAFETY: inside of what was mapped, of which there is no reference; so `values` lie elsewhere. Their bytes are all set:
+        // `Shared` has no padding.
+        unsafe { self.start.cast::<u8>().add(at).copy_from(NonNull::from(values).cast(), length) };
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us, and nothing refers to it any more.
+        unsafe { libc::munmap(self.start.as_ptr(), self.length) };
+    }
 }
 
 unsafe fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {

@@ -177,6 +177,21 @@ impl<K: Shared, V: Shared> Table<K, V> {
         unsafe { sys::bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attributes) }
     }
 
+    /// Writes values from entry `first` on of an array that was made with `BPF_F_MMAPABLE`, through memory: what a system call does for
+    /// many entries takes a tenth of a microsecond for each.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn write_through(&self, first: u32, values: &[V]) -> io::Result<()> {
+        assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds values up to 8 bytes");
+        if values.is_empty() {
+            return Ok(());
+        }
+        let at = first as usize * size_of::<V>();
+        sys::Mapped::map(self.map.fd().as_fd(), at + size_of_val(values))?.write(at, values);
+        Ok(())
+    }
+
     /// All entries. Entries that come or go meanwhile may be among them or not.
     ///
     /// # Errors

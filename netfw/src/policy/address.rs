@@ -84,8 +84,10 @@ fn fewest(mut networks: Vec<IpNet>) -> Vec<IpNet> {
 
 /// The network whose halves these are.
 fn halved(one: &IpNet, other: &IpNet) -> Option<IpNet> {
-    let whole = one.supernet().filter(|_| one.prefix_len() == other.prefix_len())?;
-    (other.supernet() == Some(whole)).then_some(whole)
+    if one.prefix_len() != other.prefix_len() {
+        return None;
+    }
+    one.supernet().filter(|whole| other.supernet() == Some(*whole))
 }
 
 /// An address of either family on one line of numbers; IPv4 comes first.
