@@ -200,15 +200,18 @@ impl Controller {
 
     /// What a policy would shut out; none: nothing.
     fn locked_out(&mut self, policy: &ValidPolicy, host: &Host) -> Result<Option<String>> {
-        let port = |policy: &ValidPolicy| policy.failsafe().map(|door| door.port);
-        let old = rules::load_applied(&self.instance, host)?;
+        let in_force =
+            self.maps.policy()?.map(|policy| policy.failsafe_port as u16).filter(|port| *port != 0);
         let ports: Vec<u16> =
-            [port(policy), old.as_ref().and_then(|old| port(&old.policy))].into_iter().flatten().collect();
+            [policy.failsafe().map(|door| door.port), in_force].into_iter().flatten().collect();
         let ended = self.endangered(policy, host, &Session::open(&ports))?;
         if let Some(session) = ended.first() {
             return Ok(Some(session.to_string()));
         }
-        let shuts = old.is_some_and(|old| old.policy.admits_ssh()) && !policy.admits_ssh();
+        if policy.admits_ssh() {
+            return Ok(None);
+        }
+        let shuts = rules::load_applied(&self.instance, host)?.is_some_and(|old| old.policy.admits_ssh());
         Ok(shuts.then(|| "every way to the SSH server of this host".to_owned()))
     }
 
