@@ -18,7 +18,7 @@ use super::{
 
 impl Maps {
     /// Shows `visit` each flow that `wanted` picks by its opening direction alone: only of those is the other one looked up.
-    /// Flows that come, go or prove themselves meanwhile may be seen once, twice or never; `visit` may end them.
+    /// Flows that come or go meanwhile may be seen or not, those that prove themselves twice; `visit` may end them.
     ///
     /// # Errors
     /// What the kernel says, or `visit`.

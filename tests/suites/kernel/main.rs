@@ -89,9 +89,10 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
+        ("a_connection_is_proven_while_somebody_looks", proven::while_somebody_looks),
         ("explained_and_sent", explained::check),
         ("new_flows_as_a_naive_gateway_judges_them", modelled::new_flows),
         ("changes_as_a_naive_gateway_makes_them", modelled::changes),
