@@ -31,8 +31,22 @@ impl Source {
         Ok(Self { state, maps, policy })
     }
 
+    /// Shows each flow once.
     fn each(&self, selection: &Selection<'_>, mut visit: impl FnMut(&Pair) -> Result<()>) -> Result<()> {
         let selected = |pair: &Pair| if selection.selects(pair) { visit(pair) } else { Ok(()) };
+        self.maps.each_flow_once(|pair| selection.may_select(pair), selected)
+    }
+
+    /// Ends flows, and shows each; one that has moved meanwhile is ended, and shown, where it is then.
+    fn cut(&self, selection: &Selection<'_>, mut visit: impl FnMut(&Pair) -> Result<()>) -> Result<()> {
+        let cutter = Cutter::new(&self.maps)?;
+        let selected = |pair: &Pair| {
+            if selection.selects(pair) {
+                cutter.cut(pair)?;
+                visit(pair)?;
+            }
+            Ok(())
+        };
         self.maps.each_flow(|pair| selection.may_select(pair), selected)
     }
 }
@@ -82,18 +96,13 @@ fn cut(source: &Source, json: bool, filter: &FlowFilter) -> Result<()> {
     let selection = filter.with_ids(&source.state.ids);
     let now = now();
     let teller = Teller::new(&source.state.ids, &source.policy, now);
-    let cutter = Cutter::new(&source.maps)?;
     if json {
         let mut document = Document::begin(BufWriter::new(io::stdout().lock()), &teller)?;
-        source.each(&selection, |pair| {
-            cutter.cut(pair)?;
-            document.add(pair)
-        })?;
+        source.cut(&selection, |pair| document.add(pair))?;
         return document.end(None);
     }
     let mut page = Page::new(screenful(), now);
-    source.each(&selection, |pair| {
-        cutter.cut(pair)?;
+    source.cut(&selection, |pair| {
         page.add(pair);
         Ok(())
     })?;

@@ -50,7 +50,7 @@ pub async fn plan(instance: &Instance, file: Option<&Path>) -> Result<Plan> {
 /// The live flows that `image` does not admit.
 fn refused(maps: &Maps, image: &Image) -> Result<Refused> {
     let mut refused = Refused::default();
-    maps.each_flow(
+    maps.each_flow_once(
         |pair| fate(maps, image, pair).is_some(),
         |pair| {
             match fate(maps, image, pair).filter(|_| pair.is_live()) {

@@ -22,7 +22,7 @@ use netfw_common::{
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    maps::{FlowTables, Maps},
+    maps::{FlowTables, Maps, PROVEN},
     table::{EXISTING, Table},
 };
 use crate::image::Image;
@@ -52,6 +52,11 @@ impl Pair {
     #[cfg(test)]
     pub(crate) fn for_test(v6: bool, key: Tuple<Addr6>, original: Flow<Addr6>) -> Self {
         Self::opening(v6, 0, key, original)
+    }
+
+    /// Whether both ends have proved themselves.
+    pub(super) fn is_proven(&self) -> bool {
+        self.part == PROVEN
     }
 
     /// Its state.

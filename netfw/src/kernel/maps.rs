@@ -22,6 +22,9 @@ use super::{pins::Pins, table::Table};
 /// A list in which every entry has a number.
 pub(super) type Array<V> = Table<u32, V>;
 
+/// Which of [`FlowTables::all`] holds the proven flows.
+pub(super) const PROVEN: usize = 2;
+
 /// The tables that hold the flows of a family.
 pub(super) struct FlowTables<A> {
     /// Flows in which both ends have proved themselves.

@@ -1,6 +1,8 @@
 //! Walks through the flow table in batches: whatever its size, only one batch is in memory, and no bucket of it is
 //! locked for longer than it takes to copy that bucket.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use netfw_common::{
     family::{Addr6, Address},
@@ -29,6 +31,23 @@ impl Maps {
     ) -> Result<()> {
         each(&self.flows4, false, &wanted, &mut visit)?;
         each(&self.flows6, true, &wanted, &mut visit)
+    }
+
+    /// The same for whoever only looks: no flow is shown twice.
+    ///
+    /// # Errors
+    /// What the kernel says, or `visit`.
+    pub fn each_flow_once(
+        &self,
+        wanted: impl Fn(&Pair) -> bool,
+        mut visit: impl FnMut(&Pair) -> Result<()>,
+    ) -> Result<()> {
+        let mut unproven = HashSet::new();
+        self.each_flow(wanted, |pair| {
+            let id = pair.original.id;
+            let is_new = if pair.is_proven() { !unproven.contains(&id) } else { unproven.insert(id) };
+            if is_new { visit(pair) } else { Ok(()) }
+        })
     }
 
     /// How many flows there are.
