@@ -39,7 +39,7 @@ impl Source {
 
     /// Ends flows, and shows each; one that has moved meanwhile is ended, and shown, where it is then.
     fn cut(&self, selection: &Selection<'_>, mut visit: impl FnMut(&Pair) -> Result<()>) -> Result<()> {
-        let cutter = Cutter::new(&self.maps)?;
+        let cutter = Cutter::new(&self.maps);
         let selected = |pair: &Pair| {
             if selection.selects(pair) {
                 cutter.cut(pair)?;

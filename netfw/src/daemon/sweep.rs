@@ -67,7 +67,7 @@ pub fn fate(maps: &Maps, image: &Image, pair: &Pair) -> Option<Fate> {
 /// # Errors
 /// What the kernel says.
 pub fn cut_refused(maps: &Maps, image: &Image, generation: u32) -> Result<Refused> {
-    let nudger = Nudger::open()?;
+    let nudger = Nudger::default();
     each_refused(maps, image, generation, |pair, fate| match fate {
         Fate::Cut => end(maps, &nudger, pair),
         Fate::Left => Ok(()),
@@ -113,7 +113,7 @@ fn each_refused(
 pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
     let mut banned = IpNet::aggregate(&prefixes.to_vec());
     banned.sort_unstable();
-    let (nudger, mut live) = (Nudger::open()?, 0);
+    let (nudger, mut live) = (Nudger::default(), 0);
     maps.each_flow(
         |pair| maps.has_end(pair, |address| is_listed(&banned, address)),
         |pair| {
@@ -132,11 +132,8 @@ pub struct Cutter<'a> {
 
 impl<'a> Cutter<'a> {
     /// For the flows in `maps`.
-    ///
-    /// # Errors
-    /// Not permitted.
-    pub fn new(maps: &'a Maps) -> Result<Self> {
-        Ok(Self { maps, nudger: Nudger::open()? })
+    pub fn new(maps: &'a Maps) -> Self {
+        Self { maps, nudger: Nudger::default() }
     }
 
     /// Ends one.
@@ -158,7 +155,7 @@ pub fn cut_homeless(maps: &Maps, gone: &[IpAddr]) -> Result<()> {
     if gone.is_empty() {
         return Ok(());
     }
-    let cutter = Cutter::new(maps)?;
+    let cutter = Cutter::new(maps);
     let homeless = |pair: &Pair| {
         let [source, _] = pair.ends(&pair.original.leaving);
         pair.original.flags & (MASQUERADED | SOURCE_NAT) != 0 && gone.contains(&source.ip())
@@ -171,8 +168,7 @@ pub fn cut_homeless(maps: &Maps, gone: &[IpAddr]) -> Result<()> {
 fn end(maps: &Maps, nudger: &Nudger, pair: &Pair) -> Result<()> {
     let has_ends = pair.state() == State::Established || pair.reply.is_none();
     if has_ends && nudger.applies_to(pair) {
-        nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
-        return Ok(());
+        return nudger.nudge(pair, |key| maps.holds(pair, key).unwrap_or(false));
     }
     maps.forget(pair)
 }

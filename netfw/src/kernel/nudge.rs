@@ -5,6 +5,7 @@
 //! leaves on the way that the flow's own packets took, past the hooks for leaving packets.
 
 use std::{
+    cell::OnceCell,
     io, mem,
     net::IpAddr,
     os::fd::{AsRawFd as _, OwnedFd},
@@ -23,22 +24,23 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use super::flows::Pair;
 
 /// Sends frames.
+#[derive(Default)]
 pub struct Nudger {
-    socket: OwnedFd,
+    /// Opened for the first frame: to close it takes the kernel a grace period, and most changes cut nothing.
+    socket: OnceCell<OwnedFd>,
 }
 
 impl Nudger {
-    /// Opens the socket.
-    ///
-    /// # Errors
-    /// Not permitted.
-    pub fn open() -> Result<Self> {
+    fn socket(&self) -> Result<&OwnedFd> {
+        if let Some(socket) = self.socket.get() {
+            return Ok(socket);
+        }
         let flags = SockFlag::SOCK_CLOEXEC;
         // Without a protocol it receives nothing.
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None::<SockProtocol>)
             .context("cannot open a packet socket")?;
         bypass_queues(&socket)?;
-        Ok(Self { socket })
+        Ok(self.socket.get_or_init(|| socket))
     }
 
     /// Whether there are ends that can be made to speak.
@@ -50,29 +52,34 @@ impl Nudger {
     ///
     /// `lives` tells whether the direction that starts with a tuple still has its entry. An end that sent a packet
     /// since has got its reset and has no connection left: a server would take the SYN for a new one.
-    pub fn nudge(&self, pair: &Pair, lives: impl Fn(&Tuple<Addr6>) -> bool) {
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn nudge(&self, pair: &Pair, lives: impl Fn(&Tuple<Addr6>) -> bool) -> Result<()> {
+        let socket = self.socket()?;
         for (hop, tuple) in ways(pair) {
             if hop.ifindex != 0
                 && lives(&tuple.reversed())
-                && let Err(error) = self.send(hop.ifindex, &frame(pair, &hop, &tuple))
+                && let Err(error) = send(socket, hop.ifindex, &frame(pair, &hop, &tuple))
             {
                 tracing::debug!("cannot tell the end of a cut connection: {error}");
             }
         }
+        Ok(())
     }
+}
 
-    fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
-        // SAFETY: a plain C structure for which zero is a value.
-        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = ifindex as i32;
-        let (pointer, size) = (&raw const address, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
-        // SAFETY: frame and address are as long as said, and the kernel only reads them.
-        let sent = unsafe {
-            libc::sendto(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, pointer.cast(), size)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
+fn send(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: a plain C structure for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = ifindex as i32;
+    let (pointer, size) = (&raw const address, size_of::<libc::sockaddr_ll>() as libc::socklen_t);
+    // SAFETY: frame and address are as long as said, and the kernel only reads them.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, pointer.cast(), size)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn bypass_queues(socket: &OwnedFd) -> Result<()> {

@@ -211,7 +211,7 @@ fn cut_flows(maps: &Maps, watched: &Watched) -> Result<()> {
             && target.ip() == watched.address
             && watched.ports.contains(target.port())
     };
-    let cutter = Cutter::new(maps)?;
+    let cutter = Cutter::new(maps);
     let mut count = 0;
     maps.each_flow(belongs, |pair| {
         count += 1;
