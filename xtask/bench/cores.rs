@@ -10,8 +10,8 @@ use crate::{
     Common,
     hosts::{self, ENDS_CORE, Hosts, OTHER_CORE, Offload, Placement},
     score::{Bound, Quantity, Score, Target},
+    test_run::Programs,
     testbed::{DROPPED, FORWARDED, SOURCE, SOURCE_LINK},
-    trial::Programs,
 };
 
 /// Options of the measurement.

@@ -33,8 +33,8 @@ mod sessions;
 mod stages;
 mod strangers;
 mod target;
+mod test_run;
 mod testbed;
-mod trial;
 mod wire;
 
 /// What to measure.

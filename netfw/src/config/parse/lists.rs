@@ -145,8 +145,7 @@ fn common_end(old: &str, new: &str) -> usize {
     let (old, new) = (old.as_bytes(), new.as_bytes());
     let chunks = old.rchunks_exact(CHUNK).zip(new.rchunks_exact(CHUNK));
     let whole = CHUNK * chunks.take_while(|(old, new)| old == new).count();
-    let ends = [old, new].map(|text| text[..text.len() - whole].iter().rev());
-    let [old_end, new_end] = ends;
+    let [old_end, new_end] = [old, new].map(|text| text[..text.len() - whole].iter().rev());
     let same = whole + old_end.zip(new_end).take_while(|(old, new)| old == new).count();
     let from = old.len() - same;
     old[from..].iter().position(|byte| *byte == b'\n').map_or(0, |first| same - first - 1)

@@ -12,7 +12,7 @@ use crate::testbed::INTERFACES;
 
 const PINS: &str = "/sys/fs/bpf/netfw/nfwbench";
 
-/// As they are pinned: no others are loaded.
+/// As they are pinned: no others are loaded. They are opened and run in the gateway's namespace, where its interfaces have their numbers.
 pub(crate) struct Programs {
     xdp: Xdp,
     ingress: SchedClassifier,
@@ -21,7 +21,6 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Must be called in the gateway's namespace.
     pub(crate) fn open() -> Result<Self> {
         let pins = Path::new(PINS);
         Ok(Self {
