@@ -204,7 +204,7 @@ impl Controller {
             self.maps.policy()?.map(|policy| policy.failsafe_port as u16).filter(|port| *port != 0);
         let ports: Vec<u16> =
             [policy.failsafe().map(|door| door.port), in_force].into_iter().flatten().collect();
-        let ended = self.endangered(policy, host, &Session::open(&ports))?;
+        let ended = self.endangered(policy, host, &Session::open(host, &ports))?;
         if let Some(session) = ended.first() {
             return Ok(Some(session.to_string()));
         }

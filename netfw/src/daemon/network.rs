@@ -51,7 +51,7 @@ impl Network {
             self.failure.is_some()
                 || State::load(instance).is_ok_and(|state| interfaces::any_lost(&state, &now))
         };
-        if self.seen.as_ref() == Some(&now) && !lost() {
+        if self.seen.as_ref().is_some_and(|seen| seen.is_linked_like(&now)) && !lost() {
             return Ok(());
         }
         let (mut controller, loaded) = open(instance, &now).await?;

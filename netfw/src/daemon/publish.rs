@@ -14,7 +14,7 @@ use netfw_common::{
 use super::{
     controller::Controller,
     engine::Engine,
-    host::{Connection, Host, Link, connections, features::Drivers},
+    host::{Connection, Host, Link, features::Drivers},
     state::Managed,
     sweep,
 };
@@ -65,7 +65,7 @@ impl Controller {
 
     /// What the host's own programs are talking about with the world.
     pub(super) fn conversations(&self, host: &Host) -> Vec<Conversation> {
-        let connections = connections().unwrap_or_default();
+        let connections = host.connections();
         let own: HashSet<IpAddr> = host.addresses().collect();
         // What the host says to itself never passes an interface.
         let distant = connections.iter().filter(|connection| {

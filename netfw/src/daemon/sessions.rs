@@ -13,7 +13,7 @@ use netfw_common::{
     wire::TCP,
 };
 
-use super::host::{Host, connections};
+use super::host::Host;
 use crate::{
     image::Image,
     policy::{SSH, ValidPolicy},
@@ -64,8 +64,8 @@ impl Session {
     }
 
     /// Those that are open now, to the usual port or to one of `ports`.
-    pub fn open(ports: &[u16]) -> Vec<Self> {
-        let connections = connections().unwrap_or_default().into_iter();
+    pub fn open(host: &Host, ports: &[u16]) -> Vec<Self> {
+        let connections = host.connections().into_iter();
         let ssh = connections.filter(|connection| {
             let port = connection.local.port();
             connection.incoming && connection.protocol == TCP && (port == SSH || ports.contains(&port))

@@ -16,17 +16,19 @@ use anyhow::Result;
 
 use features::Drivers;
 pub use links::{Address, Link};
-pub use sockets::{Connection, connections};
+pub use sockets::Connection;
+use sockets::Sockets;
 
 use crate::policy::facts::{HostFacts, HostInterface};
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Host {
     /// Links of this network namespace, with their addresses.
     pub links: Vec<Link>,
     /// What their drivers do.
     pub drivers: Drivers,
+    sockets: Sockets,
 }
 
 impl Host {
@@ -35,7 +37,13 @@ impl Host {
     /// # Errors
     /// Netlink fails.
     pub async fn gather() -> Result<Self> {
-        Ok(Self { links: links::gather().await?, drivers: Drivers::ask() })
+        let links = links::gather().await?;
+        Ok(Self { links, drivers: Drivers::ask(), sockets: Sockets::default() })
+    }
+
+    /// Whether links, with their addresses, and their drivers are the same.
+    pub fn is_linked_like(&self, other: &Self) -> bool {
+        (&self.links, &self.drivers) == (&other.links, &other.drivers)
     }
 
     /// The link called `name`.
@@ -54,7 +62,12 @@ impl Host {
         HostFacts {
             interfaces: self.links.iter().map(interface).collect(),
             addresses: self.addresses().collect(),
-            listening: sockets::listening().unwrap_or_default(),
+            listening: self.sockets.listening(),
         }
+    }
+
+    /// Established TCP connections and connected UDP sockets.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.sockets.connections()
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::OnceLock,
 };
 
 use netfw_common::wire::{TCP, UDP};
@@ -27,39 +28,42 @@ pub struct Connection {
     pub incoming: bool,
 }
 
-/// Ports that wait for others.
-///
-/// # Errors
-/// `/proc` is missing.
-pub(super) fn listening() -> io::Result<Vec<ListeningPort>> {
-    let waiting = all()?.into_iter().filter(Entry::waits);
-    let port = |entry: Entry| ListeningPort {
-        protocol: entry.protocol,
-        address: entry.local.ip(),
-        port: entry.local.port(),
-    };
-    Ok(waiting.map(port).collect())
-}
+/// The sockets as they are when somebody asks for the first time. The kernel looks for them in a table that has room for all of
+/// a large machine's, whoever asks: that takes it milliseconds. Without `/proc` none is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sockets(OnceLock<Vec<Entry>>);
 
-/// Established TCP connections and connected UDP sockets.
-///
-/// # Errors
-/// `/proc` is missing.
-pub fn connections() -> io::Result<Vec<Connection>> {
-    let entries = all()?;
-    let listened = |entry: &Entry| {
-        entries.iter().any(|other| {
-            other.waits() && other.protocol == entry.protocol && other.local.port() == entry.local.port()
-        })
-    };
-    let talking = entries.iter().filter(|entry| entry.state == ESTABLISHED);
-    let connection = |entry: &Entry| Connection {
-        protocol: entry.protocol,
-        local: entry.local,
-        remote: entry.remote,
-        incoming: listened(entry),
-    };
-    Ok(talking.map(connection).collect())
+impl Sockets {
+    fn all(&self) -> &[Entry] {
+        self.0.get_or_init(|| all().unwrap_or_default())
+    }
+
+    /// Ports that wait for others.
+    pub(super) fn listening(&self) -> Vec<ListeningPort> {
+        let port = |entry: &Entry| ListeningPort {
+            protocol: entry.protocol,
+            address: entry.local.ip(),
+            port: entry.local.port(),
+        };
+        self.all().iter().filter(|entry| entry.waits()).map(port).collect()
+    }
+
+    /// Established TCP connections and connected UDP sockets.
+    pub(super) fn connections(&self) -> Vec<Connection> {
+        let listened = |entry: &Entry| {
+            self.all().iter().any(|other| {
+                other.waits() && other.protocol == entry.protocol && other.local.port() == entry.local.port()
+            })
+        };
+        let talking = self.all().iter().filter(|entry| entry.state == ESTABLISHED);
+        let connection = |entry: &Entry| Connection {
+            protocol: entry.protocol,
+            local: entry.local,
+            remote: entry.remote,
+            incoming: listened(entry),
+        };
+        talking.map(connection).collect()
+    }
 }
 
 /// A line of the list.
@@ -139,13 +143,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let client = TcpStream::connect(("127.0.0.1", port))?;
-        let all = connections()?;
+        let sockets = Sockets::default();
+        let all = sockets.connections();
         let accepted = all.iter().find(|connection| connection.local.port() == port).expect("our end");
         assert!(accepted.incoming);
         let own = client.local_addr()?;
         let opened = all.iter().find(|connection| connection.local == own).expect("the client's end");
         assert!(!opened.incoming);
-        assert!(listening()?.iter().any(|waiting| waiting.port == port && waiting.protocol == TCP));
+        assert!(sockets.listening().iter().any(|waiting| waiting.port == port && waiting.protocol == TCP));
         Ok(())
     }
 }
