@@ -16,7 +16,7 @@ mod rules;
 mod services;
 mod vectors;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netfw_common::image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector};
@@ -57,7 +57,7 @@ pub struct Image {
     /// Their targets.
     pub targets: Vec<Target>,
     /// Prefixes of `[block]`, sorted; none lies in another one.
-    pub blocks: Vec<IpNet>,
+    pub blocks: Arc<Vec<IpNet>>,
 }
 
 /// Compiles a policy.
@@ -96,6 +96,6 @@ pub fn compile(policy: &ValidPolicy, host: &Host, ids: &mut Ids) -> Result<Image
         rules,
         forwards,
         targets,
-        blocks: policy.block().to_vec(),
+        blocks: Arc::clone(policy.block()),
     })
 }

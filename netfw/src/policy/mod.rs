@@ -321,7 +321,7 @@ pub struct ValidPolicy {
     anti_spoof: AntiSpoof,
     default_actions: [Action; 3],
     failsafe: Option<Failsafe>,
-    block: Vec<IpNet>,
+    block: Arc<Vec<IpNet>>,
     port_forwards: Vec<PortForward>,
     masquerades: Vec<Masquerade>,
     rules: Vec<Rule>,
@@ -361,8 +361,9 @@ impl ValidPolicy {
         self.failsafe.is_some() || warnings::admits_ssh(self)
     }
 
-    /// Prefixes of `[block]`, sorted, without overlaps.
-    pub fn block(&self) -> &[IpNet] {
+    /// Prefixes of `[block]`, sorted, without overlaps: the vector that they were put together in, as a million are not copied for
+    /// nothing.
+    pub fn block(&self) -> &Arc<Vec<IpNet>> {
         &self.block
     }
 

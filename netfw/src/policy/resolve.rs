@@ -23,7 +23,7 @@ pub(crate) fn resolve(model: &mut Model, facts: &HostFacts, problems: &mut Probl
     let failsafe = model.failsafe.as_ref().map(|failsafe| door(failsafe, model, &names, problems));
     let (block, _) = problems.about("block", |problems| {
         let from = model.block.as_ref().map(|from| names.select_once(from, problems));
-        from.map(AddressMatch::into_networks).unwrap_or_default()
+        from.map(AddressMatch::into_networks).unwrap_or_default().into()
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =

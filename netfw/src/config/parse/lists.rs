@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
+    slice,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -86,13 +87,23 @@ fn follow(old: &str, known: &[IpNet], new: &str) -> Option<Arc<[IpNet]>> {
     if length(&gone) + length(&come) > new.len() / 2 {
         return read(new);
     }
-    let mut gone = sorted(&gone)?.into_iter().peekable();
-    let mut networks = Vec::with_capacity(known.len());
-    networks.extend(known.iter().filter(|network| gone.next_if_eq(network).is_none()));
-    networks.extend(sorted(&come)?);
-    // Two runs: this order is one pass.
-    networks.sort();
-    Some(networks.into())
+    Some(changed(known, &sorted(&gone)?, &sorted(&come)?).into())
+}
+
+/// Sorted networks without some of them, and with others. What lies between is copied as it is.
+fn changed(mut known: &[IpNet], gone: &[IpNet], come: &[IpNet]) -> Vec<IpNet> {
+    let mut networks = Vec::with_capacity(known.len() + come.len());
+    let gone = gone.iter().map(|network| (network, false));
+    let mut steps: Vec<_> = gone.chain(come.iter().map(|network| (network, true))).collect();
+    steps.sort();
+    for (network, comes) in steps {
+        let (before, rest) = known.split_at(known.partition_point(|known| known < network));
+        networks.extend_from_slice(before);
+        networks.extend(comes.then_some(*network));
+        known = rest.strip_prefix(slice::from_ref(network)).filter(|_| !comes).unwrap_or(rest);
+    }
+    networks.extend_from_slice(known);
+    networks
 }
 
 /// The lines that only the one and only the other has.
