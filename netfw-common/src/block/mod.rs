@@ -44,10 +44,10 @@ pub struct Bans {
     pub lengths: Lengths,
 }
 
-/// A page of a list of blocked prefixes, which lies in an array of them: the part of IPv4, then that of IPv6.
+/// A page of a list of blocked prefixes, which lies in an array of them: the head, the part of IPv4, that of IPv6, and room.
 ///
-/// A list never changes: another one is made beside it, in the time that a fiftieth of it would need to enter a hash of the
-/// kernel's.
+/// A list never changes. One that differs little may lie in the same pages and share with it what they have in common
+/// (Driscoll, Sarnak, Sleator and Tarjan 1989): of IPv4 it has a root of its own, of IPv6 a version.
 pub type Page = [u32; PAGE as usize];
 
 /// Words of a page.
@@ -57,8 +57,8 @@ pub const PAGE: u32 = 1024;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Layout {
-    /// IPv4: its pages, which come first. 0: no prefix is listed.
-    pub fours: u32,
+    /// IPv4: the first page of its root. 0, the head, of which no packet knows: no prefix is listed.
+    pub root: u32,
     /// IPv6.
     pub v6: v6::Layout,
 }
@@ -66,7 +66,7 @@ pub struct Layout {
 shared! {
     Lengths { v4, v6 }
     Bans { version, lengths }
-    Layout { fours, v6 }
+    Layout { root, v6 }
 }
 
 /// The word at `at`, counted over all pages; 0 where there is no page. The compiler must not know what `at` is made of: it would

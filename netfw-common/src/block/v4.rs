@@ -11,7 +11,7 @@
 
 use super::{Layout, PAGE, Page, word_of};
 
-/// Pages of the root, which come first.
+/// Pages of the root.
 pub const ROOT_PAGES: u32 = 1 << 16 >> PAGE.ilog2();
 
 /// Words of a line.
@@ -43,7 +43,7 @@ const LISTED: u32 = 1 << 31;
 const LINES_BEHIND: u32 = 1 << 30;
 /// Set where the number is that of a map.
 const MAPPED: u32 = 1 << 29;
-/// The bits of the number; 0, where the root lies, stands for none.
+/// The bits of the number; 0, where the head lies, stands for none.
 const NUMBER: u32 = MAPPED - 1;
 
 impl Part {
@@ -62,11 +62,11 @@ impl Part {
 /// Whether the list has a prefix around the address, a number.
 #[inline(always)]
 pub fn lists<'p>(layout: &Layout, address: u32, page: impl Fn(u32) -> Option<&'p Page>) -> bool {
-    if layout.fours == 0 {
+    if layout.root == 0 {
         return false;
     }
     let (network, host) = (address >> 16, address & 0xffff);
-    let part = word_of(page(network / PAGE), network);
+    let part = word_of(page(layout.root + network / PAGE), network);
     let (first, number) = (part >> 31, part & NUMBER);
     if number == 0 {
         return first == 1;

@@ -4,13 +4,20 @@
 //!   says which lengths the prefixes have that begin there: so an address costs two looks, and then one for each of those
 //!   lengths, however many others are in use.
 //! - The *index* has a word for each bucket into which keys fall by their hash.
-//! - The *keys* of a bucket lie beside each other, in half a cache line each.
+//! - The *keys* of a bucket lie beside each other, in half a cache line each, and say in which *versions* of the list they are:
+//!   from one on, and before another one.
 
 use super::{Key, PAGE, Page, any_of, halves, word_of};
 use crate::{family::Addr6, shared::shared};
 
 /// Words that a key takes.
 pub const KEY_ROOM: u32 = 8;
+/// Word of a key's room: the first version that has it.
+pub const SINCE: u32 = 5;
+/// Word of a key's room: the first version that has it no more.
+pub const UNTIL: u32 = 6;
+/// No version: what is there until then is there to stay.
+pub const NEVER: u32 = u32::MAX;
 /// Keys that a bucket may have.
 pub const BUCKET: u32 = 15;
 
@@ -32,9 +39,11 @@ pub struct Layout {
     pub mask: u32,
     /// What the hash of a key begins with: one with which no bucket is too full.
     pub seed: u32,
+    /// Which version of the list it is.
+    pub version: u32,
 }
 
-shared! { Layout { lengths, sieve, cells, index, keys, mask, seed } }
+shared! { Layout { lengths, sieve, cells, index, keys, mask, seed, version } }
 
 /// Whether the list has a prefix around the address; `listed` says it for one length.
 #[inline(always)]
@@ -61,6 +70,7 @@ pub fn has<'p>(layout: &Layout, key: &Key, page: impl Fn(u32) -> Option<&'p Page
         let at = (first + nth) * KEY_ROOM;
         if let Some(page) = page(layout.keys + at / PAGE)
             && differences(page, at, key) == 0
+            && is_in(page, at, layout.version)
         {
             return true;
         }
@@ -109,12 +119,24 @@ pub fn keys_of(word: u32) -> (u32, u32) {
     (word >> 4, word & BUCKET)
 }
 
+/// The `nth` word of the room of the key at `at`.
+#[inline(always)]
+fn word_of_key(page: &Page, at: u32, nth: u32) -> u32 {
+    word_of(Some(page), at % PAGE / KEY_ROOM * KEY_ROOM + nth)
+}
+
+/// Whether the key at `at` is in that version.
+#[inline(always)]
+fn is_in(page: &Page, at: u32, version: u32) -> bool {
+    let [since, until] = [SINCE, UNTIL].map(|nth| word_of_key(page, at, nth));
+    version.wrapping_sub(since) < until.wrapping_sub(since)
+}
+
 /// Bits in which the key at `at` is another one.
 #[inline(always)]
 fn differences(page: &Page, at: u32, key: &Key) -> u32 {
     let [a, b, c, d, e] = *key;
-    let place = at % PAGE / KEY_ROOM * KEY_ROOM;
-    let word = |nth: u32| word_of(Some(page), place + nth);
+    let word = |nth: u32| word_of_key(page, at, nth);
     (word(0) ^ a) | (word(1) ^ b) | (word(2) ^ c) | (word(3) ^ d) | (word(4) ^ e)
 }
 

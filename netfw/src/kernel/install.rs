@@ -63,8 +63,9 @@ impl Maps {
         let used = |slot: &u32| *slot == first || Some(*slot) == second || keep.contains(slot);
         let slot = (0..SLOTS).find(|slot| !used(slot)).context("every slot for rules is in use")?;
         wait_for_readers();
-        for idle in (0..SLOTS).filter(|idle| !used(idle)) {
-            self.forget_unequal_blocks(idle, &image.policy.block_digest)?;
+        let (used, idle): (Vec<u32>, Vec<u32>) = (0..SLOTS).partition(used);
+        for idle in idle {
+            self.forget_unequal_blocks(idle, &image.policy.block_digest, &used)?;
         }
         self.fill(slot, image, generation).context("cannot write the rules into the kernel's tables")?;
         Ok(slot)
@@ -76,7 +77,7 @@ impl Maps {
     /// What the kernel says.
     pub fn give_up(&self, slot: u32) -> Result<()> {
         let holding = self.policy()?.unwrap_or_default();
-        self.forget_unequal_blocks(slot, &holding.block_digest)
+        self.forget_unequal_blocks(slot, &holding.block_digest, &[self.active_slot()?])
     }
 
     /// Says which slot holds: the one store that a change is.
@@ -99,7 +100,7 @@ impl Maps {
             ([u32::from(net.prefix_len()), a, b, c, d], *class)
         }))?;
         let vectors = list(&image.vectors)?;
-        let (blocks, block_layout) = self.blocks_of(image)?;
+        let (blocks, block_layout) = self.blocks_of(image, slot)?;
         set_all_inner(
             slot,
             [

@@ -9,6 +9,8 @@ use std::{
     },
     path::Path,
     ptr::NonNull,
+    slice,
+    sync::atomic::AtomicU32,
 };
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
@@ -106,6 +108,13 @@ impl Mapped {
         // SAFETY: inside of what was mapped, of which there is no reference; so `values` lie elsewhere. Their bytes are all set:
         // `Shared` has no padding.
         unsafe { self.start.cast::<u8>().add(at).copy_from(NonNull::from(values).cast(), length) };
+    }
+
+    /// What is there, as words; programs read them at any time.
+    pub(super) fn words(&self) -> &[AtomicU32] {
+        // SAFETY: mapped as long as `self` is, from the start of a page on, and written by nothing else: there is one process that
+        // holds the lock of the instance, and programs only read lists.
+        unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.length / size_of::<AtomicU32>()) }
     }
 }
 

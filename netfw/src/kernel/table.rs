@@ -192,6 +192,14 @@ impl<K: Shared, V: Shared> Table<K, V> {
         Ok(())
     }
 
+    /// The memory of an array that was made with `BPF_F_MMAPABLE`.
+    ///
+    /// # Errors
+    /// It was not.
+    pub(super) fn memory(&self) -> io::Result<sys::Mapped> {
+        sys::Mapped::map(self.map.fd().as_fd(), self.capacity as usize * size_of::<V>())
+    }
+
     /// All entries. Entries that come or go meanwhile may be among them or not.
     ///
     /// # Errors

@@ -10,13 +10,17 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     rc::Rc,
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
+use ipnet::IpNet;
 use netfw::{
     config::{HostFacts, load_text},
     image::{Ids, Image, compile},
@@ -141,6 +145,7 @@ fn tell(loaded: &mut Loaded) -> Result<()> {
     );
     shares(loaded, &one, number)?;
     replaces(loaded, [&one, &other])?;
+    follows(loaded, &one)?;
     largest(loaded, &small)?;
     install(loaded, &small, 30)?;
     install(loaded, &small, 31)?;
@@ -199,7 +204,7 @@ fn of_addresses(image: &Image, number: u32) -> Image {
     let mut image = image.clone();
     let first = u128::from(0x2a00_0000 + number) << 96;
     let addresses = (0..MILLION as u128).map(|place| Ipv6Addr::from_bits(first | place << 33));
-    image.blocks = addresses.map(|address| IpAddr::V6(address).into()).collect();
+    image.blocks = Arc::new(addresses.map(|address| IpAddr::V6(address).into()).collect());
     // Not that of a list that was given up.
     image.policy.block_digest = [number + 1; 8];
     image
@@ -241,6 +246,48 @@ fn replaces(loaded: &mut Loaded, images: [&Image; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Changes of a few addresses are made in the pages of the list that holds, while packets read them.
+const FEW: u32 = 40;
+
+/// While the list gets a few more and loses them again, packets are dropped exactly if the list that holds names their source.
+fn follows(loaded: &mut Loaded, one: &Image) -> Result<()> {
+    install(loaded, one, 40)?;
+    let pages = list(loaded, loaded.maps().active_slot()?)?;
+    let change = Change { maps: Maps::open(loaded.pins())?, images: [one; 2], stores: AtomicU32::new(0) };
+    let (mut seen, mut took) = (Seen::new(), Duration::ZERO);
+    thread::scope(|scope| {
+        let changes = scope.spawn(|| (0..FEW).try_for_each(|number| change.by_a_few(number, &mut took)));
+        for &way in WAYS.iter().cycle() {
+            if changes.is_finished() {
+                break;
+            }
+            change.is_met(loaded, way, &mut seen)?;
+        }
+        changes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    println!("a change of a few of a million holds after {:?}; packets that met it: {seen:?}", took / FEW);
+    ensure!(seen.len() == 4 * WAYS.len(), "not every list was met");
+    ensure!(list(loaded, loaded.maps().active_slot()?)? == pages, "the list was laid out anew");
+    Ok(())
+}
+
+/// A list with one more address of each family, another one each time, and every other time with what is on the second.
+fn with_a_few(one: &Image, number: u32) -> Image {
+    let mut image = one.clone();
+    let mut blocks = image.blocks.to_vec();
+    let four = Ipv4Addr::from_bits(0xc0a8_0000 + 2 * number);
+    let six = Ipv6Addr::from_bits(0x2001_0db8_0009 << 80 | u128::from(number) << 1);
+    blocks.extend([IpAddr::V4(four), IpAddr::V6(six)].map(IpNet::from));
+    if number.is_multiple_of(2) {
+        blocks.extend(ON_THE_SECOND.map(|text| IpNet::from(text.parse::<IpAddr>().expect("an address"))));
+    }
+    blocks.sort();
+    image.blocks = blocks.into();
+    // Not that of any other list.
+    image.policy.block_digest = [1000 + number; 8];
+    image
+}
+
 /// Changes between two lists, the first of which holds.
 struct Change<'a> {
     maps: Maps,
@@ -268,6 +315,16 @@ impl Change<'_> {
         let new = self.maps.write(self.images[1], generation, &[])?;
         self.store(Active::confirmed(new))?;
         Ok(new)
+    }
+
+    /// To another list that differs in a few.
+    fn by_a_few(&self, number: u32, took: &mut Duration) -> Result<()> {
+        let image = with_a_few(self.images[0], number);
+        let begun = Instant::now();
+        let new = self.maps.write(&image, 41 + number, &[])?;
+        self.store(Active::confirmed(new))?;
+        *took += begun.elapsed();
+        Ok(())
     }
 
     fn store(&self, word: Active) -> Result<()> {

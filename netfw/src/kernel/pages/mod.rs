@@ -1,17 +1,53 @@
 //! How a list of blocked prefixes is laid out for the datapath to look addresses up in ([`netfw_common::block::Page`]).
 
+mod patch;
 mod v4;
 mod v6;
 
 use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netfw_common::block::{Layout, PAGE, Page};
+use netfw_common::{
+    block::{Layout, PAGE, Page, v4::ROOT_PAGES},
+    image::SLOTS,
+};
+
+pub(super) use self::patch::patch;
+
+/// A list in pages.
+pub(super) struct Pages {
+    pub(super) layout: Layout,
+    pub(super) pages: Vec<Page>,
+    /// Pages to leave room for behind them.
+    pub(super) room: u32,
+}
+
+/// Prefixes from which on a list gets room to be changed in. A shorter one is laid out anew in less than a millisecond.
+const LONG: usize = 1 << 12;
+/// Which part of its length is room for changes.
+const SHARE: u32 = 16;
+/// Roots that lie in the room: with the first one, one for each slot.
+const ROOTS: u32 = SLOTS - 1;
+
+/// Words of the head: the first page that is free, the newest version, and the first page for roots.
+const HEAD: usize = 3;
 
 /// Lays a list out: sorted, and no prefix in another one.
 ///
 /// # Errors
 /// No hash spreads its IPv6 prefixes.
-pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
+pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<Pages> {
+    let (fours, sixes) = families(prefixes);
+    let mut pages = vec![[0; PAGE as usize]];
+    let root = v4::lay_out(&fours, &mut pages);
+    let v6 = v6::lay_out(&sixes, &mut pages)?;
+    let roots = if root == 0 { 0 } else { ROOTS * ROOT_PAGES };
+    let length = pages.len() as u32;
+    let room = if prefixes.len() < LONG { 0 } else { roots + length / SHARE };
+    pages[0][..HEAD].copy_from_slice(&[length + roots, 0, length]);
+    Ok(Pages { layout: Layout { root, v6 }, pages, room })
+}
+
+fn families(prefixes: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
     let (mut fours, mut sixes): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (Vec::new(), Vec::new());
     for prefix in prefixes {
         match prefix {
@@ -19,10 +55,7 @@ pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<(Layout, Vec<Page>)> {
             IpNet::V6(prefix) => sixes.push(*prefix),
         }
     }
-    let mut pages = v4::lay_out(&fours);
-    let fours = pages.len() as u32;
-    let v6 = v6::lay_out(&sixes, &mut pages)?;
-    Ok((Layout { fours, v6 }, pages))
+    (fours, sixes)
 }
 
 /// Adds as many pages as so many words take; the number of the first one.
@@ -45,13 +78,11 @@ mod tests {
     use super::*;
 
     /// A list as the datapath asks it.
-    struct List(Layout, Vec<Page>);
+    pub(super) struct List(pub(super) Layout, pub(super) Vec<Page>);
 
     impl List {
         fn of(prefixes: &[IpNet]) -> Self {
-            let mut prefixes = IpNet::aggregate(&prefixes.to_vec());
-            prefixes.sort();
-            let (layout, pages) = lay_out(&prefixes).expect("a list");
+            let Pages { layout, pages, .. } = lay_out(&joined(prefixes)).expect("a list");
             Self(layout, pages)
         }
 
@@ -69,12 +100,19 @@ mod tests {
         }
     }
 
+    /// As a policy has them.
+    pub(super) fn joined(prefixes: &[IpNet]) -> Vec<IpNet> {
+        let mut prefixes = IpNet::aggregate(&prefixes.to_vec());
+        prefixes.sort();
+        prefixes
+    }
+
     fn prefixes(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().expect("a prefix")).collect()
     }
 
     /// The ends of a prefix and what lies beside them.
-    fn edges(prefix: &IpNet) -> Vec<IpAddr> {
+    pub(super) fn edges(prefix: &IpNet) -> Vec<IpAddr> {
         let (first, last) = (prefix.network(), prefix.broadcast());
         match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -94,7 +132,7 @@ mod tests {
     }
 
     /// Whether the list says of an address what the prefixes say one by one.
-    fn check(list: &List, prefixes: &[IpNet], address: IpAddr) -> Result<(), TestCaseError> {
+    pub(super) fn check(list: &List, prefixes: &[IpNet], address: IpAddr) -> Result<(), TestCaseError> {
         let expected = prefixes.iter().any(|prefix| prefix.contains(&address));
         prop_assert_eq!(list.lists(address), expected, "{} in {:?}", address, prefixes);
         Ok(())
@@ -103,7 +141,7 @@ mod tests {
     #[test]
     fn an_empty_list_lists_nothing() {
         let list = List::of(&[]);
-        assert!(list.1.is_empty());
+        assert_eq!(list.1.len(), 1, "the head");
         for address in ["0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "2001:db8::1"] {
             assert!(!list.lists(address.parse().expect("an address")), "{address}");
         }
@@ -133,11 +171,11 @@ mod tests {
         let of = |texts: &[&str]| List::of(&prefixes(texts)).1.len();
         assert_eq!(
             of(&["192.0.2.1/32", "198.51.100.0/25", "203.0.113.7/32"]),
-            65,
-            "the root's 64, a page of lines"
+            66,
+            "the head, the root's 64, a page of lines"
         );
-        assert_eq!(of(&["0.0.0.0/0"]), 64, "what is listed as a whole takes none of its own");
-        assert_eq!(of(&["2001:db8::/32"]), 3, "a page of the sieve, of the index, of the keys");
+        assert_eq!(of(&["0.0.0.0/0"]), 65, "what is listed as a whole takes none of its own");
+        assert_eq!(of(&["2001:db8::/32"]), 4, "the head, a page of the sieve, of the index, of the keys");
     }
 
     /// Ranges of one address in a /16, up to as many as a line has room for, as lines behind an index have, and one more.
@@ -188,7 +226,7 @@ mod tests {
     }
 
     /// A prefix in a few places, so that some lie in others; few are short, as they make the others moot.
-    fn some_prefix() -> impl Strategy<Value = IpNet> {
+    pub(super) fn some_prefix() -> impl Strategy<Value = IpNet> {
         let four = (any::<u32>(), any::<bool>(), prop_oneof![40 => 9..=32_u8, 1 => 0..=8_u8]);
         let six = (any::<u128>(), any::<bool>(), prop_oneof![40 => 9..=128_u8, 1 => 0..=8_u8]);
         let four = four.prop_map(|(bits, near, length)| {

@@ -1,11 +1,20 @@
 //! The IPv4 part ([`netfw_common::block::v4`]).
 
-use ipnet::Ipv4Net;
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::atomic::AtomicU32};
+
+use ipnet::{IpNet, Ipv4Net};
 use netfw_common::block::{
     PAGE, Page,
     v4::{LINE, LINES, NEVER, Part, ROOT_PAGES, TURNS},
 };
 
+use super::{
+    append,
+    patch::{Room, load, store},
+};
+
+/// Networks of 16 bits, for each of which the root has a word.
+const NETWORKS: u32 = ROOT_PAGES * PAGE;
 /// Turns of each line that has another one behind it: an even number, so that the next one begins as the first one did.
 const FULL: usize = TURNS - 1;
 /// Turns that an index can lead to.
@@ -13,61 +22,101 @@ const INDEXED: usize = (TURNS + 1) * FULL;
 /// Words of a map.
 const MAP: u32 = 1 << 16 >> u32::BITS.ilog2();
 
-/// Lays out sorted prefixes, none of which lies in another.
-pub(super) fn lay_out(prefixes: &[Ipv4Net]) -> Vec<Page> {
+/// Adds the pages of sorted prefixes, none of which lies in another; the first one of the root, 0 without prefixes.
+pub(super) fn lay_out(prefixes: &[Ipv4Net], pages: &mut Vec<Page>) -> u32 {
     if prefixes.is_empty() {
-        return Vec::new();
+        return 0;
     }
-    let (mut listed, turns) = turns(prefixes);
-    let mut table = Table { pages: vec![[0; PAGE as usize]; ROOT_PAGES as usize], next: 0, left: 0 };
-    let mut rest = turns.as_slice();
-    for network in 0..1 << 16 {
-        let here = rest.partition_point(|turn| turn >> 16 == network);
-        let (turns, others) = rest.split_at(here);
-        let part = table.part(listed, turns);
-        table.pages[..ROOT_PAGES as usize].as_flattened_mut()[network as usize] = part.word();
-        listed ^= turns.len() % 2 == 1;
-        rest = others;
-    }
-    table.pages
+    let root = append(pages, NETWORKS);
+    let mut parts = Parts { first: 0, pages, next: 0, left: 0, turns: Vec::new() };
+    let mut rest = prefixes;
+    let mut part = |network| {
+        let here = rest.iter().take_while(|prefix| prefix.network().to_bits() >> 16 <= network).count();
+        let goes_on = |prefix: &&Ipv4Net| prefix.broadcast().to_bits() >> 16 > network;
+        let part = parts.part(network, &rest[..here]);
+        rest = &rest[here - rest[..here].last().filter(goes_on).map_or(0, |_| 1)..];
+        part.word()
+    };
+    let words: Vec<u32> = (0..NETWORKS).map(&mut part).collect();
+    pages[root as usize..].as_flattened_mut()[..words.len()].copy_from_slice(&words);
+    root
 }
 
-/// Whether the first of all addresses is listed, and each address after which that changes.
-fn turns(prefixes: &[Ipv4Net]) -> (bool, Vec<u32>) {
-    let (mut listed, mut turns) = (false, Vec::with_capacity(2 * prefixes.len()));
-    for prefix in prefixes {
-        match prefix.network().to_bits().checked_sub(1) {
-            None => listed = true,
-            // Where it follows upon the one before, nothing changes.
-            before if turns.last().copied() == before => _ = turns.pop(),
-            Some(before) => turns.push(before),
-        }
-        turns.push(prefix.broadcast().to_bits());
+/// Writes the root of a list that differs in these prefixes, at `place`, and what it does not share with the one at `root`.
+pub(super) fn patch(
+    pages: &[AtomicU32],
+    room: &mut Room,
+    [root, place]: [u32; 2],
+    list: &[IpNet],
+    differences: &[Ipv4Net],
+) -> Option<u32> {
+    if differences.is_empty() {
+        return Some(root);
     }
-    (listed, turns)
+    if root == 0 {
+        return None;
+    }
+    let networks = |prefix: &Ipv4Net| prefix.network().to_bits() >> 16..=prefix.broadcast().to_bits() >> 16;
+    let changed: BTreeSet<u32> = differences.iter().flat_map(networks).collect();
+    let mut new = Vec::new();
+    let mut parts = Parts { first: room.next, pages: &mut new, next: 0, left: 0, turns: Vec::new() };
+    let changed = changed.into_iter().map(|network| (network, parts.part(network, &around(list, network))));
+    let changed: Vec<_> = changed.collect();
+    let first = room.take(new.len() as u32)?;
+    for (at, word) in (first * PAGE..).zip(new.as_flattened()) {
+        store(pages, at, *word)?;
+    }
+    for network in 0..NETWORKS {
+        store(pages, place * PAGE + network, load(pages, root * PAGE + network)?)?;
+    }
+    for (network, part) in changed {
+        store(pages, place * PAGE + network, part.word())?;
+    }
+    Some(place)
 }
 
-struct Table {
-    pages: Vec<Page>,
-    /// Number of the next line.
+/// The prefixes of a list that lie in a /16, or it in them.
+fn around(list: &[IpNet], network: u32) -> Vec<Ipv4Net> {
+    let [first, last] = [network << 16, network << 16 | 0xffff].map(Ipv4Addr::from_bits);
+    let from = list.partition_point(|prefix| prefix.broadcast() < first);
+    let until = list.partition_point(|prefix| prefix.network() <= last);
+    let is_v4 = |prefix: &IpNet| if let IpNet::V4(prefix) = prefix { Some(*prefix) } else { None };
+    list[from..until].iter().filter_map(is_v4).collect()
+}
+
+/// Lines and maps in pages, of which the first one has the number `first`.
+struct Parts<'p> {
+    first: u32,
+    pages: &'p mut Vec<Page>,
+    /// The next line of the last page.
     next: u32,
     /// Lines from there to the end of its page.
     left: u32,
+    /// Room for those of a /16.
+    turns: Vec<u16>,
 }
 
-impl Table {
+impl Parts<'_> {
+    /// A /16 with these prefixes, in their order; of the first and the last a part may lie outside.
+    fn part(&mut self, network: u32, prefixes: &[Ipv4Net]) -> Part {
+        let mut turns = std::mem::take(&mut self.turns);
+        let listed = fill(&mut turns, network, prefixes);
+        let part = self.place(listed, &turns);
+        self.turns = turns;
+        part
+    }
+
     /// A /16 with these turns, whose first address is listed or not.
-    fn part(&mut self, listed: bool, turns: &[u32]) -> Part {
-        let turns: Vec<_> = turns.iter().map(|&turn| turn as u16).filter(|&turn| turn != NEVER).collect();
+    fn place(&mut self, listed: bool, turns: &[u16]) -> Part {
         match turns.len() {
             0 => Part::Whole(listed),
-            count if count <= TURNS => Part::Line(listed, self.lines(&[&turns])),
+            count if count <= TURNS => Part::Line(listed, self.lines(&[turns])),
             count if count <= INDEXED => {
                 let lines: Vec<_> = turns.chunks(FULL).collect();
                 let index: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line[FULL - 1]).collect();
                 Part::Lines(listed, self.lines(&[&[index.as_slice()], lines.as_slice()].concat()))
             }
-            _ => Part::Map(self.map(listed, &turns)),
+            _ => Part::Map(self.map(listed, turns)),
         }
     }
 
@@ -89,30 +138,61 @@ impl Table {
             self.next += 1;
         }
         self.left -= count;
-        first
+        self.first * LINES + first
     }
 
     /// Adds a map; the number of its first page.
     fn map(&mut self, mut listed: bool, turns: &[u16]) -> u32 {
-        let first = super::append(&mut self.pages, MAP);
+        let first = append(self.pages, MAP);
         let words = self.pages[first as usize..].as_flattened_mut();
         let mut turns = turns.iter().peekable();
         for host in 0..=u16::MAX {
             words[usize::from(host) / 32] |= u32::from(listed) << (host % 32);
             listed ^= turns.next_if_eq(&&host).is_some();
         }
-        first
+        self.first + first
     }
+}
+
+/// The turns of a /16 with these prefixes; whether its first address is listed.
+fn fill(turns: &mut Vec<u16>, network: u32, prefixes: &[Ipv4Net]) -> bool {
+    let start = network << 16;
+    let mut listed = false;
+    turns.clear();
+    for prefix in prefixes {
+        let first = prefix.network().to_bits().saturating_sub(start) as u16;
+        match first.checked_sub(1) {
+            None => listed = true,
+            // Where it follows upon the one before, nothing changes.
+            before if turns.last().copied() == before => _ = turns.pop(),
+            Some(before) => turns.push(before),
+        }
+        let last = prefix.broadcast().to_bits().min(start | 0xffff) as u16;
+        turns.extend((last != NEVER).then_some(last));
+    }
+    listed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn turns(network: u32, prefixes: &[&str]) -> (bool, Vec<u16>) {
+        let prefixes: Vec<_> = prefixes.iter().map(|text| text.parse().expect("a prefix")).collect();
+        let mut turns = vec![7];
+        (fill(&mut turns, network, &prefixes), turns)
+    }
+
     #[test]
     fn neighbours_are_one_range() {
-        let prefixes =
-            ["192.0.2.1/32", "192.0.2.2/31", "192.0.2.5/32"].map(|text| text.parse().expect("a prefix"));
-        assert_eq!(turns(&prefixes), (false, vec![0xc000_0200, 0xc000_0203, 0xc000_0204, 0xc000_0205]));
+        let prefixes = ["192.0.2.1/32", "192.0.2.2/31", "192.0.2.5/32"];
+        assert_eq!(turns(0xc000, &prefixes), (false, vec![0x200, 0x203, 0x204, 0x205]));
+    }
+
+    #[test]
+    fn what_lies_outside_does_not_turn() {
+        assert_eq!(turns(0xc000, &["192.0.0.0/15"]), (true, vec![]));
+        assert_eq!(turns(0xc001, &["192.0.0.0/15", "192.2.0.0/16"][..1]), (true, vec![]));
+        assert_eq!(turns(0xc000, &["192.0.0.0/31", "192.0.255.255/32"]), (true, vec![1, 0xfffe]));
     }
 }

@@ -1,13 +1,18 @@
 //! The IPv6 part ([`netfw_common::block::v6`]).
 
+mod patch;
+
 use anyhow::{Context as _, Result};
 use ipnet::Ipv6Net;
-use netfw_common::block::{
-    self, Key, Lengths, Page,
-    v6::{self, BUCKET, KEY_ROOM, Layout},
+use netfw_common::{
+    block::{
+        self, Key, Lengths, Page,
+        v6::{self, BUCKET, KEY_ROOM, Layout, NEVER},
+    },
+    family::Addr6,
 };
-use netfw_common::family::Addr6;
 
+pub(super) use self::patch::patch;
 use super::append;
 use crate::image::block_keys;
 
@@ -84,9 +89,17 @@ fn fill_places(words: &mut [u32], keys: &[Key], layout: &Layout, index: &[u32]) 
         let (first, _) = v6::keys_of(*bucket);
         *bucket = v6::index_word(first + 1, 0);
         let place = (first * KEY_ROOM) as usize;
-        words[place..place + key.len()].copy_from_slice(key);
+        words[place..place + KEY_ROOM as usize].copy_from_slice(&entry(key, 0));
     }
 }
+
+/// What a key's room holds when a version has it for the first time.
+fn entry(key: &Key, since: u32) -> Entry {
+    let [a, b, c, d, e] = *key;
+    [a, b, c, d, e, since, NEVER, 0]
+}
+
+type Entry = [u32; KEY_ROOM as usize];
 
 /// Notes each length where its prefixes are; one whose /32s would fill all cells anyway, in all of them.
 fn fill_sieve(cells: &mut [u32], keys: &[Key], layout: &Layout) {
