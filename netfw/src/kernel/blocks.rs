@@ -27,8 +27,14 @@ const EMPTY: u32 = 1;
 /// Digest of a list that no packet will ask any more.
 const FORGOTTEN: [u32; 8] = [0; 8];
 
-/// The list that this process has written last, with its digest: what the next one differs in, it can be made of.
-static LAST: Mutex<Option<([u32; 8], Arc<Vec<IpNet>>)>> = Mutex::new(None);
+/// A list that a slot has, and its digest, by which it is found there.
+struct Known {
+    digest: [u32; 8],
+    prefixes: Arc<Vec<IpNet>>,
+}
+
+/// The list that this process has written last: one that differs little can be made of it.
+static LAST: Mutex<Option<Known>> = Mutex::new(None);
 
 impl Maps {
     /// The kernel's number of the map that holds a slot's blocked prefixes.
@@ -46,16 +52,16 @@ impl Maps {
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
         let list = if let Some((number, layout)) = self.with_list(&digest)? {
             (Array::numbered(number)?, layout)
-        } else if let Some((digest, networks)) = &*last
-            && let Some((number, layout)) = self.with_list(digest)?
-            && let Some(list) = self.patched(slot, number, layout, [networks, &image.blocks])?
+        } else if let Some(known) = &*last
+            && let Some((number, layout)) = self.with_list(&known.digest)?
+            && let Some(list) = self.patched(slot, number, layout, [&known.prefixes, &image.blocks])?
         {
             list
         } else {
             let laid_out = lay_out(&image.blocks)?;
             (list(&laid_out)?, laid_out.layout)
         };
-        *last = Some((digest, Arc::clone(&image.blocks)));
+        *last = Some(Known { digest, prefixes: Arc::clone(&image.blocks) });
         Ok(list)
     }
 
