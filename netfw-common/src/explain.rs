@@ -24,10 +24,13 @@ pub enum Note {
     Judged,
     /// It is a word of a port-forward's target, whose flow was lost: the rules are asked about the client.
     PickedUp,
+    /// It opens a connection, or ends none, through a port-forward with `syn-proxy` while too many are being opened: what the
+    /// datapath makes of it.
+    Challenge,
 }
 
 /// How many kinds of notes there are.
-pub const NOTES: usize = Note::PickedUp as usize + 1;
+pub const NOTES: usize = Note::Challenge as usize + 1;
 /// Value of [`Note::Back`].
 pub const NOWHERE: u32 = u32::MAX - 1;
 

@@ -302,7 +302,12 @@ pub struct Forward {
     pub addresses: u16,
     /// First of these addresses in `TARGETS`, counted within the slot.
     pub first_address: u32,
+    /// [`SYN_PROXY`].
+    pub flags: u32,
 }
+
+/// Value in [`Forward::flags`]: while too many connections are being opened, only sources may that have proved to be there.
+pub const SYN_PROXY: u32 = 1;
 
 /// The n-th outside port of the entry goes to its n-th target.
 pub const ONE_TO_ONE: u32 = 0;
@@ -347,7 +352,7 @@ shared! {
     Rule { action, counter, flags, reserved, limit }
     Forward {
         first_target, targets, spread, source_nat, first_port, shift, id, rules, idle_timeout, ports,
-        addresses, first_address
+        addresses, first_address, flags
     }
     Target { address, port, health }
 }

@@ -21,6 +21,7 @@ pub mod image;
 pub mod interface;
 pub mod limit;
 pub mod mapping;
+pub mod pressure;
 pub mod reason;
 pub mod shared;
 pub mod tcp;

@@ -58,6 +58,8 @@ reasons! {
     GroupFrame = 32, "group-frame", "A frame to all or many stations held a packet for the master alone, as only those send who want past a firewall.";
     AnswersUnknown = 33, "answers-unknown", "A port-forward's target speaks in a connection that is not known (any more), and there is no telling by which outside port its client had called: it goes on when the client speaks.";
     RateLimited = 40, "rate-limited", "A rule matched, but the flow is above its limit.";
+    SynChallenged = 41, "syn-challenged", "Too many connections are being opened through a port-forward with `syn-proxy`: the sender was asked to prove that it is where it says, and may open this one as soon as it has.";
+    ChallengeMet = 42, "challenge-met", "The reset with which a sender has proved just that.";
 }
 
 #[cfg(test)]

@@ -182,13 +182,30 @@ mod programs {
     fn target(ctx: XdpContext) -> u32 {
         let Some(source) = at::<[u16; 2]>(&ctx, 26) else { return XDP_PASS };
         // SAFETY: the bounds were checked, and the offset is even.
-        let [high, low] = unsafe { *source };
-        let address = u32::from(u16::from_be(high)) << 16 | u32::from(u16::from_be(low));
-        if address & !RANDOM.load() != FIRST.load() {
+        if !is_strange(unsafe { *source }) {
             return XDP_PASS;
         }
         count();
         if SILENT.load() != 0 { XDP_DROP } else { XDP_PASS }
+    }
+
+    /// Counts what comes back to strangers, who are not there; everybody else's goes on.
+    #[xdp]
+    fn challenged(ctx: XdpContext) -> u32 {
+        let Some(destination) = at::<[u16; 2]>(&ctx, 30) else { return XDP_PASS };
+        // SAFETY: the bounds were checked, and the offset is even.
+        if !is_strange(unsafe { *destination }) {
+            return XDP_PASS;
+        }
+        count();
+        XDP_DROP
+    }
+
+    /// Whether an address is one of a stranger.
+    #[inline(always)]
+    fn is_strange([high, low]: [u16; 2]) -> bool {
+        let address = u32::from(u16::from_be(high)) << 16 | u32::from(u16::from_be(low));
+        address & !RANDOM.load() == FIRST.load()
     }
 
     /// Sends every datagram back to where it comes from.

@@ -37,6 +37,7 @@ fn facts() -> HostFacts {
         interfaces: [(1, "lo"), (2, "eth0"), (3, "eth1")].map(interface).into(),
         addresses: ["198.51.100.1", "192.168.80.2"].map(|address| address.parse().unwrap()).into(),
         listening: vec![listens("::", 8085), listens("127.0.0.1", 8086), listens("::", 22)],
+        lacks_syn_cookies: false,
     }
 }
 

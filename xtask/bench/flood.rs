@@ -58,8 +58,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     hosts::pin_here(ENDS_CORE)?;
     let mut score = Score::new("SYN flood to a forwarded port", targets());
     for _ in 0..common.rounds() {
-        for (name, gateway) in hosts::gateways_with(common, &format!("[flows]\ncapacity = {capacity}\n")) {
-            measure(&gateway, args).context(name)?.enter(&mut score, name);
+        let flows = format!("[flows]\ncapacity = {capacity}\n");
+        for (name, gateway) in hosts::gateways_with(common, &flows) {
+            measure(&gateway, args, false).context(name)?.enter(&mut score, name);
+        }
+        for (name, gateway) in hosts::guarded(common, &flows) {
+            measure(&gateway, args, true).context(name)?.enter(&mut score, name);
         }
     }
     score.print(common.json)
@@ -79,7 +83,7 @@ fn targets() -> Vec<Target> {
             target(COST, Some("nftables"), Bound::AtMost(0.2)),
         ]
     };
-    ["netfw, TC", "netfw, XDP"].into_iter().flat_map(of).collect()
+    ["netfw, TC", "netfw, XDP", hosts::GUARDED[0], hosts::GUARDED[1]].into_iter().flat_map(of).collect()
 }
 
 /// Of one measurement.
@@ -106,7 +110,7 @@ impl Seen {
     }
 }
 
-fn measure(gateway: &Gateway, args: &Args) -> Result<Seen> {
+fn measure(gateway: &Gateway, args: &Args, challenged: bool) -> Result<Seen> {
     let Args { common, kpps, overrun, sessions, answering, .. } = args;
     // A new one each time: what a flood leaves in the tables of nftables outlives its rules.
     let hosts = Hosts::new(Offload::Off)?;
@@ -117,10 +121,16 @@ fn measure(gateway: &Gateway, args: &Args) -> Result<Seen> {
         rate: kpps.map(|kpps| kpps * 1000),
         patient,
         reception: if *answering { Reception::Stack } else { Reception::Silence },
+        challenged,
         ..Behaviour::default()
     };
     let strangers = Strangers::new(&hosts.bed, &common.object, behaviour)?;
-    let _guard = hosts.stand_up(gateway, common, if patient { Placement::Loop } else { Placement::Apart })?;
+    let placement = match (patient, challenged) {
+        (false, _) => Placement::Apart,
+        (true, false) => Placement::Loop,
+        (true, true) => Placement::ShortLoop,
+    };
+    let _guard = hosts.stand_up(gateway, common, placement)?;
     let (fate, over) = (Fate::default(), AtomicBool::new(false));
     let (hosts, strangers, fate_here) = (&hosts, &strangers, &fate);
     let counts = thread::scope(|scope| {

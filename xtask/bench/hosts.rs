@@ -41,6 +41,8 @@ pub(crate) enum Placement {
     /// The same, but what arrives at the server is taken, and sent back, by the gateway's core in passing: a source of frames that
     /// waits for it on the other lets nothing else run there.
     Loop,
+    /// The same, where it is the client's side to which the gateway sends what is waited for.
+    ShortLoop,
 }
 
 /// How client and server hand over what they send.
@@ -111,6 +113,7 @@ impl Hosts {
             Placement::Inline => self.thread("nb0", false)?,
             Placement::Apart => self.part(&APART)?,
             Placement::Loop => self.part(&APART[..2])?,
+            Placement::ShortLoop => self.part(&[APART[0], APART[3]])?,
         }
         Ok(guard)
     }
@@ -185,8 +188,22 @@ pub(crate) fn gateways(common: &Common) -> Vec<(&'static str, Gateway)> {
 pub(crate) fn gateways_with(common: &Common, more: &str) -> Vec<(&'static str, Gateway)> {
     let all =
         [("nftables", nftables()), ("netfw, TC", netfw("tc", more)), ("netfw, XDP", netfw("xdp", more))];
-    let wanted = |name: &str| common.only.is_empty() || common.only.iter().any(|word| name.contains(word));
-    all.into_iter().filter(|(name, _)| wanted(name)).collect()
+    all.into_iter().filter(|(name, _)| is_wanted(common, name)).collect()
+}
+
+/// Names of [`guarded`] gateways.
+pub(crate) const GUARDED: [&str; 2] = ["netfw, TC, syn-proxy", "netfw, XDP, syn-proxy"];
+
+/// netfw whose port-forward challenges those who open too many connections; `more` begins a table.
+pub(crate) fn guarded(common: &Common, more: &str) -> Vec<(&'static str, Gateway)> {
+    let more = format!("syn-proxy = \"auto\"\n{more}");
+    let all = GUARDED.into_iter().zip(["tc", "xdp"]).map(|(name, mode)| (name, netfw(mode, &more)));
+    all.filter(|(name, _)| is_wanted(common, name)).collect()
+}
+
+/// Whether a row is among those that are asked for.
+fn is_wanted(common: &Common, name: &str) -> bool {
+    common.only.is_empty() || common.only.iter().any(|word| name.contains(word))
 }
 
 /// Anything that goes with its guard.

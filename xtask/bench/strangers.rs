@@ -51,6 +51,8 @@ pub(crate) struct Behaviour {
     pub(crate) patient: bool,
     /// How they are received.
     pub(crate) reception: Reception,
+    /// The gateway answers them, who are not there: that counts as an arrival, too.
+    pub(crate) challenged: bool,
 }
 
 /// What happens to their frames at the target.
@@ -77,7 +79,7 @@ pub(crate) struct Strangers<'a> {
 impl<'a> Strangers<'a> {
     /// Loads what makes and what takes their frames; nothing is sent yet.
     pub(crate) fn new(bed: &'a Testbed, object: &Path, behaviour: Behaviour) -> Result<Self> {
-        let Behaviour { syn, groups, rate, patient, reception } = behaviour;
+        let Behaviour { syn, groups, rate, patient, reception, challenged } = behaviour;
         let [group, repeats] = groups.unwrap_or_default();
         let mut programs = EbpfLoader::new()
             .override_global("FRAME", &template(syn)?, true)
@@ -92,6 +94,10 @@ impl<'a> Strangers<'a> {
             .load_file(object.with_file_name("netfw-flood"))?;
         let end = if reception == Reception::Echo { "answer" } else { "target" };
         bed.sink.enter(|| Ok(program(&mut programs, end)?.attach("nbs", XdpMode::Driver)?))?;
+        if challenged {
+            let link = || Ok(program(&mut programs, "challenged")?.attach("nbc", XdpMode::Driver)?);
+            bed.source.enter(link)?;
+        }
         program(&mut programs, "flood")?;
         let made = programs.take_map("MADE").context("the object has no map MADE")?.try_into()?;
         let arrived = programs.take_map("ARRIVED").context("the object has no map ARRIVED")?.try_into()?;

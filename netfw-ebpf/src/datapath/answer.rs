@@ -1,4 +1,4 @@
-//! What the sender of a refused packet is told: a TCP reset or an ICMP error, built in place of the packet.
+//! What the sender of a refused packet is told: a TCP segment or an ICMP error, built in place of the packet.
 
 use netfw_common::{
     checksum::Sum,
@@ -7,7 +7,7 @@ use netfw_common::{
 };
 
 use super::{
-    Verdict,
+    Verdict, challenge,
     context::{ANSWER_HALVES, Context, Hook, QUOTE, Quote, View},
     kernel::Kernel,
     work::{self, Work},
@@ -26,10 +26,12 @@ struct Lengths {
 /// Turns the packet into its [`Work::answer`]; where that cannot be, it is dropped in silence.
 #[inline(always)]
 pub fn tell<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Verdict {
-    if C::HOOK == Hook::Xdp {
-        return Verdict::Punt;
-    }
-    let built = if work.answer == work::RESET { reset(ctx, work) } else { error(ctx, kernel, work) };
+    let built = match work.answer {
+        work::CHALLENGE => challenge(ctx, kernel, work),
+        _ if C::HOOK == Hook::Xdp => return Verdict::Punt,
+        work::RESET => reset(ctx, work),
+        _ => error(ctx, kernel, work),
+    };
     match built {
         Some(Lengths { headers, quoted }) if ctx.replace(&work.frame, headers, &work.quote, quoted) => {
             Verdict::Answer
@@ -121,11 +123,29 @@ fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> 
     if work.kind != work::TCP || work.headless() || flags & TCP_RST != 0 {
         return None;
     }
-    let view = ctx.view::<20>(work.transport)?;
-    let (sequence, acknowledged) = (u32::from_be(view.word(4)), u32::from_be(view.word(8)));
-    let header = u32::from(view.byte(12) >> 4) * 4;
-    let data = (work.length + ETHERNET).saturating_sub(work.transport + header);
-    let length = data + u32::from(flags & TCP_SYN != 0) + u32::from(flags & TCP_FIN != 0);
+    let length = work.data + u32::from(flags & TCP_SYN != 0) + u32::from(flags & TCP_FIN != 0);
+    if flags & TCP_ACK != 0 {
+        segment(ctx, work, [work.acknowledged, 0], TCP_RST)
+    } else {
+        segment(ctx, work, [0, work.sequence.wrapping_add(length)], TCP_RST | TCP_ACK)
+    }
+}
+
+/// An acknowledgment that provokes a reset ([`challenge`]). Its own number is as good as any that nobody can foresee.
+#[inline(always)]
+fn challenge<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Option<Lengths> {
+    let number = challenge::number(kernel, work)?;
+    segment(ctx, work, [number; 2], TCP_ACK)
+}
+
+/// A TCP segment without data and options back to the sender, with these sequence and acknowledgment numbers.
+#[inline(always)]
+fn segment<F: Family, C: Context>(
+    ctx: &C,
+    work: &mut Work<F>,
+    numbers: [u32; 2],
+    flags: u8,
+) -> Option<Lengths> {
     let from = work.tuple.destination;
     if !headers(ctx, work, from, wire::TCP, 20) {
         return None;
@@ -136,10 +156,8 @@ fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> 
     let frame = &mut work.frame;
     put(frame, at, ports[0].to_be());
     put(frame, at + 1, ports[1].to_be());
-    let exact = flags & TCP_ACK != 0;
-    put_word(frame, at + 2, if exact { acknowledged } else { 0 });
-    put_word(frame, at + 4, if exact { 0 } else { sequence.wrapping_add(length) });
-    let flags = if exact { TCP_RST } else { TCP_RST | TCP_ACK };
+    put_word(frame, at + 2, numbers[0]);
+    put_word(frame, at + 4, numbers[1]);
     put(frame, at + 6, (0x5000 | u16::from(flags)).to_be());
     put(frame, at + 7, 0);
     put(frame, at + 8, 0);

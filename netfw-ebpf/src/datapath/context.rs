@@ -55,7 +55,7 @@ pub trait Context {
     fn quote(&self, length: u32, into: &mut Quote) -> bool;
 
     /// Replaces the whole frame by the first `length` bytes of `frame` and, behind them, the first `quoted` bytes of
-    /// `quote`; false when that failed (or at XDP).
+    /// `quote`; false when that failed (or at XDP, which has no way to quote, with a quote).
     fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool;
 }
 

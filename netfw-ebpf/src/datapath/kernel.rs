@@ -16,7 +16,7 @@ use netfw_common::{
 };
 
 use super::{
-    block, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat, target,
+    block, challenge, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat, target,
     traces::Traces, work::Work,
 };
 
@@ -168,6 +168,21 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     fn held(&self, place: u32) -> Option<Held>;
     /// Flows that a port-forward (by its stable id) has opened: whose turn it is.
     fn turn(&self, forward: u32) -> u32;
+
+    /// Until when too many connections are being opened from outside ([`netfw_common::pressure`]).
+    fn pressed_until(&self) -> u32;
+    /// When a source has last proved to be there.
+    fn vouched(&self, source: F::Addr) -> Option<Tick>;
+    /// A SYN cookie for the tuple of the packet; 0: there is none.
+    fn cookie(&self, work: &mut Work<F>) -> u32;
+    /// Whether it was one for this tuple, lately.
+    fn is_cookie(&self, tuple: &Tuple<F::Addr>, cookie: u32) -> bool;
+
+    /// [`challenge::examine`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn examine(&self, work: &mut Work<F>) -> u32 {
+        challenge::examine(self, work)
+    }
 
     /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64;

@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod block;
 pub mod carry;
+pub mod challenge;
 pub mod clamp;
 pub mod classify;
 pub mod commit;
@@ -101,7 +102,12 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     if fragment::concerns(work) || failsafe::concerns(work) {
         stages.prepare(work)?;
     }
-    stages.carry(work)?;
+    if challenge::concerns(work) {
+        stages.challenge(work)?;
+    }
+    if work.unproved == 0 {
+        stages.carry(work)?;
+    }
     stages.block(work)?;
     if pick_up::concerns(work) {
         stages.pick_up(work)?;

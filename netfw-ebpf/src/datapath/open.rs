@@ -11,7 +11,7 @@ use netfw_common::{
 };
 
 use super::{
-    Step, Verdict, commit,
+    Step, Verdict, challenge, commit,
     context::{Context, Hook},
     count, event, fragment,
     kernel::Kernel,
@@ -45,6 +45,9 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         forwardable(work)?;
         work.resolve = 1;
     }
+    if work.unproved != 0 {
+        return challenge::sender::<F, C, K>(kernel, work);
+    }
     if C::HOOK == Hook::Xdp && !(forwarded && kernel.can_transmit(work.way.hop.ifindex)) {
         return Err(Verdict::Punt);
     }
@@ -52,6 +55,7 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         paid(kernel, work)?;
         return Err(Verdict::Accept);
     }
+    challenge::note_opening(kernel, work);
     if !commit::flow(kernel, work)? {
         // What was planned and judged for this packet is void.
         work.resolve = 0;

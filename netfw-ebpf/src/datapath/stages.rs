@@ -5,7 +5,7 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, block, carry, clamp, context::Context, count, failsafe, find, fragment,
+    Step, Verdict, answer, block, carry, challenge, clamp, context::Context, count, failsafe, find, fragment,
     kernel::Kernel, link, open, parse, pick_up, related, work::Work,
 };
 
@@ -20,6 +20,8 @@ pub trait Stages<F: Family> {
     }
     /// Gives a fragment its ports, and opens the fail-safe door.
     fn prepare(&mut self, work: &mut Work<F>) -> Step;
+    /// Looks at a SYN or reset from outside while too many SYNs come.
+    fn challenge(&mut self, work: &mut Work<F>) -> Step;
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
@@ -38,11 +40,8 @@ pub trait Stages<F: Family> {
     fn pick_up(&mut self, work: &mut Work<F>) -> Step;
     /// Opens a flow, or refuses it; goes on where another core has opened it.
     fn open(&mut self, work: &mut Work<F>) -> Step;
-    /// Tells the sender. XDP leaves that to TC.
-    #[inline(always)]
-    fn answer(&mut self, _work: &mut Work<F>) -> Verdict {
-        Verdict::Punt
-    }
+    /// Tells the sender. XDP leaves that to TC, but for a challenge.
+    fn answer(&mut self, work: &mut Work<F>) -> Verdict;
     /// Clamps the segment size that a packet announces.
     fn clamp(&mut self, work: &mut Work<F>);
     /// Counts.
@@ -72,6 +71,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     fn prepare(&mut self, work: &mut Work<F>) -> Step {
         fragment::ports::<F, C, K>(self.kernel, work)?;
         failsafe::door::<F, C, K>(self.kernel, work)
+    }
+
+    #[inline(always)]
+    fn challenge(&mut self, work: &mut Work<F>) -> Step {
+        challenge::packet::<F, C, K>(self.kernel, work)
     }
 
     #[inline(always)]

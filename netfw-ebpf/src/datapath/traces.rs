@@ -54,6 +54,10 @@ pub trait Traces<F: Family> {
     fn hold(&self, place: u32, held: &Held);
     /// A port-forward (by its stable id) has opened a flow.
     fn take_turn(&self, forward: u32);
+    /// A SYN from outside opens a flow, or would.
+    fn count_opening(&self, now: Tick);
+    /// A source has proved to be there.
+    fn vouch(&self, source: F::Addr, now: Tick);
     /// Changes a bucket from `old` to `new`, unless another core was quicker.
     fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool;
 

@@ -53,6 +53,8 @@ pub const TTL_EXCEEDED: u32 = 3;
 pub const TOO_BIG: u32 = 4;
 /// ICMP: no route to the destination.
 pub const UNREACHABLE: u32 = 5;
+/// TCP: an acknowledgment of what was never sent ([`super::challenge`]).
+pub const CHALLENGE: u32 = 6;
 
 /// Number that stands for "none" where a list index is expected.
 pub const NONE: u32 = u32::MAX;
@@ -95,6 +97,8 @@ pub struct Work<F: Family> {
     pub answers: u32,
     /// Came in elsewhere than its flow, so its source has to be checked.
     pub astray: u32,
+    /// A SYN whose source has yet to prove that it is there: it opens no flow ([`super::challenge`]).
+    pub unproved: u32,
     /// Somebody else has entered a flow with one of the tuples of that which was to be entered for a target's word.
     pub overtaken: u32,
     /// Interface by which the source of a new flow is reached without a router, as the routing table has it; 0: none.
@@ -227,6 +231,7 @@ impl<F: Family> Work<F> {
         self.segments = segments;
         self.answers = 0;
         self.astray = 0;
+        self.unproved = 0;
         self.overtaken = 0;
         self.beside = 0;
         self.spares_closed = 0;

@@ -136,6 +136,12 @@ impl<F: Maps> Traces<F> for Live {
     fn take_turn(&self, _: u32) {}
 
     #[inline(always)]
+    fn count_opening(&self, _: Tick) {}
+
+    #[inline(always)]
+    fn vouch(&self, _: F::Addr, _: Tick) {}
+
+    #[inline(always)]
     fn exchange_bucket(&self, _: &BucketKey<F::Addr>, _: u64, _: u64) -> bool {
         true
     }

@@ -30,7 +30,7 @@ use netfw_common::{
 };
 
 use super::{
-    fib,
+    cookie, fib,
     maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
     parts::{self, Parts},
 };
@@ -350,6 +350,32 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn turn(&self, forward: u32) -> u32 {
         maps::ROUND_ROBIN.get(forward).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn pressed_until(&self) -> u32 {
+        maps::PRESSED_UNTIL.get(F::NUMBER).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn vouched(&self, source: F::Addr) -> Option<Tick> {
+        // SAFETY: the value is one aligned word.
+        unsafe { F::vouched().get(&source) }.map(|&since| Tick(since))
+    }
+
+    #[inline(always)]
+    fn cookie(&self, work: &mut Work<F>) -> u32 {
+        F::cookie(work)
+    }
+
+    #[inline(always)]
+    fn is_cookie(&self, tuple: &Tuple<F::Addr>, cookie: u32) -> bool {
+        cookie::checks::<F>(tuple, cookie)
+    }
+
+    #[inline(always)]
+    fn examine(&self, work: &mut Work<F>) -> u32 {
+        F::examine(work)
     }
 
     #[inline(always)]

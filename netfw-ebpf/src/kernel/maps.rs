@@ -22,6 +22,7 @@ use netfw_common::{
     },
     interface::{Interface, MAX_IFINDEX, MAX_INTERFACES},
     mapping::Mapping,
+    pressure::Pressure,
     reason::MAX_REASONS,
     tuple::Tuple,
 };
@@ -197,6 +198,27 @@ pub static SOURCE_BUCKETS4: LruHashMap<SourceKey<Addr4>, u64> = LruHashMap::with
 #[map]
 pub static SOURCE_BUCKETS6: LruHashMap<SourceKey<Addr6>, u64> = LruHashMap::with_max_entries(SOURCES, 0);
 
+/// Not 0: this kernel can make SYN cookies. The verifier does not look at calls of helpers behind a 0, which it need not know then.
+#[unsafe(no_mangle)]
+pub static SYN_COOKIES: Global<u8> = Global::new(1);
+/// SYNs from outside that a core may see in a window ([`netfw_common::pressure::bearable`]).
+#[unsafe(no_mangle)]
+pub static BEARABLE: Global<u32> = Global::new(u32::MAX);
+/// SYNs that a core has seen, by family ([`Maps::NUMBER`]).
+#[map]
+pub static PRESSURES: PerCpuArray<Pressure> = PerCpuArray::with_max_entries(2, 0);
+/// Until when there are too many of them, by family: a tick. Cores share it, but write it once a tick at most.
+#[map]
+pub static PRESSED_UNTIL: Array<u32> = Array::with_max_entries(2, 0);
+/// Sources in each family that are remembered for having proved to be there.
+const VOUCHED: u32 = 65_536;
+/// Such sources, and the tick in which they did; those that were seen longest ago make room.
+#[map]
+pub static VOUCHED4: LruHashMap<Addr4, u32> = LruHashMap::with_max_entries(VOUCHED, 0);
+/// Such sources, and the tick in which they did; those that were seen longest ago make room.
+#[map]
+pub static VOUCHED6: LruHashMap<Addr6, u32> = LruHashMap::with_max_entries(VOUCHED, 0);
+
 /// The last handshake through the fail-safe door while rules wait for a proof of life.
 #[map]
 pub static HANDSHAKE: Array<Handshake> = Array::with_max_entries(1, 0);
@@ -254,8 +276,8 @@ pub enum FlowMap<A: 'static> {
 
 /// The maps of a family.
 pub trait Maps: Family {
-    /// Index into `HANDS`.
-    const HAND: u32;
+    /// Index into `HANDS`, `PRESSURES` and `PRESSED_UNTIL`.
+    const NUMBER: u32;
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
     /// Address classes by slot.
@@ -272,15 +294,17 @@ pub trait Maps: Family {
     fn fragments() -> &'static LruHashMap<FragmentKey<Self::Addr>, Ports>;
     /// Buckets of sources.
     fn source_buckets() -> &'static LruHashMap<SourceKey<Self::Addr>, u64>;
+    /// Sources that have proved to be there.
+    fn vouched() -> &'static LruHashMap<Self::Addr, u32>;
     /// This core's work space.
     fn scratch() -> &'static PerCpuArray<Work<Self>>;
 }
 
 macro_rules! maps {
-    ($family:ident, $hand:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
-     $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $source_buckets:ident, $scratch:ident) => {
+    ($family:ident, $number:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
+     $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $source_buckets:ident, $vouched:ident, $scratch:ident) => {
         impl Maps for $family {
-            const HAND: u32 = $hand;
+            const NUMBER: u32 = $number;
             const AF: u8 = $af;
 
             #[inline(always)]
@@ -323,6 +347,11 @@ macro_rules! maps {
             }
 
             #[inline(always)]
+            fn vouched() -> &'static LruHashMap<Self::Addr, u32> {
+                &$vouched
+            }
+
+            #[inline(always)]
             fn scratch() -> &'static PerCpuArray<Work<Self>> {
                 &$scratch
             }
@@ -343,6 +372,7 @@ maps!(
     PLACES4,
     FRAGMENTS4,
     SOURCE_BUCKETS4,
+    VOUCHED4,
     SCRATCH4
 );
 maps!(
@@ -358,5 +388,6 @@ maps!(
     PLACES6,
     FRAGMENTS6,
     SOURCE_BUCKETS6,
+    VOUCHED6,
     SCRATCH6
 );

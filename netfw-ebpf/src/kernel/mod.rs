@@ -8,6 +8,7 @@
 
 #[cfg(feature = "dry-run")]
 mod dry;
+mod cookie;
 pub mod fib;
 pub mod live;
 pub mod maps;

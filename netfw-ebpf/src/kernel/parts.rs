@@ -6,11 +6,12 @@ use core::{arch::asm, ptr};
 use netfw_common::family::{Ipv4, Ipv6};
 
 use super::{
+    cookie,
     live::{self, Live},
     maps::Maps,
 };
 use crate::datapath::{
-    block, commit, event, find, judge, kernel::Table, limit, mapping, pick_up, port, promote, target,
+    block, challenge, commit, event, find, judge, kernel::Table, limit, mapping, pick_up, port, promote, target,
     work::Work,
 };
 
@@ -84,6 +85,10 @@ parts! {
     blocked_flow as blocked_flow4, blocked_flow6: |live, work| block::live_flow(live, work);
     /// [`block::asked`].
     asked as asked4, asked6: |live, work| u32::from(block::asked(live, work));
+    /// [`challenge::examine`].
+    examine as examine4, examine6: |live, work| challenge::examine(live, work);
+    /// [`cookie::make`].
+    cookie as cookie4, cookie6: |_live, work| cookie::make(work);
     /// [`target::choose`].
     choose as choose4, choose6: |live, work| target::choose(live, work);
     /// [`judge::new_flow`].

@@ -82,7 +82,7 @@ macro_rules! stage {
 
 macro_rules! stages {
     ($pipeline:ident, $raw:ty, $context:ident, $family:ty,
-     $parse:ident, $prepare:ident, $carry:ident, $pick_up:ident, $open:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident, $answer:ident)?) => {
+     $parse:ident, $prepare:ident, $carry:ident, $pick_up:ident, $open:ident, $answer:ident, $clamp:ident $(, $group:ident, $related:ident, $translate:ident)?) => {
         stage!($parse, $raw, $context, $family, |stages, work| encode(stages.parse(work)));
         stage!($prepare, $raw, $context, $family, |stages, work| encode(stages.prepare(work)));
         stage!($pick_up, $raw, $context, $family, |stages, work| encode(stages.pick_up(work)));
@@ -102,6 +102,7 @@ macro_rules! stages {
             encode(carry::packet(&mut $context::new(ctx), &live, work, entry))
         }
         stage!($open, $raw, $context, $family, |stages, work| encode(stages.open(work)));
+        stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
         stage!($clamp, $raw, $context, $family, |stages, work| {
             stages.clamp(work);
             0
@@ -110,7 +111,6 @@ macro_rules! stages {
             stage!($group, $raw, $context, $family, |stages, work| encode(stages.group_frame(work)));
             stage!($related, $raw, $context, $family, |stages, work| encode(stages.related(work)));
             stage!($translate, $raw, $context, $family, |stages, work| encode(stages.translate(work)));
-            stage!($answer, $raw, $context, $family, |stages, work| stages.answer(work) as u32);
         )?
 
         impl Stages<$family> for $pipeline {
@@ -157,16 +157,22 @@ macro_rules! stages {
                 fn translate(&mut self, work: &mut Work<$family>) -> Step {
                     decode($translate(self.0, work))
                 }
-
-                #[inline(always)]
-                fn answer(&mut self, work: &mut Work<$family>) -> Verdict {
-                    verdict($answer(self.0, work))
-                }
             )?
+
+            #[inline(always)]
+            fn answer(&mut self, work: &mut Work<$family>) -> Verdict {
+                verdict($answer(self.0, work))
+            }
 
             #[inline(always)]
             fn clamp(&mut self, work: &mut Work<$family>) {
                 $clamp(self.0, work);
+            }
+
+            #[inline(always)]
+            fn challenge(&mut self, work: &mut Work<$family>) -> Step {
+                let live = Live::resume(self.0.cast(), work.slot);
+                Direct { ctx: &mut $context::new(self.0), kernel: &live }.challenge(work)
             }
 
             #[inline(always)]
@@ -203,6 +209,7 @@ stages!(
     xdp_carry4,
     xdp_pick_up4,
     xdp_open4,
+    xdp_answer4,
     xdp_clamp4
 );
 stages!(
@@ -215,6 +222,7 @@ stages!(
     xdp_carry6,
     xdp_pick_up6,
     xdp_open6,
+    xdp_answer6,
     xdp_clamp6
 );
 stages!(
@@ -227,11 +235,11 @@ stages!(
     in_carry4,
     in_pick_up4,
     in_open4,
+    in_answer4,
     in_clamp4,
     in_group4,
     in_related4,
-    in_translate4,
-    in_answer4
+    in_translate4
 );
 stages!(
     IngressStages,
@@ -243,11 +251,11 @@ stages!(
     in_carry6,
     in_pick_up6,
     in_open6,
+    in_answer6,
     in_clamp6,
     in_group6,
     in_related6,
-    in_translate6,
-    in_answer6
+    in_translate6
 );
 stages!(
     EgressStages,
@@ -259,11 +267,11 @@ stages!(
     out_carry4,
     out_pick_up4,
     out_open4,
+    out_answer4,
     out_clamp4,
     out_group4,
     out_related4,
-    out_translate4,
-    out_answer4
+    out_translate4
 );
 stages!(
     EgressStages,
@@ -275,9 +283,9 @@ stages!(
     out_carry6,
     out_pick_up6,
     out_open6,
+    out_answer6,
     out_clamp6,
     out_group6,
     out_related6,
-    out_translate6,
-    out_answer6
+    out_translate6
 );

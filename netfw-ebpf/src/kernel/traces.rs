@@ -8,6 +8,7 @@ use netfw_common::{
     flow::Flow,
     fragment::{Held, Ports},
     mapping::Mapping,
+    pressure,
     reason::Reason,
     tick::Tick,
     tuple::Tuple,
@@ -88,7 +89,7 @@ impl<F: Maps> Traces<F> for Live {
 
     #[inline(always)]
     fn next_place(&self) -> u32 {
-        let Some(hand) = maps::HANDS.get_ptr_mut(F::HAND) else { return 0 };
+        let Some(hand) = maps::HANDS.get_ptr_mut(F::NUMBER) else { return 0 };
         // SAFETY: an aligned word of a map, counted up atomically. Not relaxed: LLVM 22 loses the result of a relaxed
         // fetch-and-add on this target.
         let turn = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(hand, 1) };
@@ -124,6 +125,28 @@ impl<F: Maps> Traces<F> for Live {
             // SAFETY: see the module's documentation; a lost update sends two flows to the same target.
             unsafe { *turn = (*turn).wrapping_add(1) };
         }
+    }
+
+    #[inline(always)]
+    fn count_opening(&self, now: Tick) {
+        let Some(pressure) = maps::PRESSURES.get_ptr_mut(F::NUMBER) else { return };
+        // SAFETY: this core's own copy; programs on one core don't interrupt each other here.
+        if unsafe { &mut *pressure }.count(now, maps::BEARABLE.load())
+            && let Some(until) = maps::PRESSED_UNTIL.get_ptr_mut(F::NUMBER)
+        {
+            // SAFETY: an aligned word of a map. Others read it for each SYN, so it is written only when it changes.
+            unsafe {
+                if *until != pressure::until(now) {
+                    *until = pressure::until(now);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn vouch(&self, source: F::Addr, now: Tick) {
+        // There is always room in such a map, but for a moment's contention: the source is asked again.
+        let _ = F::vouched().insert(source, now.0, 0);
     }
 
     #[inline(always)]

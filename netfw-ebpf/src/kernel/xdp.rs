@@ -5,6 +5,7 @@ use core::{arch::asm, ptr};
 use aya_ebpf::{
     EbpfContext,
     bindings::{xdp_action, xdp_md},
+    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
@@ -22,6 +23,9 @@ use crate::datapath::{
     stages::Stages,
     work::Work,
 };
+
+/// Bytes of the shortest frame without its checksum.
+const SHORTEST: u32 = 60;
 
 /// Checked packet bytes.
 #[derive(Clone, Copy)]
@@ -172,8 +176,17 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn replace(&mut self, _: &[u16; ANSWER_HALVES], _: u32, _: &Quote, _: u32) -> bool {
-        false
+    fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, _: &Quote, quoted: u32) -> bool {
+        if length == 0 || length > 2 * ANSWER_HALVES as u32 || quoted != 0 {
+            return false;
+        }
+        // What is too short for the wire (IEEE 802.3) keeps the sender's own last bytes behind it: not every driver pads.
+        let excess = self.length().saturating_sub(length.max(SHORTEST));
+        // SAFETY: the context is valid; the buffer is at least as long as announced.
+        unsafe {
+            (excess == 0 || bpf_xdp_adjust_tail(self.0, -(excess as i32)) == 0)
+                && bpf_xdp_store_bytes(self.0, 0, frame.as_ptr().cast_mut().cast(), length) == 0
+        }
     }
 }
 
@@ -230,6 +243,8 @@ where
     }
     match verdict {
         Verdict::Drop => xdp_action::XDP_DROP,
+        // The device transmits, or TC would have got the frame.
+        Verdict::Answer => xdp_action::XDP_TX,
         Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
         _ => xdp_action::XDP_PASS,
     }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::source::{Source, Span, Spanned};
 use crate::policy::{
     self, Action, AntiSpoof, Chain, Dependence, EngineMode, Limit, OnChange, PortRange, Role, SourceNat,
-    Spread, Timeouts,
+    Spread, SynProxy, Timeouts,
 };
 
 /// The whole file.
@@ -161,6 +161,7 @@ pub(crate) struct PortForward {
     pub(crate) source_nat: SourceNat,
     pub(crate) idle_timeout: Option<Spanned<Duration>>,
     pub(crate) check: Option<Check>,
+    pub(crate) syn_proxy: Spanned<SynProxy>,
 }
 
 /// A `[[rule]]`.

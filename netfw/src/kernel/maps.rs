@@ -91,6 +91,7 @@ pub struct Maps {
     pub(super) reassembler: Array<u32>,
     pub(super) errors: Array<Bucket>,
     pub(super) rule_buckets: Array<u64>,
+    pub(super) pressed_until: Array<u32>,
     pub(super) watch: Array<Watch>,
 }
 
@@ -132,6 +133,7 @@ impl Maps {
             reassembler: array(pins, "REASSEMBLER")?,
             errors: array(pins, "ERRORS")?,
             rule_buckets: array(pins, "RULE_BUCKETS")?,
+            pressed_until: array(pins, "PRESSED_UNTIL")?,
             watch: array(pins, "WATCH")?,
         };
         Ok(maps)

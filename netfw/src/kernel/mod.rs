@@ -10,6 +10,7 @@ mod attach;
 mod bans;
 mod blocks;
 mod capacity;
+mod cookies;
 mod counters;
 mod door;
 mod dry;
@@ -34,6 +35,7 @@ pub use attach::{
     foreign_xdp, is_attached,
 };
 pub use bans::boot_seconds;
+pub use cookies::makes_syn_cookies;
 pub use counters::Counters;
 pub use dry::{DryRun, Hook, Told};
 pub use events::{Event, LeftOut, Listener, Ring};

@@ -9,7 +9,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_obj::generated::bpf_map_type;
-use netfw_common::ABI_VERSION;
+use netfw_common::{ABI_VERSION, pressure};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::{
     sys::time::TimeValLike as _,
@@ -18,6 +18,8 @@ use nix::{
 
 use super::{
     capacity::Sizes,
+    cookies::makes_syn_cookies,
+    counters::cpus,
     maps::check_abi,
     pins::Pins,
     table::{ANY, Table},
@@ -35,7 +37,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 48] = [
+pub(super) const PINNED: [&str; 52] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -79,6 +81,10 @@ pub(super) const PINNED: [&str; 48] = [
     "RULE_BUCKETS",
     "SOURCE_BUCKETS4",
     "SOURCE_BUCKETS6",
+    "VOUCHED4",
+    "VOUCHED6",
+    "PRESSURES",
+    "PRESSED_UNTIL",
     "WATCH",
     "WATCHED",
     "LOGGED",
@@ -113,8 +119,11 @@ pub(super) fn load_generic(pins: &Pins) -> Result<Ebpf> {
 
 /// Loads an object without its programs. Its maps are those that are pinned, or become them, but for its `own`.
 pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, own: &[&str]) -> Result<Ebpf> {
-    // The ring that is there counts, not the one that the rules file asks for now.
-    let places = MapInfo::from_pin(pins.map("PLACES4")).map_or(sizes.places, |info| info.max_entries());
+    // The tables that are there count, not those that the rules file asks for now.
+    let there = |name, wanted| MapInfo::from_pin(pins.map(name)).map_or(wanted, |info| info.max_entries());
+    let places = there("PLACES4", sizes.places);
+    let bearable = pressure::bearable(there("OUTSIDE4", sizes.outside), cpus()? as u32);
+    let cookies = u8::from(makes_syn_cookies() != Some(false));
     let level: u8 = if debug { 5 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader.btf(None);
@@ -125,6 +134,8 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
         loader.map_max_entries(name, entries);
     }
     loader.override_global("PLACE_COUNT", &places, true);
+    loader.override_global("BEARABLE", &bearable, true);
+    loader.override_global("SYN_COOKIES", &cookies, true);
     let jiffy = jiffy_nanos()?;
     loader.override_global("JIFFY_NANOS", &jiffy, true);
     loader.override_global("AYA_LOG_LEVEL", &level, false);

@@ -11,6 +11,8 @@ pub struct HostFacts {
     pub addresses: Vec<IpAddr>,
     /// Ports on which local programs listen.
     pub listening: Vec<ListeningPort>,
+    /// Whether the kernel is known to make no SYN cookies for programs.
+    pub lacks_syn_cookies: bool,
 }
 
 /// An interface that exists.

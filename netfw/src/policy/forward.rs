@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{PortForward, PortRange, Spread, Target, check, names::Names};
+use super::{HostFacts, PortForward, PortRange, Spread, SynProxy, TCP, Target, check, names::Names};
 use crate::config::{
     Diagnostic, Severity,
     model::{self, TargetWord},
@@ -14,11 +14,12 @@ use crate::config::{
 pub(super) fn port_forward<'m>(
     model: &'m model::PortForward,
     names: &Names<'m>,
+    facts: &HostFacts,
     problems: &mut Problems,
 ) -> Option<PortForward> {
     let (built, sound) = problems.about(&model.title.label, |problems| match model.enabled {
-        true => build(model, names, problems),
-        false => problems.without_warnings(|problems| build(model, names, problems)),
+        true => build(model, names, facts, problems),
+        false => problems.without_warnings(|problems| build(model, names, facts, problems)),
     });
     built.filter(|_| sound && model.sound)
 }
@@ -26,6 +27,7 @@ pub(super) fn port_forward<'m>(
 fn build<'m>(
     model: &'m model::PortForward,
     names: &Names<'m>,
+    facts: &HostFacts,
     problems: &mut Problems,
 ) -> Option<PortForward> {
     let from = names.select(model.from.as_ref(), problems);
@@ -51,11 +53,13 @@ fn build<'m>(
         source_nat: model.source_nat,
         idle_timeout: model.idle_timeout.as_ref().map(|time| time.value),
         check: model.check.as_ref().map(|check| check.check.clone()),
+        syn_proxy: model.syn_proxy.value,
     };
     forward.protocols.sort_unstable();
     forward.protocols.dedup();
     check_families(&forward, model, problems);
     check::judge(&forward, model, problems);
+    check_syn_proxy(&forward, model, facts, problems);
     warn_if_short(&forward, model, problems);
     Some(forward)
 }
@@ -194,9 +198,29 @@ fn check_families(forward: &PortForward, model: &model::PortForward, problems: &
     problems.error(span, format!("no target has an {family} address for {address}"), help);
 }
 
+/// Only TCP opens connections by a SYN, and the challenge to its sender is a SYN cookie of the kernel's.
+fn check_syn_proxy(
+    forward: &PortForward,
+    model: &model::PortForward,
+    facts: &HostFacts,
+    problems: &mut Problems,
+) {
+    let span = &model.syn_proxy.span;
+    if forward.syn_proxy == SynProxy::Off {
+        return;
+    }
+    if !forward.protocols.contains(&TCP) {
+        let message = "\"syn-proxy\" is about TCP, which this port-forward does not carry";
+        problems.error(span, message, "take \"syn-proxy\" out, or write protocol = \"tcp\"");
+    } else if facts.lacks_syn_cookies {
+        let message = "\"syn-proxy\" needs SYN cookies, and this kernel makes none (CONFIG_SYN_COOKIES)";
+        problems.error(span, message, "take \"syn-proxy\" out, or boot a kernel that has them");
+    }
+}
+
 fn warn_if_short(forward: &PortForward, model: &model::PortForward, problems: &mut Problems) {
     let Some(time) = &model.idle_timeout else { return };
-    let tcp = forward.protocols.contains(&super::TCP);
+    let tcp = forward.protocols.contains(&TCP);
     let (least, rfc) = if tcp { (7440, "RFC 5382 REQ-5") } else { (120, "RFC 4787 REQ-5") };
     if time.value.as_secs() < least {
         let message = format!(

@@ -137,6 +137,16 @@ pub enum SourceNat {
     Never,
 }
 
+/// Whether sources must prove to be there before they open a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum SynProxy {
+    /// Never.
+    #[default]
+    Off,
+    /// While too many connections are being opened.
+    Auto,
+}
+
 /// A `[[port-forward]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PortForward {
@@ -162,6 +172,8 @@ pub struct PortForward {
     pub idle_timeout: Option<Duration>,
     /// How it is found out which targets are up; none: all are taken to be.
     pub check: Option<Check>,
+    /// `syn-proxy`: of TCP alone.
+    pub syn_proxy: SynProxy,
 }
 
 /// `[failsafe]`: who always reaches the SSH server of the master.

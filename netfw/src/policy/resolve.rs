@@ -27,7 +27,7 @@ pub(crate) fn resolve(model: &mut Model, facts: &HostFacts, problems: &mut Probl
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
     let forwards: Vec<_> =
-        model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, problems)).collect();
+        model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, facts, problems)).collect();
     check_overlaps(model, &forwards, problems);
     let rules: Vec<_> = model.rules.iter().map(|rule| rule::rule(rule, model, &names, problems)).collect();
     if problems.error_count() > 0 {

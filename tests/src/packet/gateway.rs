@@ -105,6 +105,10 @@ pub trait Hooks {
     fn unban(&mut self, host: IpAddr);
     /// Says how a target of a port-forward is ([`netfw_common::health`]).
     fn set_health(&mut self, forward: &str, target: SocketAddr, state: u32);
+    /// From now on, for a second or two, too many connections are being opened from outside.
+    fn press(&mut self);
+    /// They no longer are.
+    fn relieve(&mut self);
     /// Runs a hook on a frame that came in (or goes out) at `side`.
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran;
     /// All counters.
@@ -176,6 +180,16 @@ impl Gateway {
         self.hooks.unban(host);
     }
 
+    /// From now on, for a second or two, too many connections are being opened from outside.
+    pub fn press(&mut self) {
+        self.hooks.press();
+    }
+
+    /// They no longer are.
+    pub fn relieve(&mut self) {
+        self.hooks.relieve();
+    }
+
     /// A packet comes in from outside.
     #[track_caller]
     pub fn outside(&mut self, packet: &Packet) -> Outcome {
@@ -224,6 +238,8 @@ impl Gateway {
         match outcome.fate {
             Fate::Dropped("flow-cut" | "blocked" | "banned")
             | Fate::Answered("flow-cut" | "blocked" | "banned") => self.check_cut(&before.1),
+            // It is dropped, having served its purpose.
+            Fate::Dropped("challenge-met") => {}
             Fate::Dropped(_) | Fate::Answered(_) => {
                 self.check_trace(&before.1, "a refused packet left a trace");
             }

@@ -18,6 +18,7 @@ mod model;
 mod naive;
 mod picked_up;
 mod ports;
+mod pressure;
 mod properties;
 mod races;
 mod sketch;

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Pod,
-    maps::{HashMap as Table, Map, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap as Table, Map, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
@@ -34,6 +34,7 @@ use netfw_common::{
     image::Active,
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
     mapping::Mapping,
+    pressure,
     reason::Reason,
     tuple::Tuple,
 };
@@ -152,6 +153,7 @@ impl Loaded {
         }
         self.ids = Ids::default();
         self.forget_errors()?;
+        self.press(0)?;
         self.each_table(&mut Empty)
     }
 
@@ -161,6 +163,13 @@ impl Loaded {
         let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")?;
         Ok(errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?)
+    }
+
+    /// Says until when too many connections are being opened from outside; 0: they are not.
+    pub(crate) fn press(&self, until: u32) -> Result<()> {
+        let map = Map::Array(MapData::from_pin(self.directory.join("PRESSED_UNTIL"))?);
+        let mut map = Array::<_, u32>::try_from(map)?;
+        (0..2).try_for_each(|family| Ok(map.set(family, until, 0)?))
     }
 
     /// Forgets flows alone.
@@ -184,6 +193,8 @@ impl Loaded {
         self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Mapping<Addr6>>() }>(
             "MAPPINGS", '6', visitor,
         )?;
+        self.table::<{ size_of::<Addr4>() }, 4>("VOUCHED", '4', visitor)?;
+        self.table::<{ size_of::<Addr6>() }, 4>("VOUCHED", '6', visitor)?;
         self.table::<{ size_of::<Addr4>() + 4 }, 8>("SOURCE_BUCKETS", '4', visitor)?;
         self.table::<{ size_of::<Addr6>() + 4 }, 8>("SOURCE_BUCKETS", '6', visitor)?;
         self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 8>("FRAGMENTS", '4', visitor)?;
@@ -388,7 +399,7 @@ fn xdp_action(code: u32) -> Action {
     match code {
         1 => Action::Shot,
         2 => Action::Next,
-        4 => Action::Transmit,
+        3 | 4 => Action::Transmit,
         other => panic!("the XDP program returned {other}"),
     }
 }
@@ -471,6 +482,14 @@ impl Hooks for Datapath {
         let loaded = self.loaded.borrow();
         let word = loaded.ids.target_by_label(forward, &target.to_string()).expect("a checked target");
         loaded.maps.set_health(word, state).expect("setting the health of a target");
+    }
+
+    fn press(&mut self) {
+        self.loaded.borrow().press(pressure::until(kernel::now())).expect("a pressure");
+    }
+
+    fn relieve(&mut self) {
+        self.loaded.borrow().press(0).expect("no pressure");
     }
 
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {

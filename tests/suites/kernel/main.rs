@@ -16,6 +16,7 @@ mod modelled;
 #[path = "../naive/mod.rs"]
 mod naive;
 mod network;
+mod pressed;
 mod proven;
 mod random_rules;
 #[path = "../datapath/sketch.rs"]
@@ -89,7 +90,7 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
         ("a_connection_is_proven_while_somebody_looks", proven::while_somebody_looks),
@@ -97,6 +98,7 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         ("new_flows_as_a_naive_gateway_judges_them", modelled::new_flows),
         ("changes_as_a_naive_gateway_makes_them", modelled::changes),
         ("cost_of_exhaustion", exhaustion::measure),
+        ("too_many_syns_are_challenged", pressed::check),
         ("limit_of_many_sources", sources::check),
         ("a_million_blocked_prefixes", listed::check),
     ];

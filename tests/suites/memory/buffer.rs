@@ -92,7 +92,7 @@ impl<const HOOK: u8> Context for Buffer<HOOK> {
     }
 
     fn replace(&mut self, frame: &[u16; ANSWER_HALVES], length: u32, quote: &Quote, quoted: u32) -> bool {
-        if HOOK == XDP || length as usize > 2 * ANSWER_HALVES {
+        if (HOOK == XDP && quoted != 0) || length as usize > 2 * ANSWER_HALVES {
             return false;
         }
         self.frame = frame.iter().flat_map(|half| half.to_ne_bytes()).take(length as usize).collect();

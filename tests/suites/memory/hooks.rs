@@ -179,6 +179,14 @@ impl Hooks for Memory {
         machine.health.insert(word.into(), state);
     }
 
+    fn press(&mut self) {
+        self.machine.borrow().press();
+    }
+
+    fn relieve(&mut self) {
+        self.machine.borrow().relieve();
+    }
+
     fn run(&mut self, hook: Hook, side: Side, frame: &[u8]) -> Ran {
         self.run_merged(hook, side, frame, 1).1
     }
@@ -244,6 +252,7 @@ fn blank<F: Family>() -> Work<F> {
         origin: 0,
         answers: 0,
         astray: 0,
+        unproved: 0,
         overtaken: 0,
         beside: 0,
         spares_closed: 0,

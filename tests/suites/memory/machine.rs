@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
 };
 
@@ -22,6 +23,7 @@ use netfw_common::{
     image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
     mapping::Mapping,
+    pressure::{self, Pressure},
     reason::Reason,
     tick::Tick,
     tuple::Tuple,
@@ -30,6 +32,7 @@ use netfw_ebpf::datapath::{
     kernel::{BucketKey, Inserted, Kernel, Query, Ring, Route, Table, Tables, Way},
     repeat::Repeat,
     traces::Traces,
+    work::Work,
 };
 use netfw_tests::packet::{
     Side,
@@ -102,6 +105,12 @@ pub(crate) struct Machine {
     /// Whether the datapath has ended the watch.
     pub(crate) watch_ended: Cell<bool>,
     pub(crate) handshake: Cell<Handshake>,
+    /// SYNs that a core may see in a window.
+    pub(crate) bearable: u32,
+    /// By family, as the datapath keeps them.
+    pressures: RefCell<[Pressure; 2]>,
+    pressed_until: RefCell<[u32; 2]>,
+    vouched: RefCell<HashMap<IpAddr, Tick>>,
     channels: RefCell<HashMap<u32, u64>>,
     /// What was told to watcher and log.
     pub(crate) watched: RefCell<Vec<Event>>,
@@ -177,6 +186,10 @@ impl Machine {
             watch: Watch::default(),
             watch_ended: Cell::new(false),
             handshake: Cell::default(),
+            bearable: u32::MAX,
+            pressures: RefCell::default(),
+            pressed_until: RefCell::default(),
+            vouched: RefCell::default(),
             channels: RefCell::default(),
             watched: RefCell::default(),
             logged: RefCell::default(),
@@ -251,6 +264,16 @@ impl Machine {
         self.image = self.fallback.take().expect("rules that wait for confirmation");
     }
 
+    /// Has too many connections be opened from outside, from now on.
+    pub(crate) fn press(&self) {
+        *self.pressed_until.borrow_mut() = [pressure::until(Tick(self.now.get())); 2];
+    }
+
+    /// Has an end of that.
+    pub(crate) fn relieve(&self) {
+        *self.pressed_until.borrow_mut() = [0; 2];
+    }
+
     /// Bans a host.
     pub(crate) fn ban(&mut self, host: IpAddr) {
         for key in block_keys(&host.into()) {
@@ -306,6 +329,7 @@ impl Machine {
     pub(crate) fn list(&self) -> Vec<String> {
         let mut all = [self.v4.list(), self.v6.list()].concat();
         all.extend(self.turns.borrow().iter().map(|turn| format!("turn {turn:?}")));
+        all.extend(self.vouched.borrow().iter().map(|proof| format!("vouched for {proof:?}")));
         all
     }
 }
@@ -384,6 +408,14 @@ fn macs(to: [u8; 6], from: [u8; 6]) -> [u32; 3] {
     let bytes: Vec<u8> = to.into_iter().chain(from).collect();
     let word = |n: usize| u32::from_ne_bytes(bytes[4 * n..4 * n + 4].try_into().expect("4 bytes"));
     [word(0), word(1), word(2)]
+}
+
+/// What stands in for a SYN cookie: a number that depends on the whole tuple.
+pub(crate) fn cookie<A: Address>(tuple: &Tuple<A>) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    let ends = [tuple.source.widen(), tuple.destination.widen()];
+    (ends, tuple.source_port, tuple.destination_port).hash(&mut hasher);
+    hasher.finish() as u32 | 1
 }
 
 impl<F: Stored> Kernel<F> for Machine {
@@ -494,6 +526,22 @@ impl<F: Stored> Kernel<F> for Machine {
         self.health.get(&number).copied().unwrap_or(0)
     }
 
+    fn pressed_until(&self) -> u32 {
+        self.pressed_until.borrow()[usize::from(F::V6)]
+    }
+
+    fn vouched(&self, source: F::Addr) -> Option<Tick> {
+        self.vouched.borrow().get(&source.to_ip()).copied()
+    }
+
+    fn cookie(&self, work: &mut Work<F>) -> u32 {
+        cookie(&work.tuple)
+    }
+
+    fn is_cookie(&self, tuple: &Tuple<F::Addr>, number: u32) -> bool {
+        number == cookie(tuple)
+    }
+
     fn bucket(&self, key: &BucketKey<F::Addr>) -> u64 {
         self.buckets.borrow().get(&bucket_key(key)).copied().unwrap_or(0)
     }
@@ -564,6 +612,17 @@ impl<F: Stored> Traces<F> for Machine {
 
     fn may_tell(&self, now: Tick) -> bool {
         self.errors.borrow_mut().take(now)
+    }
+
+    fn count_opening(&self, now: Tick) {
+        let family = usize::from(F::V6);
+        if self.pressures.borrow_mut()[family].count(now, self.bearable) {
+            self.pressed_until.borrow_mut()[family] = pressure::until(now);
+        }
+    }
+
+    fn vouch(&self, source: F::Addr, now: Tick) {
+        self.vouched.borrow_mut().insert(source.to_ip(), now);
     }
 
     fn exchange_bucket(&self, key: &BucketKey<F::Addr>, old: u64, new: u64) -> bool {

@@ -10,7 +10,7 @@ use crate::{
         source::{Span, Spanned},
         value::{self, Parsed},
     },
-    policy::{Action, Chain, Dependence, Limit, LimitScope, SSH, SourceNat, Spread},
+    policy::{Action, Chain, Dependence, Limit, LimitScope, SSH, SourceNat, Spread, SynProxy},
 };
 
 const CHAINS: [(&str, Chain); 3] =
@@ -29,6 +29,8 @@ const DEPENDENCES: [(&str, Dependence); 2] = [
 
 const SOURCE_NATS: [(&str, SourceNat); 3] =
     [("auto", SourceNat::Auto), ("always", SourceNat::Always), ("never", SourceNat::Never)];
+
+const SYN_PROXIES: [(&str, SynProxy); 2] = [("off", SynProxy::Off), ("auto", SynProxy::Auto)];
 
 const SCOPES: [(&str, LimitScope); 2] = [("rule", LimitScope::Rule), ("source", LimitScope::Source)];
 
@@ -115,6 +117,7 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
     let to = table.require("to", problems);
     let choice = table.get("source-nat").and_then(|node| node.choice(problems, &SOURCE_NATS));
     let timeout = table.get("idle-timeout");
+    let syn_proxy = syn_proxy(table.get("syn-proxy"), &title.head, problems);
     check_title(table, problems);
     PortForward {
         title,
@@ -135,7 +138,14 @@ fn port_forward_keys(table: &Table<'_>, title: Title, problems: &mut Problems) -
         source_nat: choice.unwrap_or_default(),
         idle_timeout: timeout.and_then(|node| node.word_or_number(problems, value::duration)),
         check: table.get("check").and_then(|node| check::check(&node, problems)),
+        syn_proxy,
     }
+}
+
+fn syn_proxy(node: Option<Node<'_>>, head: &Span, problems: &mut Problems) -> Spanned<SynProxy> {
+    let span = node.as_ref().map_or(head, |node| &node.span).clone();
+    let value = node.and_then(|node| node.choice(problems, &SYN_PROXIES)).unwrap_or_default();
+    Spanned { value, span }
 }
 
 pub(super) fn rule(node: &Node<'_>, problems: &mut Problems) -> Option<Rule> {

@@ -19,7 +19,10 @@ pub use links::{Address, Link};
 pub use sockets::Connection;
 use sockets::Sockets;
 
-use crate::policy::facts::{HostFacts, HostInterface};
+use crate::{
+    kernel,
+    policy::facts::{HostFacts, HostInterface},
+};
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,7 @@ impl Host {
             interfaces: self.links.iter().map(interface).collect(),
             addresses: self.addresses().collect(),
             listening: self.sockets.listening(),
+            lacks_syn_cookies: kernel::makes_syn_cookies() == Some(false),
         }
     }
 

@@ -7,7 +7,7 @@ use netfw_common::{
     image::{ACCEPT, FORWARD, INPUT, REJECT},
     reason::Reason,
 };
-use netfw_ebpf::datapath::{block, kernel::Route, work::NONE};
+use netfw_ebpf::datapath::{block, challenge, kernel::Route, work::NONE};
 use serde::Serialize;
 
 use super::Facts;
@@ -23,7 +23,7 @@ pub(super) struct Step {
 /// Those that the packet has come to, in their order.
 pub(super) fn steps(facts: &Facts<'_>) -> Vec<Step> {
     type Teller = fn(&Facts<'_>) -> Option<String>;
-    let all: [(&str, Teller); 14] = [
+    let all: [(&str, Teller); 15] = [
         ("hook", hook),
         ("checks", checks),
         ("fail-safe door", door),
@@ -36,6 +36,7 @@ pub(super) fn steps(facts: &Facts<'_>) -> Vec<Step> {
         ("masquerade", source),
         ("rules", rules),
         ("limit", limit),
+        ("syn-proxy", proof),
         ("otherwise", otherwise),
         ("verdict", verdict),
     ];
@@ -86,6 +87,9 @@ fn door(facts: &Facts<'_>) -> Option<String> {
 }
 
 fn flow(facts: &Facts<'_>) -> Option<String> {
+    if facts.note(Note::Challenge) == Some(challenge::UNPROVED) {
+        return Some("not looked for: its source has to prove to be there first".to_owned());
+    }
     if facts.note(Note::Flow).is_none() {
         return facts.note(Note::Block).map(|_| match facts.flow {
             Some(_) => "none: the one with these ends is over".to_owned(),
@@ -252,6 +256,18 @@ fn rules(facts: &Facts<'_>) -> Option<String> {
 fn limit(facts: &Facts<'_>) -> Option<String> {
     facts.rule()?.limit?;
     Some(facts.fell(&[Reason::RateLimited]).unwrap_or_else(|| "not reached".to_owned()))
+}
+
+fn proof(facts: &Facts<'_>) -> Option<String> {
+    let source = facts.packet.source;
+    Some(match facts.note(Note::Challenge)? {
+        challenge::PROVED => format!("{source} has proved to be there, and may open connections"),
+        challenge::UNPROVED => format!(
+            "too many connections are being opened: {}",
+            facts.fell(&[Reason::SynChallenged]).unwrap_or_else(|| format!("{source} would have to prove to be there"))
+        ),
+        _ => facts.fell(&[Reason::ChallengeMet])?,
+    })
 }
 
 fn otherwise(facts: &Facts<'_>) -> Option<String> {

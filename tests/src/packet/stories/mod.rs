@@ -18,6 +18,7 @@ pub mod masquerade;
 pub mod pick_up;
 pub mod port_forward;
 pub mod protocols;
+pub mod syn_proxy;
 pub mod tcp;
 pub mod trial;
 pub mod ttl;
@@ -42,6 +43,16 @@ macro_rules! for_each_story {
             port_forward::two_forwards_to_one_target,
             port_forward::to_the_master_itself,
             port_forward::source_nat_always,
+            syn_proxy::under_pressure_alone,
+            syn_proxy::who_answers_may_open,
+            syn_proxy::no_other_answer_counts,
+            syn_proxy::only_where_it_is_asked_for,
+            syn_proxy::never_who_is_refused,
+            syn_proxy::a_challenge_costs_no_token,
+            syn_proxy::a_live_connection_goes_on,
+            syn_proxy::a_repeated_syn,
+            syn_proxy::a_change_holds_at_once,
+            syn_proxy::a_guarded_master,
             pick_up::by_the_target,
             pick_up::by_any_word,
             pick_up::where_one_port_leads_there,
