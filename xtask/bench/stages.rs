@@ -22,8 +22,8 @@ pub(crate) struct Args {
 }
 
 const HOOKS: [(&str, Hook); 2] = [("XDP", Hook::Xdp), ("TC", Hook::Ingress)];
-/// Packets of a kind that are not counted.
-const WARM_UP: usize = 1000;
+/// Packets of a kind that are not counted: so many SYNs that they are too many.
+const WARM_UP: usize = 10_000;
 /// An address of the LAN that nobody has.
 const INNER: &str = "192.168.80.9";
 /// A blocked address.
@@ -36,7 +36,7 @@ const KNOWN: u16 = 4000;
 type Kind = (&'static str, fn(usize) -> Result<Vec<u8>>);
 
 /// In the order in which the datapath is done with them.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     ("for somebody else: passed", |_| datagram((SOURCE_LINK.0, [2, 0, 0, 0, 0, 9]), SOURCE, DROPPED, KNOWN)),
     ("malformed: dropped", |_| {
         let mut frame = datagram(SOURCE_LINK, SOURCE, DROPPED, KNOWN)?;
@@ -52,13 +52,23 @@ const KINDS: [Kind; 8] = [
     ("the first of a flow: translated, forwarded", |n| {
         datagram(SOURCE_LINK, SOURCE, FORWARDED, 1024 + (n % 60_000) as u16)
     }),
+    ("a SYN of many: challenged", |n| {
+        let [_, high, middle, low] = (n as u32).wrapping_mul(0x9e37_79b9).to_be_bytes();
+        let source = IpAddr::from([16, high, middle, low]);
+        let mut frame = Vec::new();
+        frame::packet(SOURCE_LINK, source, FORWARDED.0.parse()?, 64)?
+            .tcp(KNOWN, FORWARDED.1, 0x1234_5678, 64_240)
+            .syn()
+            .write(&mut frame, &[0; 6])?;
+        Ok(frame)
+    }),
 ];
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common } = args;
     let hosts = Hosts::new(Offload::Off)?;
-    let gateway = hosts::netfw("xdp", BLOCK);
+    let gateway = hosts::netfw("xdp", &format!("syn-proxy = \"auto\"\n{BLOCK}"));
     let _guard = hosts.stand_up(&gateway, common, Placement::Inline)?;
     let programs = hosts.bed.gateway.enter(Programs::open)?;
     let mut score = Score::new("A packet by test run, by where it ends", Vec::new());

@@ -20,8 +20,8 @@
 use netfw_common::{
     explain::Note,
     family::Family,
-    image::SYN_PROXY,
-    interface::LOCAL_EXTERNAL,
+    flow::LOCAL,
+    image::{FORWARD, INPUT, SYN_PROXY},
     pressure,
     reason::Reason,
     tick::Tick,
@@ -31,8 +31,8 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::{Context, Hook},
-    judge,
     kernel::Kernel,
+    plan,
     work::{self, NONE, Work},
 };
 
@@ -87,13 +87,27 @@ pub fn examine<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
     if good { PROVED } else { UNPROVED }
 }
 
+/// Whether the packet goes through such a port-forward; then notes it.
 #[inline(always)]
-fn is_guarded<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> bool {
-    if work.fragment != work::WHOLE || kernel.local(work.tuple.destination) != LOCAL_EXTERNAL {
+fn is_guarded<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    if work.fragment != work::WHOLE {
         return false;
     }
-    let number = judge::forward(kernel, &work.tuple);
-    number != NONE && kernel.forward(number).is_some_and(|forward| forward.flags & SYN_PROXY != 0)
+    let number = plan::port_forward(kernel, work);
+    let guarded =
+        number != NONE && kernel.forward(number).is_some_and(|forward| forward.flags & SYN_PROXY != 0);
+    if guarded {
+        work.forward = number;
+    }
+    guarded
+}
+
+/// The chain that judges a SYN to be challenged. By which way it would leave matters to nobody until it does.
+#[inline(always)]
+pub fn chain<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+    let local = kernel.local(work.leaving.destination) != 0;
+    work.flags |= if local { LOCAL } else { 0 };
+    work.chain = if local { INPUT } else { FORWARD };
 }
 
 /// Challenges the sender of a SYN that would be let in. It spends no token: those are for who proves to be there.

@@ -79,6 +79,10 @@ fn is_unasked<F: Family>(work: &Work<F>) -> bool {
 #[inline(always)]
 fn incoming<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, hook: Hook) -> Step {
     plan::destination(kernel, work)?;
+    if work.unproved != 0 {
+        challenge::chain(kernel, work);
+        return Ok(());
+    }
     plan::unasked(kernel, work);
     route::decide(kernel, work, hook)?;
     if !work.external() {

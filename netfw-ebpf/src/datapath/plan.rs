@@ -19,15 +19,12 @@ use super::{
 #[inline(always)]
 pub fn destination<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     work.leaving = work.tuple;
-    if work.headless() || kernel.local(work.tuple.destination) != LOCAL_EXTERNAL {
-        return Ok(());
+    if work.forward == NONE {
+        work.forward = port_forward(kernel, work);
     }
-    let number = judge::forward(kernel, &work.tuple);
-    if number == NONE {
+    let Some(forward) = kernel.forward(work.forward).filter(|_| work.forward != NONE) else {
         return Ok(());
-    }
-    let Some(forward) = kernel.forward(number) else { return Ok(()) };
-    work.forward = number;
+    };
     let offset = u32::from(work.tuple.destination_port.wrapping_sub(forward.first_port));
     let chosen = kernel.choose(work);
     let Some(target) = kernel.target(chosen).filter(|_| chosen != NONE) else {
@@ -39,6 +36,15 @@ pub fn destination<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> S
     work.forward_id = u32::from(forward.id) + 1;
     work.idle_timeout = forward.idle_timeout;
     Ok(())
+}
+
+/// Number of the port-forward entry for the packet, or [`NONE`].
+#[inline(always)]
+pub(super) fn port_forward<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) -> u32 {
+    if work.headless() || kernel.local(work.tuple.destination) != LOCAL_EXTERNAL {
+        return NONE;
+    }
+    judge::forward(kernel, &work.tuple)
 }
 
 /// Plans the destination of what nobody has asked for: the inside end that is mapped to it, unless a program of the master

@@ -243,8 +243,9 @@ where
     }
     match verdict {
         Verdict::Drop => xdp_action::XDP_DROP,
-        // The device transmits, or TC would have got the frame.
-        Verdict::Answer => xdp_action::XDP_TX,
+        // To the device that it came from, which was noted as one that transmits. Not by `XDP_TX`: veth wakes its peer for that only
+        // where the peer runs XDP, too (`veth_xdp_flush`).
+        Verdict::Answer => xdp_action::XDP_REDIRECT,
         Verdict::Forward => transmit(&mut Xdp::new(ctx.ctx), work),
         _ => xdp_action::XDP_PASS,
     }

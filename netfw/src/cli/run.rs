@@ -26,7 +26,7 @@ use crate::{
         state::State,
     },
     kernel::{Maps, boot_now},
-    report::{stats::Stats, status::Status, targets::targets},
+    report::{challenging::challenging, stats::Stats, status::{PortForwards, Status}, targets::targets},
 };
 
 /// Does what was typed.
@@ -195,13 +195,16 @@ async fn status(instance: &Instance, json: bool) -> Result<()> {
     let (state, maps) = open(instance)?;
     // Rules that cannot be read are no reason to say nothing.
     let loaded = rules::load_applied(instance, &Host::default()).ok().flatten();
-    let targets = match &loaded {
-        Some(loaded) => targets(&state, &loaded.policy, &maps, &Book::load(instance)?)?,
-        None => Vec::new(),
+    let forwards = match &loaded {
+        Some(loaded) => PortForwards {
+            targets: targets(&state, &loaded.policy, &maps, &Book::load(instance)?)?,
+            challenging: challenging(&loaded.policy, &maps)?,
+        },
+        None => PortForwards::default(),
     };
     let daemon = lock::daemon(instance).map(nix::unistd::Pid::as_raw);
     let host = Host::gather().await?;
-    let status = Status::read(instance, &state, daemon, &maps, boot_now(), targets, &host)?;
+    let status = Status::read(instance, &state, daemon, &maps, boot_now(), forwards, &host)?;
     output::print(json, &status, Status::render)
 }
 

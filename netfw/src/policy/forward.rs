@@ -176,13 +176,15 @@ fn same_length(range: PortRange, wanted: usize) -> String {
     }
 }
 
-/// The families that a forward's targets and its own addresses have in common: IPv4, IPv6.
-pub(super) fn families(forward: &PortForward) -> (bool, bool) {
-    let has = |wanted: fn(&IpAddr) -> bool| {
-        let here = forward.addresses.is_empty() || forward.addresses.iter().any(wanted);
-        here && forward.targets.iter().any(|target| target.addresses.iter().any(wanted))
-    };
-    (has(IpAddr::is_ipv4), has(IpAddr::is_ipv6))
+impl PortForward {
+    /// The families that its targets and its own addresses have in common: IPv4, IPv6.
+    pub fn families(&self) -> (bool, bool) {
+        let has = |wanted: fn(&IpAddr) -> bool| {
+            let here = self.addresses.is_empty() || self.addresses.iter().any(wanted);
+            here && self.targets.iter().any(|target| target.addresses.iter().any(wanted))
+        };
+        (has(IpAddr::is_ipv4), has(IpAddr::is_ipv6))
+    }
 }
 
 /// An outside address for which no target has an address of the same family.

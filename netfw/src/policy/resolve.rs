@@ -3,7 +3,7 @@
 use super::{
     AddressMatch, Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
     address::AddressRanges,
-    forward::{self, families},
+    forward,
     masquerade::masquerade,
     names::Names,
     rule, warnings,
@@ -127,7 +127,7 @@ fn check_overlaps(model: &Model, forwards: &[Option<PortForward>], problems: &mu
         .filter(|(_, model)| model.enabled)
         .filter_map(|(built, model)| {
             let built = built.as_ref()?;
-            let (v4, v6) = families(built);
+            let (v4, v6) = built.families();
             Some((built, model, AddressRanges::of(&built.from).of_families(v4, v6)))
         })
         .collect();

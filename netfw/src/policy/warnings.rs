@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     Action, AddressMatch, Chain, Check, Endpoint, HostFacts, ICMP, ICMPV6, Masquerade, PortForward, Rule,
-    SSH, TCP, UDP, ValidPolicy, address::AddressRanges, facts::ListeningPort, forward::families, shadow,
+    SSH, TCP, UDP, ValidPolicy, address::AddressRanges, facts::ListeningPort, shadow,
 };
 use crate::config::{
     model::{self, Model},
@@ -126,7 +126,7 @@ fn warn_if_limit_is_idle(rule: &Rule, written: &model::Rule, problems: &mut Prob
 /// A port-forward whose clients have addresses of one family and whose targets have the other.
 fn warn_if_nobody_reaches(forward: &PortForward, written: &model::PortForward, problems: &mut Problems) {
     let clients = AddressRanges::of(&forward.from);
-    let (v4, v6) = families(forward);
+    let (v4, v6) = forward.families();
     if !clients.is_empty() && clients.of_families(v4, v6).is_empty() {
         let message = "never used: \"from\" and \"to\" have no family of addresses in common";
         problems.warning(&written.title.span, message, "write IPv4 addresses in both, or IPv6 addresses");

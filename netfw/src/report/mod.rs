@@ -1,6 +1,7 @@
 //! What the commands print: documents for programs, tables for people.
 
 pub mod bans;
+pub mod challenging;
 pub mod change;
 pub mod difference;
 pub mod events;

@@ -31,6 +31,7 @@ pub struct Status {
     interfaces: Vec<Interface>,
     pairs: Vec<Path>,
     targets: Vec<Target>,
+    challenging: Vec<String>,
     last_reload: LastReload,
     confirm: Confirm,
     flows: Flows,
@@ -44,6 +45,15 @@ struct Interface {
     reason: String,
     link: &'static str,
     problem: Option<String>,
+}
+
+/// What is told of port-forwards.
+#[derive(Debug, Default)]
+pub struct PortForwards {
+    /// Targets that may not take new flows.
+    pub targets: Vec<Target>,
+    /// Names of those that challenge who opens a connection.
+    pub challenging: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,7 +140,7 @@ impl Status {
         daemon: Option<i32>,
         maps: &Maps,
         boot_now: u64,
-        targets: Vec<Target>,
+        PortForwards { targets, challenging }: PortForwards,
         host: &Host,
     ) -> Result<Self> {
         let interfaces =
@@ -148,6 +158,7 @@ impl Status {
             interfaces: interfaces.collect(),
             pairs: paths::paths(state, &maps.transmitters()?),
             targets,
+            challenging,
             last_reload: LastReload {
                 at: timestamp(state.last_reload.at),
                 result: if error.is_some() { "error" } else { "ok" },
@@ -174,7 +185,12 @@ impl Status {
         for line in self.last_reload.error.iter().flat_map(|error| error.lines()) {
             text += &format!("            {line}\n");
         }
-        text += &format!("flows       {} of {}\n\n", self.flows.used, self.flows.capacity);
+        text += &format!("flows       {} of {}\n", self.flows.used, self.flows.capacity);
+        if !self.challenging.is_empty() {
+            let names = self.challenging.join(", ");
+            text += &format!("syn-proxy   too many connections are being opened; challenging: {names}\n");
+        }
+        text += "\n";
         let rows = self.interfaces.iter().map(|interface| {
             vec![
                 interface.name.clone(),

@@ -399,7 +399,7 @@ fn xdp_action(code: u32) -> Action {
     match code {
         1 => Action::Shot,
         2 => Action::Next,
-        3 | 4 => Action::Transmit,
+        4 => Action::Transmit,
         other => panic!("the XDP program returned {other}"),
     }
 }
