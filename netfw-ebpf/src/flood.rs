@@ -15,7 +15,7 @@ mod programs {
     use aya_ebpf::{
         Global,
         bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
-        helpers::{bpf_ktime_get_ns, bpf_redirect},
+        helpers::{bpf_ktime_get_ns, bpf_redirect, generated::bpf_xdp_adjust_tail},
         macros::{map, xdp},
         maps::Array,
         programs::XdpContext,
@@ -80,6 +80,9 @@ mod programs {
     /// Makes the next frame and sends it out where it seems to have come in.
     #[xdp]
     fn flood(ctx: XdpContext) -> u32 {
+        if !is_whole(&ctx) {
+            return XDP_ABORTED;
+        }
         let Some(frame) = at::<Template>(&ctx, 0) else { return XDP_ABORTED };
         let Some(made) = MADE.get_ptr_mut(0) else { return XDP_ABORTED };
         // SAFETY: only one core makes frames, and the program cannot be interrupted by itself.
@@ -98,6 +101,15 @@ mod programs {
         // SAFETY: the bounds were checked; frames of a test run begin at a multiple of eight.
         unsafe { *frame = finished(FRAME.load(), address, port) };
         XDP_TX
+    }
+
+    /// Gives a frame its length. It begins with another, because the kernel sends a frame as long as it was when it was last here, where
+    /// the program leaves the length as it is; and a gateway may have shortened it.
+    #[inline(always)]
+    fn is_whole(ctx: &XdpContext) -> bool {
+        let missing = size_of::<Template>() as i32 - (ctx.data_end() - ctx.data()) as i32;
+        // SAFETY: the context is valid while the program runs; no pointer into the frame was taken yet.
+        missing == 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, missing) == 0 }
     }
 
     /// Address and port of a frame.

@@ -29,6 +29,8 @@ use crate::{
 const SOURCES: (Ipv4Addr, u32) = (Ipv4Addr::new(16, 0, 0, 0), 0x0fff_ffff);
 /// Bytes of a frame.
 const LENGTH: usize = 64;
+/// Of those, what the program that makes them is given.
+const GIVEN: usize = LENGTH - 4;
 /// Frames that are handed over at a time: while they are, their core does nothing else.
 const BATCH: u32 = 64;
 /// Frames a call: each ends with waiting for an RCU grace period.
@@ -119,8 +121,8 @@ impl<'a> Strangers<'a> {
         let program: &Xdp = self.programs.program("flood").context("the object has no flood")?.try_into()?;
         self.bed.source.enter(|| {
             program.test_run(TestRunOptions {
-                data_in: Some(&[0; LENGTH]),
-                ctx_in: Some(&Hook::Xdp.context(LENGTH, if_nametoindex("nbc")?, 0)),
+                data_in: Some(&[0; GIVEN]),
+                ctx_in: Some(&Hook::Xdp.context(GIVEN, if_nametoindex("nbc")?, 0)),
                 repeat: frames,
                 attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
                 ..Default::default()
