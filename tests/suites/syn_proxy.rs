@@ -50,10 +50,8 @@ fn flood(lab: &Lab, over: &AtomicBool) -> Result<()> {
             break;
         }
         let v4 = (Ipv4Addr::from(0x6440_0000 | number), Ipv4Addr::new(192, 0, 2, 1));
-        let v6 = (
-            Ipv6Addr::from(0x2001_0db8_0005 << 80 | u128::from(number)),
-            "2001:db8::1".parse::<Ipv6Addr>()?,
-        );
+        let v6 =
+            (Ipv6Addr::from(0x2001_0db8_0005 << 80 | u128::from(number)), "2001:db8::1".parse::<Ipv6Addr>()?);
         for (from, to) in [(IpAddr::from(v4.0), IpAddr::from(v4.1)), (v6.0.into(), v6.1.into())] {
             let mut syn = Vec::new();
             frame::packet(macs, from, to, 64)?.tcp(4000, 7001, number, 64_240).syn().write(&mut syn, &[])?;
@@ -65,9 +63,9 @@ fn flood(lab: &Lab, over: &AtomicBool) -> Result<()> {
 
 /// What is sent to sources that are not there gets lost.
 fn nobody_is_there(lab: &Lab) -> Result<()> {
-    lab.host("internet").namespace().ip_batch(
-        "route add blackhole 100.64.0.0/16\nroute add blackhole 2001:db8:5::/48\n",
-    )
+    lab.host("internet")
+        .namespace()
+        .ip_batch("route add blackhole 100.64.0.0/16\nroute add blackhole 2001:db8:5::/48\n")
 }
 
 fn expected(netfw: &Netfw<'_>) {

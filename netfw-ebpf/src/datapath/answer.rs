@@ -61,16 +61,10 @@ fn put_word(frame: &mut Frame, at: usize, value: u32) {
     put(frame, at + 1, (value as u16).to_be());
 }
 
-/// Sum of `count` 16-bit words from `at`.
+/// Sum of `N` 16-bit words from `at`.
 #[inline(always)]
-fn sum(frame: &Frame, at: usize, count: usize) -> Sum {
-    let mut sum = Sum::default();
-    for n in 0..ANSWER_HALVES {
-        if n < count {
-            sum = sum + Sum::of_half(frame.get(at + n).copied().unwrap_or(0));
-        }
-    }
-    sum
+fn sum<const N: usize>(frame: &Frame, at: usize) -> Sum {
+    (0..N).fold(Sum::default(), |sum, n| sum + Sum::of_half(frame.get(at + n).copied().unwrap_or(0)))
 }
 
 /// Ethernet and IP header of a packet back to the sender, with `payload` bytes of `protocol` behind them.
@@ -111,7 +105,7 @@ fn headers<F: Family, C: Context>(
         put(frame, NETWORK + 6 + n, from.half(n));
         put(frame, NETWORK + 8 + n, to.half(n));
     }
-    let checksum = sum(frame, NETWORK, 10).finish();
+    let checksum = sum::<10>(frame, NETWORK).finish();
     put(frame, NETWORK + 5, checksum);
     true
 }
@@ -133,7 +127,11 @@ fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> 
 
 /// An acknowledgment that provokes a reset ([`challenge`]). Its own number is as good as any that nobody can foresee.
 #[inline(always)]
-fn challenge<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Work<F>) -> Option<Lengths> {
+fn challenge<F: Family, C: Context, K: Kernel<F>>(
+    ctx: &C,
+    kernel: &K,
+    work: &mut Work<F>,
+) -> Option<Lengths> {
     let number = challenge::number(kernel, work)?;
     segment(ctx, work, [number; 2], TCP_ACK)
 }
@@ -162,7 +160,7 @@ fn segment<F: Family, C: Context>(
     put(frame, at + 7, 0);
     put(frame, at + 8, 0);
     put(frame, at + 9, 0);
-    let checksum = (pseudo + sum(frame, at, 10)).finish();
+    let checksum = (pseudo + sum::<10>(frame, at)).finish();
     put(frame, at + 8, checksum);
     Some(Lengths { headers: ETHERNET + F::HEADER + 20, quoted: 0 })
 }
@@ -202,7 +200,7 @@ fn error<F: Family, C: Context, K: Kernel<F>>(ctx: &C, kernel: &K, work: &mut Wo
     put(frame, at, kind.to_be());
     put(frame, at + 1, 0);
     put_word(frame, at + 2, detail);
-    let body = sum(frame, at, 4) + sum_of_quote(&work.quote);
+    let body = sum::<4>(frame, at) + sum_of_quote(&work.quote);
     let checksum = if F::V6 { pseudo + body } else { body }.finish();
     put(frame, at + 1, checksum);
     Some(Lengths { headers: ETHERNET + F::HEADER + 8, quoted })

@@ -16,8 +16,8 @@ use netfw_common::{
 };
 
 use super::{
-    block, challenge, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat, target,
-    traces::Traces, work::Work,
+    block, challenge, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat,
+    target, traces::Traces, work::Work,
 };
 
 /// The policy image in force.

@@ -6,9 +6,9 @@
 
 #![expect(unsafe_code, reason = "helpers, maps and packet pointers; see the module's documentation")]
 
+mod cookie;
 #[cfg(feature = "dry-run")]
 mod dry;
-mod cookie;
 pub mod fib;
 pub mod live;
 pub mod maps;

@@ -11,8 +11,8 @@ use super::{
     maps::Maps,
 };
 use crate::datapath::{
-    block, challenge, commit, event, find, judge, kernel::Table, limit, mapping, pick_up, port, promote, target,
-    work::Work,
+    block, challenge, commit, event, find, judge, kernel::Table, limit, mapping, pick_up, port, promote,
+    target, work::Work,
 };
 
 #[inline(always)]

@@ -26,7 +26,12 @@ use crate::{
         state::State,
     },
     kernel::{Maps, boot_now},
-    report::{challenging::challenging, stats::Stats, status::{PortForwards, Status}, targets::targets},
+    report::{
+        challenging::challenging,
+        stats::Stats,
+        status::{PortForwards, Status},
+        targets::targets,
+    },
 };
 
 /// Does what was typed.

@@ -1,12 +1,8 @@
 //! Names become addresses, contradictions become errors: [`Model`] → [`ValidPolicy`].
 
 use super::{
-    AddressMatch, Failsafe, HostFacts, Interface, PortForward, ValidPolicy,
-    address::AddressRanges,
-    forward,
-    masquerade::masquerade,
-    names::Names,
-    rule, warnings,
+    AddressMatch, Failsafe, HostFacts, Interface, PortForward, ValidPolicy, address::AddressRanges, forward,
+    masquerade::masquerade, names::Names, rule, warnings,
 };
 use crate::config::{
     Diagnostic, Severity,
@@ -26,8 +22,11 @@ pub(crate) fn resolve(model: &mut Model, facts: &HostFacts, problems: &mut Probl
         from.map(AddressMatch::into_networks).unwrap_or_default().into()
     });
     let masquerades = model.masquerades.iter().map(|m| masquerade(m, &names, problems)).collect();
-    let forwards: Vec<_> =
-        model.port_forwards.iter().map(|forward| forward::port_forward(forward, &names, facts, problems)).collect();
+    let forwards: Vec<_> = model
+        .port_forwards
+        .iter()
+        .map(|forward| forward::port_forward(forward, &names, facts, problems))
+        .collect();
     check_overlaps(model, &forwards, problems);
     let rules: Vec<_> = model.rules.iter().map(|rule| rule::rule(rule, model, &names, problems)).collect();
     if problems.error_count() > 0 {

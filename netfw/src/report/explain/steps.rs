@@ -264,7 +264,9 @@ fn proof(facts: &Facts<'_>) -> Option<String> {
         challenge::PROVED => format!("{source} has proved to be there, and may open connections"),
         challenge::UNPROVED => format!(
             "too many connections are being opened: {}",
-            facts.fell(&[Reason::SynChallenged]).unwrap_or_else(|| format!("{source} would have to prove to be there"))
+            facts
+                .fell(&[Reason::SynChallenged])
+                .unwrap_or_else(|| format!("{source} would have to prove to be there"))
         ),
         _ => facts.fell(&[Reason::ChallengeMet])?,
     })
