@@ -19,7 +19,7 @@ use netfw::{
     config::{CheckReport, HostFacts, LoadError, Loaded, load, load_text},
     policy::{
         Action, AntiSpoof, Chain, Dependence, EngineMode, Limit, LimitScope, OnChange, PortRange, Probe,
-        Role, SourceNat, Spread,
+        Role, SourceNat, Spread, SynProxy,
         facts::{HostInterface, ListeningPort},
     },
 };
@@ -230,6 +230,7 @@ fn port_forwards_mean_what_they_say() {
     assert_eq!(login.targets.iter().map(|target| target.drains).collect::<Vec<_>>(), [false, true]);
     assert_eq!(dns.name, "port-forward#68");
     assert_eq!(dns.protocols, [6, 17]);
+    assert_eq!((dns.syn_proxy, ssh.syn_proxy), (SynProxy::Auto, SynProxy::Off));
     assert_eq!(dns.targets[0].ports, ports(53, 53), "a port that is not written is kept");
     assert_eq!(dns.place.to_string(), "valid/everything.toml:68");
 }
@@ -269,7 +270,7 @@ fn rules_mean_what_they_say() {
     let limit = Limit { flows: 10, period: minute, burst: 20, scope: LimitScope::Source };
     assert_eq!((ping.limit, echo.limit), (Some(limit), None));
     assert_eq!((ping.log, echo.log), (true, false));
-    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#105", [6, 47, 132].as_slice()));
+    assert_eq!((other.name.as_str(), other.protocols.as_slice()), ("output#106", [6, 47, 132].as_slice()));
     assert!(other.to.restricted && other.to.include.is_empty(), "an empty set is nobody");
 }
 
@@ -348,4 +349,21 @@ proptest! {
             prop_assert!(!finding.render(false).is_empty());
         }
     }
+}
+
+#[test]
+fn a_kernel_without_syn_cookies_is_told() {
+    let text = "[interfaces]\nexternal = [\"eth0\"]\n[[port-forward]]\nprotocol = \"tcp\"\nport = 80\n\
+                to = \"192.0.2.1:80\"\nsyn-proxy = ";
+    let load = |value: &str, lacks_syn_cookies| {
+        let (text, facts) = (format!("{text}\"{value}\"\n"), HostFacts { lacks_syn_cookies, ..facts() });
+        load_text(Path::new("netfw.toml"), &text, &|path| Ok(fs::read_to_string(path)?.into()), &facts)
+    };
+    assert!(load("auto", false).is_ok() && load("off", true).is_ok());
+    let told = findings(&load("auto", true));
+    assert!(
+        told.contains("netfw.toml:7:13: port-forward \"port-forward#3\"")
+            && told.contains("CONFIG_SYN_COOKIES"),
+        "{told}"
+    );
 }

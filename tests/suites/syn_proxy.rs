@@ -16,6 +16,7 @@ use netfw_tests::{
     scenario::two_armed,
     wait,
 };
+use serde_json::{Value, json};
 
 /// A table so small that every flood is too much for it.
 const RULES: &str = "[flows]\ncapacity = 1024\n\n\
@@ -31,7 +32,7 @@ fn under_a_flood(lab: &Lab, netfw: &Netfw<'_>, story: impl FnOnce() -> Result<()
         let flood = scope.spawn(|| flood(lab, &over));
         let told = wait::until("that strangers are challenged", || {
             let challenging = netfw.json("status").ok()?["challenging"].clone();
-            (challenging == serde_json::json!(["echo"])).then_some(())
+            (challenging == json!(["echo"])).then_some(())
         })
         .and_then(|()| story());
         over.store(true, Ordering::Relaxed);
@@ -75,6 +76,22 @@ fn expected(netfw: &Netfw<'_>) {
     netfw.expect_drops("flow-table-full", ..);
 }
 
+/// What becomes of the SYN of the client, who has proved to be there, and of his neighbour's, who has not.
+fn explained(netfw: &Netfw<'_>, door: &str) -> Result<()> {
+    let clients = match door.starts_with('[') {
+        true => ["[2001:db8:1::10]:4000", "[2001:db8:1::11]:4000"],
+        false => ["203.0.113.10:4000", "203.0.113.11:4000"],
+    };
+    let expected = [["forward", "port-forward"], ["reject", "syn-challenged"]];
+    for (client, expected) in clients.into_iter().zip(expected) {
+        let words = ["--json", "explain", "tcp", client, door, "--in", "eth0"];
+        let told: Value = serde_json::from_str(&netfw.command(words)?.success()?)?;
+        ensure!([&told["verdict"], &told["reason"]] == expected, "{client}: {told}");
+        ensure!(told["steps"].to_string().contains("syn-proxy"), "{client}: {told}");
+    }
+    Ok(())
+}
+
 /// A conversation that begins now.
 fn call(client: &Host, door: &str) -> Result<()> {
     let mut stream = connect(client, door)?;
@@ -104,6 +121,7 @@ fn people_get_through_a_flood() -> Result<()> {
                 }
                 let met = netfw.counters()?.drops("challenge-met") - met;
                 ensure!(met == 1, "the client was challenged {met} times at {door}");
+                explained(netfw, door)?;
                 call(lab.host("stranger"), door)?;
             }
             sessions.iter_mut().try_for_each(|session| exchange_line(session, b"meanwhile"))
