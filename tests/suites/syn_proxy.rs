@@ -28,7 +28,7 @@ const DOORS: [(&str, &str); 2] =
 /// The port-forward under a flood, in both families, while `story` is told.
 fn under_a_flood(lab: &Lab, netfw: &Netfw<'_>, story: impl FnOnce() -> Result<()>) -> Result<()> {
     let over = AtomicBool::new(false);
-    let told = thread::scope(|scope| {
+    thread::scope(|scope| {
         let flood = scope.spawn(|| flood(lab, &over));
         let told = wait::until("that strangers are challenged", || {
             let challenging = netfw.json("status").ok()?["challenging"].clone();
@@ -38,8 +38,7 @@ fn under_a_flood(lab: &Lab, netfw: &Netfw<'_>, story: impl FnOnce() -> Result<()
         over.store(true, Ordering::Relaxed);
         flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))??;
         told
-    });
-    told
+    })
 }
 
 /// Sends SYNs from one made-up source after the other, as the router outside would pass them on.
@@ -148,7 +147,7 @@ fn connection_tracking_lets_it_through() -> Result<()> {
         under_a_flood(lab, netfw, || {
             DOORS.iter().try_for_each(|(door, _)| (0..3).try_for_each(|_| call(lab.host("client"), door)))
         })?;
-        let hidden = ["192.0.2.254", "2001:db8::fe"].map(|address| address.parse::<IpAddr>());
+        let hidden = ["192.0.2.254", "2001:db8::fe"].map(str::parse::<IpAddr>);
         for (server, hidden) in servers.iter().zip(hidden) {
             let peers = server.peers();
             let hidden = hidden?;

@@ -29,8 +29,7 @@ use netfw_common::{
 };
 
 use super::{
-    Step, Verdict,
-    context::{Context, Hook},
+    Step,
     kernel::Kernel,
     plan,
     work::{self, NONE, Work},
@@ -55,13 +54,13 @@ pub fn concerns<F: Family>(work: &Work<F>) -> bool {
     flags & TCP_ACK == 0 && flags & (TCP_SYN | TCP_RST) != 0 && work.external()
 }
 
-/// Sets [`Work::unproved`] of a SYN, and takes note of a reset that proves something.
+/// Sets [`Work::unproved`] of a SYN, and takes note of a reset that proves something: then it has served its purpose.
 #[inline(always)]
-pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    if C::HOOK == Hook::Egress || !pressure::holds(kernel.pressed_until(), work.now) {
+pub fn packet<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    if !pressure::holds(kernel.pressed_until(), work.now) {
         return Ok(());
     }
-    let found = kernel.examine(work);
+    let found = examine(kernel, work);
     if found == ORDINARY {
         return Ok(());
     }
@@ -76,7 +75,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F
 
 /// What the packet means to a port-forward with `syn-proxy`, if it goes through one.
 #[inline(always)]
-pub fn examine<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
+fn examine<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
     if !is_guarded(kernel, work) {
         return ORDINARY;
     }
@@ -108,16 +107,6 @@ pub fn chain<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     let local = kernel.local(work.leaving.destination) != 0;
     work.flags |= if local { LOCAL } else { 0 };
     work.chain = if local { INPUT } else { FORWARD };
-}
-
-/// Challenges the sender of a SYN that would be let in. It spends no token: those are for who proves to be there.
-#[inline(always)]
-pub fn sender<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    if C::HOOK == Hook::Xdp && !kernel.can_transmit(work.ifindex) {
-        return Err(Verdict::Punt);
-    }
-    note_opening(kernel, work);
-    work.answer(Reason::SynChallenged, work::CHALLENGE)
 }
 
 /// Counts a SYN from outside that opens a flow, or would.

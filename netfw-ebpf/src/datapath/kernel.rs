@@ -16,8 +16,8 @@ use netfw_common::{
 };
 
 use super::{
-    block, challenge, commit, event, find, judge, limit, mapping, pick_up, port, promote, repeat::Repeat,
-    target, traces::Traces, work::Work,
+    Step, block, challenge, commit, event, find, judge, limit, mapping, pick_up, port, promote,
+    repeat::Repeat, target, traces::Traces, work::Work,
 };
 
 /// The policy image in force.
@@ -178,10 +178,16 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     /// Whether it was one for this tuple, lately.
     fn is_cookie(&self, tuple: &Tuple<F::Addr>, cookie: u32) -> bool;
 
-    /// [`challenge::examine`], which the verifier checks as a function of its own.
+    /// [`challenge::packet`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn examine(&self, work: &mut Work<F>) -> u32 {
-        challenge::examine(self, work)
+    fn challenge(&self, work: &mut Work<F>) -> Step {
+        challenge::packet(self, work)
+    }
+
+    /// [`challenge::note_opening`], which the verifier checks as a function of its own.
+    #[inline(always)]
+    fn note_opening(&self, work: &mut Work<F>) {
+        challenge::note_opening(self, work);
     }
 
     /// A rule's bucket, or that of a source under it ([`netfw_common::limit`]).

@@ -102,10 +102,7 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     if fragment::concerns(work) || failsafe::concerns(work) {
         stages.prepare(work)?;
     }
-    if challenge::concerns(work) {
-        stages.challenge(work)?;
-    }
-    if work.unproved == 0 {
+    if !(challenge::concerns(work) && stages.challenges(work)?) {
         stages.carry(work)?;
     }
     stages.block(work)?;

@@ -45,17 +45,20 @@ pub fn flow<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
         forwardable(work)?;
         work.resolve = 1;
     }
-    if work.unproved != 0 {
-        return challenge::sender::<F, C, K>(kernel, work);
-    }
-    if C::HOOK == Hook::Xdp && !(forwarded && kernel.can_transmit(work.way.hop.ifindex)) {
+    let challenged = work.unproved != 0;
+    let out = if challenged { work.ifindex } else { work.way.hop.ifindex };
+    if C::HOOK == Hook::Xdp && !((forwarded || challenged) && kernel.can_transmit(out)) {
         return Err(Verdict::Punt);
+    }
+    kernel.note_opening(work);
+    if challenged {
+        // Without a token: those are for who proves to be there.
+        return work.answer(Reason::SynChallenged, work::CHALLENGE);
     }
     if work.kind == work::OTHER && work.tuple.destination.is_group() {
         paid(kernel, work)?;
         return Err(Verdict::Accept);
     }
-    challenge::note_opening(kernel, work);
     if !commit::flow(kernel, work)? {
         // What was planned and judged for this packet is void.
         work.resolve = 0;

@@ -5,8 +5,12 @@
 use netfw_common::family::Family;
 
 use super::{
-    Step, Verdict, answer, block, carry, challenge, clamp, context::Context, count, failsafe, find, fragment,
-    kernel::Kernel, link, open, parse, pick_up, related, work::Work,
+    Step, Verdict, answer, block, carry, clamp,
+    context::{Context, Hook},
+    count, failsafe, find, fragment,
+    kernel::Kernel,
+    link, open, parse, pick_up, related,
+    work::Work,
 };
 
 /// The stages of the pipeline, in the order of [`super::run`].
@@ -20,8 +24,8 @@ pub trait Stages<F: Family> {
     }
     /// Gives a fragment its ports, and opens the fail-safe door.
     fn prepare(&mut self, work: &mut Work<F>) -> Step;
-    /// Looks at a SYN or reset from outside while too many SYNs come.
-    fn challenge(&mut self, work: &mut Work<F>) -> Step;
+    /// Looks at a SYN or reset from outside while too many SYNs come; says whether it is a SYN to be challenged.
+    fn challenges(&mut self, work: &mut Work<F>) -> Result<bool, Verdict>;
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
@@ -74,8 +78,12 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
     }
 
     #[inline(always)]
-    fn challenge(&mut self, work: &mut Work<F>) -> Step {
-        challenge::packet::<F, C, K>(self.kernel, work)
+    fn challenges(&mut self, work: &mut Work<F>) -> Result<bool, Verdict> {
+        if C::HOOK == Hook::Egress {
+            return Ok(false);
+        }
+        self.kernel.challenge(work)?;
+        Ok(work.unproved != 0)
     }
 
     #[inline(always)]

@@ -27,7 +27,7 @@ type Header6 = [u32; 10];
 
 /// A cookie for the packet's tuple; 0: this kernel makes none.
 #[inline(always)]
-pub fn make<F: Family>(work: &Work<F>) -> u32 {
+pub(super) fn make<F: Family>(work: &Work<F>) -> u32 {
     let tuple = &work.tuple;
     if maps::SYN_COOKIES.load() == 0 {
         return 0;
@@ -48,7 +48,7 @@ pub fn make<F: Family>(work: &Work<F>) -> u32 {
 
 /// Whether it is one that was made for this tuple in the last two minutes.
 #[inline(always)]
-pub fn checks<F: Family>(tuple: &Tuple<F::Addr>, cookie: u32) -> bool {
+pub(super) fn checks<F: Family>(tuple: &Tuple<F::Addr>, cookie: u32) -> bool {
     if maps::SYN_COOKIES.load() == 0 {
         return false;
     }

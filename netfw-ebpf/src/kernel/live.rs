@@ -33,8 +33,10 @@ use super::{
     cookie, fib,
     maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
     parts::{self, Parts},
+    stages::decode,
 };
 use crate::datapath::{
+    Step,
     kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
     repeat::Repeat,
     work::{NONE, Work},
@@ -374,8 +376,13 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn examine(&self, work: &mut Work<F>) -> u32 {
-        F::examine(work)
+    fn challenge(&self, work: &mut Work<F>) -> Step {
+        decode(F::challenge(work))
+    }
+
+    #[inline(always)]
+    fn note_opening(&self, work: &mut Work<F>) {
+        F::note_opening(work);
     }
 
     #[inline(always)]

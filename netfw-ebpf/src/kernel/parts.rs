@@ -9,6 +9,7 @@ use super::{
     cookie,
     live::{self, Live},
     maps::Maps,
+    stages::encode,
 };
 use crate::datapath::{
     block, challenge, commit, event, find, judge, kernel::Table, limit, mapping, pick_up, port, promote,
@@ -85,8 +86,10 @@ parts! {
     blocked_flow as blocked_flow4, blocked_flow6: |live, work| block::live_flow(live, work);
     /// [`block::asked`].
     asked as asked4, asked6: |live, work| u32::from(block::asked(live, work));
-    /// [`challenge::examine`].
-    examine as examine4, examine6: |live, work| challenge::examine(live, work);
+    /// [`challenge::packet`].
+    challenge as challenge4, challenge6: |live, work| encode(challenge::packet(live, work));
+    /// [`challenge::note_opening`].
+    note_opening as opening4, opening6: |live, work| done(challenge::note_opening(live, work));
     /// [`cookie::make`].
     cookie as cookie4, cookie6: |_live, work| cookie::make(work);
     /// [`target::choose`].

@@ -26,7 +26,7 @@ use crate::datapath::{
 const GO_ON: u32 = u32::MAX;
 
 #[inline(always)]
-fn encode(step: Step) -> u32 {
+pub(super) fn encode(step: Step) -> u32 {
     match step {
         Ok(()) => GO_ON,
         Err(verdict) => verdict as u32,
@@ -34,7 +34,7 @@ fn encode(step: Step) -> u32 {
 }
 
 #[inline(always)]
-fn decode(code: u32) -> Step {
+pub(super) fn decode(code: u32) -> Step {
     if code == GO_ON { Ok(()) } else { Err(verdict(code)) }
 }
 
@@ -170,9 +170,9 @@ macro_rules! stages {
             }
 
             #[inline(always)]
-            fn challenge(&mut self, work: &mut Work<$family>) -> Step {
+            fn challenges(&mut self, work: &mut Work<$family>) -> Result<bool, Verdict> {
                 let live = Live::resume(self.0.cast(), work.slot);
-                Direct { ctx: &mut $context::new(self.0), kernel: &live }.challenge(work)
+                Direct { ctx: &mut $context::new(self.0), kernel: &live }.challenges(work)
             }
 
             #[inline(always)]
