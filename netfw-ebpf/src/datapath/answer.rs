@@ -125,7 +125,7 @@ fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> 
     }
 }
 
-/// An acknowledgment that provokes a reset ([`challenge`]). Its own number is as good as any that nobody can foresee.
+/// An acknowledgment that provokes a reset ([`mod@challenge`]). Its own number is as good as any that nobody can foresee.
 #[inline(always)]
 fn challenge<F: Family, C: Context, K: Kernel<F>>(
     ctx: &C,
