@@ -26,11 +26,16 @@ struct Lengths {
 /// Turns the packet into its [`Work::answer`]; where that cannot be, it is dropped in silence.
 #[inline(always)]
 pub fn tell<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: &mut Work<F>) -> Verdict {
-    let built = match work.answer {
-        work::CHALLENGE => challenge(ctx, kernel, work),
-        _ if C::HOOK == Hook::Xdp => return Verdict::Punt,
-        work::RESET => reset(ctx, work),
-        _ => error(ctx, kernel, work),
+    let challenges = work.answer == work::CHALLENGE;
+    if C::HOOK == Hook::Xdp && !challenges {
+        return Verdict::Punt;
+    }
+    let built = if challenges || work.answer == work::RESET {
+        // Nobody is challenged on the way out.
+        let says = if C::HOOK != Hook::Egress && challenges { challenge(kernel, work) } else { reset(work) };
+        says.and_then(|says| segment(ctx, work, says))
+    } else {
+        error(ctx, kernel, work)
     };
     match built {
         Some(Lengths { headers, quoted }) if ctx.replace(&work.frame, headers, &work.quote, quoted) => {
@@ -112,38 +117,36 @@ fn headers<F: Family, C: Context>(
 
 /// A reset that the sender must believe (RFC 9293 §3.10.7.1); never in answer to a reset.
 #[inline(always)]
-fn reset<F: Family, C: Context>(ctx: &C, work: &mut Work<F>) -> Option<Lengths> {
+fn reset<F: Family>(work: &Work<F>) -> Option<Says> {
     let flags = work.tcp_flags as u8;
     if work.kind != work::TCP || work.headless() || flags & TCP_RST != 0 {
         return None;
     }
     let length = work.data + u32::from(flags & TCP_SYN != 0) + u32::from(flags & TCP_FIN != 0);
-    if flags & TCP_ACK != 0 {
-        segment(ctx, work, [work.acknowledged, 0], TCP_RST)
+    Some(if flags & TCP_ACK != 0 {
+        Says { sequence: work.acknowledged, acknowledges: 0, flags: TCP_RST }
     } else {
-        segment(ctx, work, [0, work.sequence.wrapping_add(length)], TCP_RST | TCP_ACK)
-    }
+        Says { sequence: 0, acknowledges: work.sequence.wrapping_add(length), flags: TCP_RST | TCP_ACK }
+    })
 }
 
 /// An acknowledgment that provokes a reset ([`mod@challenge`]). Its own number is as good as any that nobody can foresee.
 #[inline(always)]
-fn challenge<F: Family, C: Context, K: Kernel<F>>(
-    ctx: &C,
-    kernel: &K,
-    work: &mut Work<F>,
-) -> Option<Lengths> {
+fn challenge<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<Says> {
     let number = challenge::number(kernel, work)?;
-    segment(ctx, work, [number; 2], TCP_ACK)
+    Some(Says { sequence: number, acknowledges: number, flags: TCP_ACK })
 }
 
-/// A TCP segment without data and options back to the sender, with these sequence and acknowledgment numbers.
-#[inline(always)]
-fn segment<F: Family, C: Context>(
-    ctx: &C,
-    work: &mut Work<F>,
-    numbers: [u32; 2],
+/// What a TCP segment says.
+struct Says {
+    sequence: u32,
+    acknowledges: u32,
     flags: u8,
-) -> Option<Lengths> {
+}
+
+/// A TCP segment without data and options back to the sender.
+#[inline(always)]
+fn segment<F: Family, C: Context>(ctx: &C, work: &mut Work<F>, says: Says) -> Option<Lengths> {
     let from = work.tuple.destination;
     if !headers(ctx, work, from, wire::TCP, 20) {
         return None;
@@ -154,9 +157,9 @@ fn segment<F: Family, C: Context>(
     let frame = &mut work.frame;
     put(frame, at, ports[0].to_be());
     put(frame, at + 1, ports[1].to_be());
-    put_word(frame, at + 2, numbers[0]);
-    put_word(frame, at + 4, numbers[1]);
-    put(frame, at + 6, (0x5000 | u16::from(flags)).to_be());
+    put_word(frame, at + 2, says.sequence);
+    put_word(frame, at + 4, says.acknowledges);
+    put(frame, at + 6, (0x5000 | u16::from(says.flags)).to_be());
     put(frame, at + 7, 0);
     put(frame, at + 8, 0);
     put(frame, at + 9, 0);

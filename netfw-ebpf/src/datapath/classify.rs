@@ -6,9 +6,10 @@ use netfw_common::image::{Vector, WORDS};
 
 use super::{repeat::Repeat, work::NONE};
 
-/// Words of the vectors that a turn of the loop looks at: a turn has its price, and with twice as many the verifier gives up. A word that
-/// the summaries leave out costs a bit test, so no turn has to find the next one, for which there is no instruction.
-const AT_ONCE: u32 = 8;
+/// Words of the vectors that a turn of the loop looks at: a turn has its price. With twice as many the verifier has a fifth more to follow,
+/// and each start takes that much longer. A word that the summaries leave out costs a bit test, so no turn has to find the next one,
+/// for which there is no instruction.
+const AT_ONCE: u32 = 4;
 
 /// Number of the lowest bit that all vectors have, or [`NONE`].
 #[inline(always)]
