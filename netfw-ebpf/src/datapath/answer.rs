@@ -138,6 +138,7 @@ fn challenge<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<
 }
 
 /// What a TCP segment says.
+#[derive(Clone, Copy)]
 struct Says {
     sequence: u32,
     acknowledges: u32,
