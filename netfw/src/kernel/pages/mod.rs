@@ -28,8 +28,12 @@ const SHARE: u32 = 16;
 /// Roots that lie in the room: with the first one, one for each slot.
 const ROOTS: u32 = SLOTS - 1;
 
-/// Words of the head: the first page that is free, the newest version, and the first page for roots.
-const HEAD: usize = 3;
+/// Word of the head: the first page that is free.
+const NEXT: u32 = 0;
+/// Word of the head: the newest version.
+const VERSION: u32 = 1;
+/// Word of the head: the first page for roots.
+const SPARE: u32 = 2;
 
 /// Lays a list out: sorted, and no prefix in another one.
 ///
@@ -43,7 +47,9 @@ pub(super) fn lay_out(prefixes: &[IpNet]) -> Result<Pages> {
     let roots = if root == 0 { 0 } else { ROOTS * ROOT_PAGES };
     let length = pages.len() as u32;
     let room = if prefixes.len() < LONG { 0 } else { roots + length / SHARE };
-    pages[0][..HEAD].copy_from_slice(&[length + roots, 0, length]);
+    for (at, word) in [(NEXT, length + roots), (VERSION, v6.version), (SPARE, length)] {
+        pages[0][at as usize] = word;
+    }
     Ok(Pages { layout: Layout { root, v6 }, pages, room })
 }
 

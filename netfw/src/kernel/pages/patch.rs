@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ipnet::IpNet;
 use netfw_common::block::{Layout, PAGE, v4::ROOT_PAGES};
 
-use super::{HEAD, ROOTS, families, v4, v6};
+use super::{NEXT, ROOTS, SPARE, VERSION, families, v4, v6};
 
 /// Differences up to which it is the quicker way.
 const MOST: usize = 1 << 14;
-/// Compared at once.
-const CHUNK: usize = 256;
 
 /// Pages that nothing lies in yet.
 pub(super) struct Room {
@@ -47,11 +45,7 @@ pub(in crate::kernel) fn patch(
     kept: &[Layout],
     [old, new]: [&[IpNet]; 2],
 ) -> Option<Layout> {
-    let mut head = [0; HEAD];
-    for (word, at) in head.iter_mut().zip(0..) {
-        *word = load(pages, at)?;
-    }
-    let [next, version, spare] = head;
+    let (next, version, spare) = (load(pages, NEXT)?, load(pages, VERSION)?, load(pages, SPARE)?);
     let mut room = Room { next, end: pages.len() as u32 / PAGE };
     // Where another one has followed upon it, what that one has changed must not come back.
     if room.next > room.end || version != layout.v6.version {
@@ -59,14 +53,14 @@ pub(in crate::kernel) fn patch(
     }
     let differences = differences(old, new)?;
     // First of all: whoever is killed on the way leaves pages that are never changed again.
-    store(pages, 1, version + 1)?;
+    store(pages, VERSION, version + 1)?;
     let [(gone4, gone6), (come4, come6)] = differences.map(|networks| families(&networks));
     let mut places = (0..ROOTS).map(|nth| spare + nth * ROOT_PAGES).chain([1]);
     let place = places.find(|place| kept.iter().all(|list| list.root != *place))?;
     let root = v4::patch(pages, &mut room, [layout.root, place], new, &[gone4, come4].concat())?;
     let oldest = kept.iter().map(|list| list.v6.version).min().unwrap_or(version);
     let v6 = v6::patch(pages, &mut room, layout.v6, oldest, [&gone6, &come6])?;
-    store(pages, 0, room.next)?;
+    store(pages, NEXT, room.next)?;
     Some(Layout { root, v6 })
 }
 
@@ -74,7 +68,7 @@ pub(in crate::kernel) fn patch(
 fn differences(mut old: &[IpNet], mut new: &[IpNet]) -> Option<[Vec<IpNet>; 2]> {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     while gone.len() + come.len() <= MOST {
-        let same = common_start(old, new);
+        let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
         (old, new) = (&old[same..], &new[same..]);
         match (old, new) {
             ([], []) => return Some([gone, come]),
@@ -90,13 +84,6 @@ fn differences(mut old: &[IpNet], mut new: &[IpNet]) -> Option<[Vec<IpNet>; 2]> 
         }
     }
     None
-}
-
-/// With how many both begin.
-fn common_start(old: &[IpNet], new: &[IpNet]) -> usize {
-    let chunks = old.chunks_exact(CHUNK).zip(new.chunks_exact(CHUNK));
-    let whole = CHUNK * chunks.take_while(|(old, new)| old == new).count();
-    whole + old[whole..].iter().zip(&new[whole..]).take_while(|(old, new)| old == new).count()
 }
 
 #[cfg(test)]
