@@ -13,6 +13,7 @@ mod compare;
 mod connections;
 mod conntrack;
 mod cores;
+mod counts;
 mod drop;
 mod ends;
 mod flood;
@@ -26,6 +27,7 @@ mod masquerade;
 mod measure;
 mod memory;
 mod noise;
+mod probes;
 mod report;
 mod rules;
 mod score;
@@ -66,6 +68,8 @@ enum Bench {
     Cores(cores::Args),
     /// A packet, stage by stage.
     Stages(stages::Args),
+    /// The same in instructions and look-ups.
+    Counts(stages::Args),
     /// Addresses that can be banned in a second.
     Bans(bans::Args),
 }
@@ -137,6 +141,7 @@ fn run(bench: &Bench) -> Result<()> {
         Bench::Memory(args) => memory::run(args),
         Bench::Cores(args) => cores::run(args),
         Bench::Stages(args) => stages::run(args),
+        Bench::Counts(args) => counts::run(args),
         Bench::Bans(args) => bans::run(args),
     }
 }

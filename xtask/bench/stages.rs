@@ -1,6 +1,10 @@
 //! `bench stages`: where the time of a packet goes. Each kind of packet ends a stage later than the one before.
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    iter,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use netfw::kernel::Hook;
@@ -18,7 +22,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
 }
 
 const HOOKS: [(&str, Hook); 2] = [("XDP", Hook::Xdp), ("TC", Hook::Ingress)];
@@ -66,40 +70,53 @@ const KINDS: [Kind; 9] = [
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Args { common } = args;
-    let hosts = Hosts::new(Offload::Off)?;
-    let gateway = hosts::netfw("xdp", &format!("syn-proxy = \"auto\"\n{BLOCK}"));
-    let _guard = hosts.stand_up(&gateway, common, Placement::Inline)?;
-    let programs = hosts.bed.gateway.enter(Programs::open)?;
+    let common = &args.common;
     let mut score = Score::new("A packet by test run, by where it ends", Vec::new());
-    for _ in 0..common.rounds() {
-        for (name, hook) in HOOKS {
-            for kind in KINDS {
-                let measure = || time(&programs, hook, kind, common);
-                let time = hosts.bed.gateway.enter(measure).with_context(|| format!("{name}, {}", kind.0))?;
-                score.add(name, (kind.0, "ns"), time);
-            }
-        }
-    }
+    each(common, common.rounds(), "", |hook, kind, next| {
+        let begin = Instant::now();
+        let times = iter::repeat_with(next).take_while(|_| begin.elapsed() < common.time());
+        score.add(hook, (kind, "ns"), median(times)?.as_nanos() as f64);
+        Ok(())
+    })?;
     score.print(common.json)
 }
 
-/// Nanoseconds that a packet takes, the median of many.
-fn time(programs: &Programs, hook: Hook, (_, make): Kind, common: &Common) -> Result<f64> {
-    hosts::pin_here(ENDS_CORE)?;
-    let (mut times, mut begin) = (Vec::new(), Instant::now());
-    for n in 0.. {
-        let time = programs.once(hook, &make(n)?)?;
-        if n < WARM_UP {
-            begin = Instant::now();
-        } else if begin.elapsed() < common.time() {
-            times.push(time);
-        } else {
-            break;
+/// Has every kind of packet measured at every hook, so many times: `measure` is given the names of hook and kind, and what sends the
+/// next packet.
+pub(crate) fn each(
+    common: &Common,
+    rounds: u32,
+    more_rules: &str,
+    mut measure: impl FnMut(&str, &'static str, &mut dyn FnMut() -> Result<Duration>) -> Result<()> + Send,
+) -> Result<()> {
+    let hosts = Hosts::new(Offload::Off)?;
+    let gateway = hosts::netfw("xdp", &format!("syn-proxy = \"auto\"\n{BLOCK}{more_rules}"));
+    let _guard = hosts.stand_up(&gateway, common, Placement::Inline)?;
+    hosts.bed.gateway.enter(|| {
+        hosts::pin_here(ENDS_CORE)?;
+        let programs = Programs::open()?;
+        for _ in 0..rounds {
+            for ((name, hook), (kind, make)) in
+                HOOKS.into_iter().flat_map(|hook| KINDS.map(|kind| (hook, kind)))
+            {
+                let mut numbers = 0..;
+                let mut next = || programs.once(hook, &make(numbers.next().context("no more packets")?)?);
+                let mut warmed_up =
+                    || iter::repeat_with(&mut next).take(WARM_UP).try_for_each(|time| time.map(drop));
+                warmed_up()
+                    .and_then(|()| measure(name, kind, &mut next))
+                    .with_context(|| format!("{name}, {kind}"))?;
+            }
         }
-    }
-    times.sort();
-    Ok(times.get(times.len() / 2).context("no packet was measured")?.as_nanos() as f64)
+        Ok(())
+    })
+}
+
+/// The median of what many packets have taken.
+pub(crate) fn median<T: Copy + Ord>(measured: impl Iterator<Item = Result<T>>) -> Result<T> {
+    let mut measured = measured.collect::<Result<Vec<_>>>()?;
+    measured.sort();
+    measured.get(measured.len() / 2).copied().context("no packet was measured")
 }
 
 fn datagram(link: Macs, from: &str, (to, port): (&str, u16), from_port: u16) -> Result<Vec<u8>> {

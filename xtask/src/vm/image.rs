@@ -1,5 +1,5 @@
 //! The file system of the virtual machine: an initramfs of busybox, the programs the lab is made of, the kernel's
-//! network modules and the tests.
+//! network modules and the tests or measurements.
 
 use std::{
     collections::BTreeSet,
@@ -11,15 +11,13 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use super::kernel::Kernel;
-use crate::{
-    suites::{self, Suite},
-    tools,
-};
+use crate::tools;
 
 const INIT: &str = include_str!("init.sh");
 /// Beside busybox, whose commands these come before.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 22] = [
     "bash",
+    "chrt",
     "timeout",
     "mount",
     "ip",
@@ -44,8 +42,13 @@ const PROGRAMS: [&str; 21] = [
 /// Modules that a network namespace may ask for; a cloud kernel has the rest built in.
 const MODULES: [&str; 4] = ["kernel/net", "kernel/lib", "kernel/crypto", "kernel/drivers/net"];
 
-/// Makes the archive for `kernel`.
-pub(crate) fn build(shell: &Shell, kernel: &Kernel, suites: &[Suite], script: &str) -> Result<PathBuf> {
+/// Makes the archive for `kernel`, with `programs` and the `script` that runs them in `/tests`.
+pub(crate) fn build(
+    shell: &Shell,
+    kernel: &Kernel,
+    programs: &[(&str, &Path)],
+    script: &str,
+) -> Result<PathBuf> {
     let root = beside(kernel, "root");
     shell.remove_path(&root)?;
     skeleton(shell, &root)?;
@@ -54,10 +57,9 @@ pub(crate) fn build(shell: &Shell, kernel: &Kernel, suites: &[Suite], script: &s
         copy_with_libraries(shell, &root, &path)?;
     }
     copy_with_libraries(shell, &root, &tools::on_path("busybox").context("busybox is missing")?)?;
-    for Suite { name, path } in suites {
+    for (name, path) in programs {
         copy_test_program(shell, &root, name, path)?;
     }
-    copy_test_program(shell, &root, "netfw", &suites::netfw(shell))?;
     copy_modules(shell, &root, kernel)?;
     shell.write_file(root.join("tests/run"), script)?;
     archive(shell, &root, &beside(kernel, "cpio"))
