@@ -20,7 +20,7 @@ const VARIABLES: [&str; 4] =
     ["NETFW_BPF_TOOLCHAIN", "NETFW_BPF_LINKER", "NETFW_BPF_OBJ_DIR", "NETFW_BPF_DENY_WARNINGS"];
 
 fn main() -> ExitCode {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = cargo_variable("CARGO_MANIFEST_DIR").join("..");
     for input in INPUTS {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
