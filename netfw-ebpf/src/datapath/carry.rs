@@ -27,6 +27,7 @@ pub fn packet<F: Family, C: Context, K: Kernel<F>>(
     entry: &mut Flow<F::Addr>,
 ) -> Step {
     kernel.note(Note::Flow, 1);
+    work.strangers = 0;
     // Its source may be false; only the routing table can tell.
     if C::HOOK != Hook::Egress && entry.origin != work.origin && work.astray == 0 {
         work.astray = 1;

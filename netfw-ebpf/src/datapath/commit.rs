@@ -205,7 +205,8 @@ fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
 #[inline(always)]
 pub fn taken<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     work.rival = work.reply_key;
-    [Table::Inside, Table::Outside, Table::Proven].into_iter().any(|table| kernel.lives(work, table))
+    kernel.may_have_rival(work)
+        && [Table::Inside, Table::Outside, Table::Proven].into_iter().any(|table| kernel.lives(work, table))
 }
 
 /// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU

@@ -27,6 +27,13 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K
     if kernel.find(work) { look(kernel, work) } else { None }
 }
 
+/// Whether the packet is known to have no flow. Packets come in trains, of strangers too: after one the filter is asked first, which costs
+/// packets of flows more than it brings.
+#[inline(always)]
+pub fn is_stranger<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    kernel.follows_stranger(work) && !kernel.may_have_flow(work)
+}
+
 /// Asks first where the packet before this one was found: packets come in trains.
 #[inline(always)]
 fn look<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Option<K::Entry> {
@@ -51,6 +58,10 @@ fn is_doubtful<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow
 /// Finds the flow in whatever table, if it lives; sets [`Work::table`] and, to what it was then, [`Work::original`].
 #[inline(always)]
 pub fn anywhere<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    work.strangers = 1;
+    if !kernel.may_have_flow(work) {
+        return false;
+    }
     let Some(mut entry) = look_up(kernel, work) else { return false };
     if needs_peer(work, &entry) && orphaned(kernel, work, &entry) {
         // Another core may just have moved both halves to the proven flows.

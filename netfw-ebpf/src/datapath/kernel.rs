@@ -158,6 +158,10 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     fn can_transmit(&self, ifindex: u32) -> bool;
     /// Whether a socket of the master would take a packet with this tuple.
     fn socket(&self, tuple: &Tuple<F::Addr>) -> bool;
+    /// Whether the packet may have a flow: false only where it has none ([`netfw_common::bloom`]).
+    fn may_have_flow(&self, work: &mut Work<F>) -> bool;
+    /// The same of [`Work::rival`].
+    fn may_have_rival(&self, work: &mut Work<F>) -> bool;
     /// Key of the flow that holds a place, if one does.
     fn place(&self, place: u32) -> Option<Tuple<F::Addr>>;
     /// Recalls the ports of a fragmented packet, by its addresses, protocol and identification.

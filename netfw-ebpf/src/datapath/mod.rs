@@ -102,7 +102,8 @@ fn decide<F: Family, S: Stages<F>>(stages: &mut S, work: &mut Work<F>) -> Step {
     if fragment::concerns(work) || failsafe::concerns(work) {
         stages.prepare(work)?;
     }
-    if !(challenge::concerns(work) && stages.challenges(work)?) {
+    let is_challenged = challenge::concerns(work) && stages.challenges(work)?;
+    if !(is_challenged || stages.is_stranger(work)) {
         stages.carry(work)?;
     }
     stages.block(work)?;

@@ -3,7 +3,7 @@
 use netfw_common::family::Family;
 
 use super::{
-    find,
+    commit,
     kernel::{Inserted, Kernel, Table},
     reclaim,
     work::Work,
@@ -29,5 +29,6 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         kernel.remove(Table::Proven, &work.reply_key);
         return;
     }
-    find::forget(kernel, work.table, &work.tuple, &work.original);
+    commit::withdraw(kernel, work);
+    kernel.remove(work.table, &work.tuple);
 }

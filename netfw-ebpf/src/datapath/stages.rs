@@ -26,6 +26,8 @@ pub trait Stages<F: Family> {
     fn prepare(&mut self, work: &mut Work<F>) -> Step;
     /// Looks at a SYN or reset from outside while too many SYNs come; says whether it is a SYN to be challenged.
     fn challenges(&mut self, work: &mut Work<F>) -> Result<bool, Verdict>;
+    /// Whether the packet is known to have no flow, without a look at the flow table.
+    fn is_stranger(&mut self, work: &mut Work<F>) -> bool;
     /// Drops a packet without a flow from whoever is blocked.
     fn block(&mut self, work: &mut Work<F>) -> Step;
     /// Finds the flow that an ICMP error quotes. XDP leaves that to TC.
@@ -84,6 +86,11 @@ impl<F: Family, C: Context, K: Kernel<F>> Stages<F> for Direct<'_, C, K> {
         }
         self.kernel.challenge(work)?;
         Ok(work.unproved != 0)
+    }
+
+    #[inline(always)]
+    fn is_stranger(&mut self, work: &mut Work<F>) -> bool {
+        find::is_stranger(self.kernel, work)
     }
 
     #[inline(always)]

@@ -31,10 +31,16 @@ pub trait Traces<F: Family> {
 
     /// Looks a flow up.
     fn flow(&self, table: Table, key: &Tuple<F::Addr>) -> Option<Self::Entry>;
-    /// Inserts an entry whose key must not exist.
+    /// Inserts an entry whose key must not exist, and makes it known before ([`super::kernel::Kernel::may_have_flow`]).
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted;
     /// Removes an entry if it is there.
     fn remove(&self, table: Table, key: &Tuple<F::Addr>);
+
+    /// Whether the packet before this one had no flow.
+    #[inline(always)]
+    fn follows_stranger(&self, work: &Work<F>) -> bool {
+        work.strangers != 0
+    }
 
     /// Looks half of a mapping up.
     fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half>;

@@ -161,6 +161,8 @@ pub struct Work<F: Family> {
 
     /// The part of the table in which the packet's flow was found.
     pub table: Table,
+    /// Whether the last packet had no flow, as far as is known.
+    pub strangers: u32,
     /// Generation of the policy in force.
     pub generation: u32,
     /// Prefix length with which [`super::block`] asks for a ban.

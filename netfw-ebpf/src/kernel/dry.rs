@@ -100,6 +100,11 @@ impl<F: Maps> Traces<F> for Live {
     fn remove(&self, _: Table, _: &Tuple<F::Addr>) {}
 
     #[inline(always)]
+    fn follows_stranger(&self, _: &Work<F>) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn mapping(&self, key: &Tuple<F::Addr>) -> Option<Self::Half> {
         Kept::new(F::mappings().get_ptr_mut(key)?, MAPPING)
     }

@@ -15,6 +15,7 @@ use aya_ebpf::{
 };
 use netfw_common::{
     block::{self, Bans, Layout, Page, v4, v6},
+    bloom,
     event::Watch,
     family::{Addr6, Address, Ipv6},
     flow::Flow,
@@ -31,7 +32,7 @@ use netfw_common::{
 
 use super::{
     cookie, fib,
-    maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
+    maps::{self, FragmentKey, Maps, SourceKey},
     parts::{self, Parts},
     stages::decode,
 };
@@ -218,13 +219,18 @@ pub(super) fn bucket_word<F: Maps>(key: &BucketKey<F::Addr>) -> Option<*mut u64>
     F::source_buckets().get_ptr_mut(SourceKey { rule: key.rule, source: key.source })
 }
 
+/// Whether this key was noted in the filter.
+#[inline(always)]
+pub(super) fn is_noted<A: Address>(key: &Tuple<A>) -> bool {
+    let (word, bit) = bloom::place(bloom::hash(key), maps::BLOOM_WORDS.load());
+    let noted = maps::BLOOM_HALVES.get(0).and_then(|halves| maps::BLOOM.get(halves.asked + word));
+    noted.is_none_or(|noted| noted & bit != 0)
+}
+
 /// Where the entry of a flow lies.
 #[inline(always)]
 pub(super) fn flow_entry<F: Maps>(table: Table, key: &Tuple<F::Addr>) -> Option<*mut Flow<F::Addr>> {
-    match F::flows(table) {
-        FlowMap::Hash(map) => map.get_ptr_mut(key),
-        FlowMap::Lru(map) => map.get_ptr_mut(key),
-    }
+    F::with_flows(table, |map| map.entry(key))
 }
 
 impl<F: Maps + Parts> Kernel<F> for Live {
@@ -325,6 +331,16 @@ impl<F: Maps + Parts> Kernel<F> for Live {
             bpf_sk_release(socket.cast());
         }
         true
+    }
+
+    #[inline(always)]
+    fn may_have_flow(&self, work: &mut Work<F>) -> bool {
+        F::may_have_flow(work) != 0
+    }
+
+    #[inline(always)]
+    fn may_have_rival(&self, work: &mut Work<F>) -> bool {
+        F::may_have_rival(work) != 0
     }
 
     #[inline(always)]

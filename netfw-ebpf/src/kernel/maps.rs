@@ -1,5 +1,7 @@
 //! The maps. Sizes that depend on the capacity are set by the loader.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     Global,
     btf_maps::{Array as InnerArray, ArrayOfMaps, LpmTrie},
@@ -8,6 +10,7 @@ use aya_ebpf::{
 };
 use netfw_common::{
     block::{Bans, Key, MAX_BANS, Page},
+    bloom::Halves,
     bucket::Bucket,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     door::Handshake,
@@ -29,6 +32,8 @@ use netfw_common::{
 
 use crate::datapath::{kernel::Table, work::Work};
 
+/// The key must not exist.
+pub(super) const BPF_NOEXIST: u64 = 1;
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// Inner arrays of an array of maps may differ in size (Linux 5.10).
 const BPF_F_INNER_MAP: usize = 0x1000;
@@ -39,6 +44,10 @@ const LATER: u32 = 4096;
 /// Places in each of the rings `PLACES4` and `PLACES6`.
 #[unsafe(no_mangle)]
 pub static PLACE_COUNT: Global<u32> = Global::new(1);
+
+/// Words in half of `BLOOM`, a power of two.
+#[unsafe(no_mangle)]
+pub static BLOOM_WORDS: Global<u32> = Global::new(1);
 
 /// Whether each packet is told of; 0: no.
 #[unsafe(no_mangle)]
@@ -141,6 +150,12 @@ pub static MAPPINGS4: Mappings<Addr4> = LruHashMap::with_max_entries(LATER, 0);
 /// Halves of endpoint-independent mappings.
 #[map]
 pub static MAPPINGS6: Mappings<Addr6> = LruHashMap::with_max_entries(LATER, 0);
+/// Keys of flows, both halves ([`netfw_common::bloom`]).
+#[map]
+pub static BLOOM: Array<u64> = Array::with_max_entries(LATER, BPF_F_MMAPABLE as u32);
+/// Which of them are in use.
+#[map]
+pub static BLOOM_HALVES: Array<Halves> = Array::with_max_entries(1, 0);
 /// The ring of places for proven flows.
 #[map]
 pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
@@ -274,6 +289,46 @@ pub enum FlowMap<A: 'static> {
     Lru(&'static Unproven<A>),
 }
 
+impl<A> FlowMap<A> {
+    /// Where the entry of a flow lies.
+    #[inline(always)]
+    pub fn entry(&self, key: &Tuple<A>) -> Option<*mut Flow<A>> {
+        match self {
+            Self::Hash(map) => map.get_ptr_mut(key),
+            Self::Lru(map) => map.get_ptr_mut(key),
+        }
+    }
+
+    /// Inserts an entry whose key must not exist.
+    #[inline(always)]
+    pub fn insert(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), i32> {
+        match self {
+            Self::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
+            Self::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
+        }
+    }
+
+    /// Removes an entry.
+    #[inline(always)]
+    pub fn remove(&self, key: &Tuple<A>) -> Result<(), i32> {
+        match self {
+            Self::Hash(map) => map.remove(key),
+            Self::Lru(map) => map.remove(key),
+        }
+    }
+}
+
+/// Keeps the compiler from making one call of those in several arms of a `match`. Where the map of a call is one of several, the verifier
+/// cannot put the function of its kind there; the general one calls that through a pointer, which costs a retpoline more.
+#[inline(always)]
+fn apart<const ARM: u32, T>(value: T) -> T {
+    // SAFETY: a register moved to itself: a line without an instruction is one that the kernel refuses to know of.
+    unsafe {
+        asm!("{any} = {any} # {arm}", any = inout(reg) ARM => _, arm = const ARM, options(nomem, nostack))
+    };
+    value
+}
+
 /// The maps of a family.
 pub trait Maps: Family {
     /// Index into `HANDS`, `PRESSURES` and `PRESSED_UNTIL`.
@@ -286,6 +341,15 @@ pub trait Maps: Family {
     fn locals() -> &'static HashMap<Self::Addr, u32>;
     /// A part of the flow table.
     fn flows(table: Table) -> FlowMap<Self::Addr>;
+    /// The same, given to `task`.
+    #[inline(always)]
+    fn with_flows<T>(table: Table, task: impl Fn(FlowMap<Self::Addr>) -> T) -> T {
+        match table {
+            Table::Proven => apart::<0, _>(task(Self::flows(Table::Proven))),
+            Table::Outside => apart::<1, _>(task(Self::flows(Table::Outside))),
+            Table::Inside => apart::<2, _>(task(Self::flows(Table::Inside))),
+        }
+    }
     /// Endpoint-independent mappings.
     fn mappings() -> &'static LruHashMap<Tuple<Self::Addr>, Mapping<Self::Addr>>;
     /// The ring.

@@ -104,6 +104,10 @@ parts! {
     search as search4, search6: |live, work| commit::search(live, work) as u32;
     /// [`commit::attempt`].
     attempt as attempt4, attempt6: |live, work| commit::attempt(live, work) as u32;
+    /// [`live::is_noted`].
+    may_have_flow as known4, known6: |_live, work| u32::from(live::is_noted(&work.tuple));
+    /// [`live::is_noted`].
+    may_have_rival as rivalled4, rivalled6: |_live, work| u32::from(live::is_noted(&work.rival));
     /// [`find::anywhere`].
     find as find4, find6: |live, work| u32::from(find::anywhere(live, work));
     /// [`find::lives`].

@@ -176,6 +176,11 @@ macro_rules! stages {
             }
 
             #[inline(always)]
+            fn is_stranger(&mut self, work: &mut Work<$family>) -> bool {
+                find::is_stranger(&Live::resume(self.0.cast(), work.slot), work)
+            }
+
+            #[inline(always)]
             fn block(&mut self, work: &mut Work<$family>) -> Step {
                 block::new_flow(&Live::resume(self.0.cast(), work.slot), work)
             }

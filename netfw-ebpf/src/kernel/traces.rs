@@ -1,8 +1,12 @@
 //! [`Traces`] in BPF maps: those of real packets.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd},
+    ptr,
+};
 
 use netfw_common::{
+    bloom,
     counters::{Count, InterfaceCount, TranslationCount},
     event::Event,
     flow::Flow,
@@ -16,14 +20,13 @@ use netfw_common::{
 
 use super::{
     live::{Live, bucket_word, flow_entry},
-    maps::{self, FlowMap, FragmentKey, Maps, SourceKey},
+    maps::{self, BPF_NOEXIST, FragmentKey, Maps, SourceKey},
 };
 use crate::datapath::{
     kernel::{BucketKey, Inserted, Ring, Table},
     traces::Traces,
 };
 
-const BPF_NOEXIST: u64 = 1;
 const EEXIST: i32 = -17;
 
 /// Changes an aligned word of a map from `old` to `new`, unless another core was quicker.
@@ -32,6 +35,26 @@ fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
     const SEQUENTIAL: AtomicOrdering = AtomicOrdering::SeqCst;
     // SAFETY: the word is in a map, which is never freed while a program uses it.
     unsafe { atomic_cxchg::<u64, SEQUENTIAL, SEQUENTIAL>(word, old, new).1 }
+}
+
+/// Notes the key with this hash where keys are noted now. Most are in already: a flow is entered more than once. A global BPF function, as those
+/// in [`super::parts`]: its caller has no stack left.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note(hash: u64) -> u32 {
+    let Some(halves) = maps::BLOOM_HALVES.get(0) else { return 0 };
+    let (word, bit) = bloom::place(hash, maps::BLOOM_WORDS.load());
+    for half in halves.noted {
+        if let Some(noted) = maps::BLOOM.get_ptr_mut(half + word) {
+            // SAFETY: an aligned word of a map; other cores and user space set bits of it at the same time.
+            unsafe {
+                if ptr::read_volatile(noted) & bit == 0 {
+                    atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(noted, bit);
+                }
+            }
+        }
+    }
+    0
 }
 
 impl<F: Maps> Traces<F> for Live {
@@ -46,11 +69,8 @@ impl<F: Maps> Traces<F> for Live {
 
     #[inline(always)]
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
-        let result = match F::flows(table) {
-            FlowMap::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
-            FlowMap::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
-        };
-        match result {
+        note(bloom::hash(key));
+        match F::with_flows(table, |map| map.insert(key, flow)) {
             Ok(()) => Inserted::Done,
             Err(EEXIST) => Inserted::Exists,
             Err(_) => Inserted::Full,
@@ -60,10 +80,7 @@ impl<F: Maps> Traces<F> for Live {
     #[inline(always)]
     fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
         // Somebody else may have removed it: as good.
-        let _ = match F::flows(table) {
-            FlowMap::Hash(map) => map.remove(key),
-            FlowMap::Lru(map) => map.remove(key),
-        };
+        let _ = F::with_flows(table, |map| map.remove(key));
     }
 
     #[inline(always)]

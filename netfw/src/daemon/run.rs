@@ -185,12 +185,16 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
 
 /// Beside the loop, because a large table takes its time.
 async fn sweep_again_and_again(maps: Arc<Maps>, mut shortages: Shortages) {
-    let mut pause = SWEEP;
+    let (mut pause, mut left) = (SWEEP, 0);
     loop {
         sleep(pause).await;
         let (begun, swept) = (Instant::now(), Arc::clone(&maps));
-        let swept = spawn_blocking(move || sweep::forget_expired(&swept)).await;
-        let swept = swept.map_err(anyhow::Error::from).and_then(|swept| swept);
+        let swept = spawn_blocking(move || {
+            sweep::forget_expired(&swept)?;
+            swept.renew_filter(left)
+        });
+        let swept = swept.await.map_err(anyhow::Error::from).and_then(|left| left);
+        left = *swept.as_ref().unwrap_or(&left);
         log_failure(swept.map(drop).context("cannot sweep the flow table"));
         log_failure(shortages.look(&maps).context("cannot read the drop counters"));
         pause = SWEEP.max(begun.elapsed() * REST);

@@ -1,5 +1,7 @@
 //! How `[flows] capacity` is shared out.
 
+use netfw_common::bloom;
+
 /// LRU maps below this size evict early: each core keeps a free list of its own.
 const LEAST_LRU: u32 = 4096;
 
@@ -16,6 +18,8 @@ pub(super) struct Sizes {
     pub(super) inside: u32,
     /// Halves of endpoint-independent mappings, each family.
     pub(super) mappings: u32,
+    /// Words of both halves of the filter over all keys.
+    pub(super) bloom: u32,
 }
 
 impl Sizes {
@@ -29,6 +33,7 @@ impl Sizes {
             outside: unproven,
             inside: unproven,
             mappings: unproven,
+            bloom: bloom::words(capacity).saturating_mul(2),
         }
     }
 }

@@ -9,6 +9,7 @@ mod adopt;
 mod attach;
 mod bans;
 mod blocks;
+mod bloom;
 mod capacity;
 mod cookies;
 mod counters;

@@ -37,7 +37,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 52] = [
+pub(super) const PINNED: [&str; 54] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -64,6 +64,8 @@ pub(super) const PINNED: [&str; 52] = [
     "INSIDE6",
     "MAPPINGS4",
     "MAPPINGS6",
+    "BLOOM",
+    "BLOOM_HALVES",
     "PLACES4",
     "PLACES6",
     "HANDS",
@@ -122,6 +124,7 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
     // The tables that are there count, not those that the rules file asks for now.
     let there = |name, wanted| MapInfo::from_pin(pins.map(name)).map_or(wanted, |info| info.max_entries());
     let places = there("PLACES4", sizes.places);
+    let bloom_words = there("BLOOM", sizes.bloom) / 2;
     let bearable = pressure::bearable(there("OUTSIDE4", sizes.outside), cpus()? as u32);
     let cookies = u8::from(makes_syn_cookies() != Some(false));
     let level: u8 = if debug { 5 } else { 0 };
@@ -134,6 +137,7 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
         loader.map_max_entries(name, entries);
     }
     loader.override_global("PLACE_COUNT", &places, true);
+    loader.override_global("BLOOM_WORDS", &bloom_words, true);
     loader.override_global("BEARABLE", &bearable, true);
     loader.override_global("SYN_COOKIES", &cookies, true);
     let jiffy = jiffy_nanos()?;
@@ -198,8 +202,9 @@ fn pin_abi(pins: &Pins) -> Result<()> {
 }
 
 impl Sizes {
-    fn by_map(self) -> [(&'static str, u32); 10] {
+    fn by_map(self) -> [(&'static str, u32); 11] {
         [
+            ("BLOOM", self.bloom),
             ("PLACES4", self.places),
             ("PLACES6", self.places),
             ("PROVEN4", self.proven),

@@ -10,7 +10,7 @@ use std::{
     path::Path,
     ptr::NonNull,
     slice,
-    sync::atomic::AtomicU32,
+    sync::atomic::{AtomicU32, AtomicU64},
 };
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
@@ -112,9 +112,22 @@ impl Mapped {
 
     /// What is there, as words; programs read them at any time.
     pub(super) fn words(&self) -> &[AtomicU32] {
-        // SAFETY: mapped as long as `self` is, from the start of a page on, and written by nothing else: there is one process that
+        // SAFETY: any bits are such a word.
+        unsafe { self.all() }
+    }
+
+    /// The same as words of 64 bits; programs may change them at any time.
+    pub(super) fn long_words(&self) -> &[AtomicU64] {
+        // SAFETY: any bits are such a word.
+        unsafe { self.all() }
+    }
+
+    /// # Safety
+    /// `W` is an atomic, of which all bits are values.
+    unsafe fn all<W>(&self) -> &[W] {
+        // SAFETY: mapped as long as `self` is, from the start of a page on, and only changed atomically: there is one process that
         // holds the lock of the instance, and programs only read lists.
-        unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.length / size_of::<AtomicU32>()) }
+        unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.length / size_of::<W>()) }
     }
 }
 

@@ -153,6 +153,7 @@ impl Loaded {
         }
         self.ids = Ids::default();
         self.forget_errors()?;
+        self.forget_keys()?;
         self.press(0)?;
         self.each_table(&mut Empty)
     }
@@ -163,6 +164,13 @@ impl Loaded {
         let mut errors = PerCpuArray::<_, [u8; size_of::<Bucket>()]>::try_from(errors)?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")?;
         Ok(errors.set(0, PerCpuValues::try_from(vec![[0; size_of::<Bucket>()]; cpus])?, 0)?)
+    }
+
+    /// Forgets which keys flows have had: a flow that is entered and not noted is none.
+    fn forget_keys(&self) -> Result<()> {
+        let mut bloom =
+            Array::<_, u64>::try_from(Map::Array(MapData::from_pin(self.directory.join("BLOOM"))?))?;
+        (0..bloom.len()).try_for_each(|word| Ok(bloom.set(word, 0, 0)?))
     }
 
     /// Says until when too many connections are being opened from outside; 0: they are not.

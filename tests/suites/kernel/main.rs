@@ -19,6 +19,7 @@ mod network;
 mod pressed;
 mod proven;
 mod random_rules;
+mod renewed;
 #[path = "../datapath/sketch.rs"]
 mod sketch;
 mod sources;
@@ -90,10 +91,11 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
         ("a_connection_is_proven_while_somebody_looks", proven::while_somebody_looks),
+        ("the_filter_is_made_anew", renewed::check),
         ("explained_and_sent", explained::check),
         ("new_flows_as_a_naive_gateway_judges_them", modelled::new_flows),
         ("changes_as_a_naive_gateway_makes_them", modelled::changes),

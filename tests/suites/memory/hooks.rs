@@ -252,6 +252,7 @@ fn blank<F: Family>() -> Work<F> {
         origin: 0,
         answers: 0,
         astray: 0,
+        strangers: 0,
         unproved: 0,
         overtaken: 0,
         beside: 0,

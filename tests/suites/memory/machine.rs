@@ -13,6 +13,7 @@ use netfw::{
 };
 use netfw_common::{
     block::{self, Bans, Key},
+    bloom,
     bucket::Bucket,
     counters::{Count, InterfaceCount, TranslationCount},
     door::Handshake,
@@ -57,6 +58,9 @@ pub(crate) struct Counts {
     pub(crate) rules: BTreeMap<u32, Count>,
     pub(crate) translations: BTreeMap<u32, TranslationCount>,
 }
+
+/// Words of the filter over the keys of flows: so few that a stranger looks like a flow now and then.
+const BLOOM_WORDS: u32 = 4;
 
 /// The surroundings.
 pub(crate) struct Machine {
@@ -111,6 +115,7 @@ pub(crate) struct Machine {
     pressures: RefCell<[Pressure; 2]>,
     pressed_until: RefCell<[u32; 2]>,
     vouched: RefCell<HashMap<IpAddr, Tick>>,
+    bloom: RefCell<[u64; BLOOM_WORDS as usize]>,
     channels: RefCell<HashMap<u32, u64>>,
     /// What was told to watcher and log.
     pub(crate) watched: RefCell<Vec<Event>>,
@@ -138,6 +143,17 @@ fn interface(side: Side, flag: u32, name: &str) -> Interface {
 }
 
 impl Machine {
+    fn note_key<A: Address>(&self, key: &Tuple<A>) {
+        let (word, bit) = bloom::place(bloom::hash(key), BLOOM_WORDS);
+        self.bloom.borrow_mut()[word as usize] |= bit;
+    }
+
+    fn is_noted<A: Address>(&self, key: &Tuple<A>) -> bool {
+        self.used();
+        let (word, bit) = bloom::place(bloom::hash(key), BLOOM_WORDS);
+        self.bloom.borrow()[word as usize] & bit != 0
+    }
+
     /// A two-armed master; `proven` and `unproven` as in [`Store::new`].
     pub(crate) fn new(proven: usize, unproven: usize) -> Self {
         let Compiled { policy, mut image, ids, .. } =
@@ -190,6 +206,7 @@ impl Machine {
             pressures: RefCell::default(),
             pressed_until: RefCell::default(),
             vouched: RefCell::default(),
+            bloom: RefCell::default(),
             channels: RefCell::default(),
             watched: RefCell::default(),
             logged: RefCell::default(),
@@ -530,6 +547,14 @@ impl<F: Stored> Kernel<F> for Machine {
         self.pressed_until.borrow()[usize::from(F::V6)]
     }
 
+    fn may_have_flow(&self, work: &mut Work<F>) -> bool {
+        self.is_noted(&work.tuple)
+    }
+
+    fn may_have_rival(&self, work: &mut Work<F>) -> bool {
+        self.is_noted(&work.rival)
+    }
+
     fn vouched(&self, source: F::Addr) -> Option<Tick> {
         self.vouched.borrow().get(&source.to_ip()).copied()
     }
@@ -566,6 +591,7 @@ impl<F: Stored> Traces<F> for Machine {
 
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
         self.used();
+        self.note_key(key);
         F::store(self).insert(table, key, flow)
     }
 
