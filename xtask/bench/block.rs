@@ -28,11 +28,41 @@ pub(crate) struct Args {
     nftables: u32,
 }
 
-/// A block list, and whether the datagrams are in it.
+/// Where datagrams come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Origin {
+    /// Right beside the prefixes of the list: the worst that there are.
+    Beside,
+    /// Far from all of them.
+    Elsewhere,
+    /// From within.
+    Listed,
+}
+
+/// A block list and where datagrams come from.
 #[derive(Clone, Copy)]
 struct Blocked {
     prefixes: u32,
-    listed: bool,
+    origin: Origin,
+}
+
+impl Blocked {
+    fn column(self) -> String {
+        let word = match self.origin {
+            Origin::Beside => "",
+            Origin::Elsewhere => " elsewhere",
+            Origin::Listed => " blocked",
+        };
+        format!("{}{word}", self.prefixes)
+    }
+
+    fn sources(self, most: u32) -> Sources {
+        match self.origin {
+            Origin::Beside => list::beside(most.max(1)),
+            Origin::Elsewhere => list::elsewhere(),
+            Origin::Listed => list::listed(self.prefixes),
+        }
+    }
 }
 
 /// Measures and prints.
@@ -40,40 +70,44 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = TempDir::new()?;
     let most = args.prefixes.iter().copied().max().unwrap_or_default();
     let mut cases = Vec::new();
-    for listed in [false, true] {
-        for &prefixes in args.prefixes.iter().filter(|&&prefixes| prefixes > 0 || !listed) {
-            let sources = if listed { list::listed(prefixes) } else { list::beside(most.max(1)) };
-            let gateways = gateways(dir.path(), Blocked { prefixes, listed }, args.nftables)?;
-            cases.extend(
-                gateways.into_iter().map(|(row, gateway)| case(row, gateway, sources, prefixes, listed)),
-            );
+    for origin in [Origin::Beside, Origin::Elsewhere, Origin::Listed] {
+        for &prefixes in args.prefixes.iter().filter(|&&prefixes| prefixes > 0 || origin != Origin::Listed) {
+            let blocked = Blocked { prefixes, origin };
+            let traffic = Traffic::Dropped(blocked.sources(most));
+            let gateways = gateways(dir.path(), blocked, args.nftables)?;
+            cases.extend(gateways.into_iter().map(|(row, gateway)| Case {
+                row,
+                column: blocked.column(),
+                traffic,
+                gateway,
+                optional: false,
+            }));
         }
     }
-    let targets = targets(most);
     compare(
         ("block", "64-byte UDP of new flows, dropped by policy or block list, by prefixes"),
         &args.common,
         &cases,
-        &targets,
+        &targets(most),
     )
 }
 
 /// The longest list costs little, and nothing where it already tells.
 fn targets(most: u32) -> Vec<Target> {
-    let columns = [most.to_string(), format!("{most} blocked")];
+    let of = |prefixes, origin| Blocked { prefixes, origin }.column();
+    let columns = [
+        (of(most, Origin::Beside), of(0, Origin::Beside)),
+        (of(most, Origin::Elsewhere), of(0, Origin::Elsewhere)),
+        (of(most, Origin::Listed), of(0, Origin::Beside)),
+    ];
     let rows = ["netfw, XDP", "netfw, TC"];
-    let targets =
-        rows.iter().flat_map(|row| columns.iter().map(|column| Target::keeps(row, column, "0", 0.8)));
-    targets.collect()
-}
-
-fn case(row: &'static str, gateway: Gateway, sources: Sources, prefixes: u32, listed: bool) -> Case {
-    let column = format!("{prefixes}{}", if listed { " blocked" } else { "" });
-    Case { row, column, traffic: Traffic::Dropped(sources), gateway, optional: false }
+    let target = |row| columns.iter().map(move |(with, without)| Target::keeps(row, with, without, 0.8));
+    rows.into_iter().flat_map(target).collect()
 }
 
 fn gateways(dir: &Path, blocked: Blocked, most: u32) -> Result<Vec<(&'static str, Gateway)>> {
-    let Blocked { prefixes, listed } = blocked;
+    let Blocked { prefixes, origin } = blocked;
+    let listed = origin == Origin::Listed;
     let block = match prefixes {
         0 => String::new(),
         count => list::blocking(&list::write(dir, &count.to_string(), list::prefixes(count))?),

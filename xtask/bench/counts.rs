@@ -30,7 +30,7 @@ const CALLS: [(&str, &[&str]); 4] = [
 /// Packets of a kind that are counted, for the median: a timer may interrupt one, and now and then a full hash makes room for many.
 const PACKETS: usize = 101;
 /// A table that the packets before those fill.
-const SMALL: &str = "[flows]\ncapacity = 16384\n";
+const SMALL: &str = "[flows]\ncapacity = 65536\n";
 
 /// Counts and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -40,6 +40,11 @@ pub(crate) fn beside(count: u32) -> Sources {
     Sources { first: Ipv4Addr::from_bits(FIRST.to_bits() + STEP / 2), ..listed(count) }
 }
 
+/// Addresses far from all of them.
+pub(crate) fn elsewhere() -> Sources {
+    Sources { first: Ipv4Addr::new(32, 0, 0, 0), count: 1 << 22, step: 373 }
+}
+
 /// Writes a list into `dir`.
 pub(crate) fn write(dir: &Path, name: &str, prefixes: impl Iterator<Item = String>) -> Result<PathBuf> {
     let file = dir.join(name);
