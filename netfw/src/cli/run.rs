@@ -161,7 +161,7 @@ async fn serve(instance: &Instance, up: &Up) -> Result<()> {
     if up.detached {
         background::leave_terminal(instance)?;
     }
-    run::run(instance, inputs).await
+    run::run(instance, inputs, started.daemon).await
 }
 
 async fn check(file: &Path, json: bool) -> Result<Exit> {

@@ -20,6 +20,7 @@ use super::{
     health::Health,
     host::{Host, watch::changes},
     instance::Instance,
+    lock::Daemon,
     log::Log,
     network::Network,
     rules,
@@ -121,14 +122,14 @@ impl Inputs {
 ///
 /// # Errors
 /// The instance cannot be opened.
-pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
+pub async fn run(instance: &Instance, mut inputs: Inputs, daemon: Daemon) -> Result<()> {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let maps = Arc::new(Maps::open(&instance.pins())?);
     let mut shortages = Shortages::default();
     // What was refused before this daemon is not its news; all after that is, also before the first sweep.
     log_failure(shortages.look(&maps).context("cannot read the drop counters"));
-    tokio::spawn(sweep_again_and_again(Arc::clone(&maps), shortages));
+    tokio::spawn(sweep_again_and_again(Arc::clone(&maps), shortages, Arc::new(daemon)));
     let mut log = Log::open(instance)?;
     let mut network = Network::default();
     let mut health = Health::new();
@@ -183,13 +184,15 @@ pub async fn run(instance: &Instance, mut inputs: Inputs) -> Result<()> {
     }
 }
 
-/// Beside the loop, because a large table takes its time.
-async fn sweep_again_and_again(maps: Arc<Maps>, mut shortages: Shortages) {
+/// Beside the loop, because a large table takes its time. Nobody else becomes the daemon until a sweep has ended: two that make the filter anew would
+/// clear what the other has noted.
+async fn sweep_again_and_again(maps: Arc<Maps>, mut shortages: Shortages, daemon: Arc<Daemon>) {
     let (mut pause, mut left) = (SWEEP, 0);
     loop {
         sleep(pause).await;
-        let (begun, swept) = (Instant::now(), Arc::clone(&maps));
+        let (begun, swept, daemon) = (Instant::now(), Arc::clone(&maps), Arc::clone(&daemon));
         let swept = spawn_blocking(move || {
+            let _until_it_has_ended = daemon;
             sweep::forget_expired(&swept)?;
             swept.renew_filter(left)
         });
