@@ -13,8 +13,8 @@
 //! (`nf_conntrack_tcp_packet`), while it takes a SYN, ACK with a wrong number for invalid. To a client whose connection is
 //! established it is an old acknowledgment, which changes nothing.
 //!
-//! Both come before the flow table is asked. A SYN of made-up source misses it in memory that nobody has touched lately, thrice. And if
-//! the flow was opened just before the pressure began, its client repeats its SYN and would answer the challenge in vain: the
+//! Both come before the flow table is asked, which the flood has filled: even the filter over its keys tells little then. And if the flow
+//! was opened just before the pressure began, its client repeats its SYN and would answer the challenge in vain: the
 //! reset would be carried to the target.
 
 use netfw_common::{

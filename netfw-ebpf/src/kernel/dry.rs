@@ -99,6 +99,7 @@ impl<F: Maps> Traces<F> for Live {
     #[inline(always)]
     fn remove(&self, _: Table, _: &Tuple<F::Addr>) {}
 
+    /// A dry run comes in no train. (And its programs have no stack left for the look.)
     #[inline(always)]
     fn follows_stranger(&self, _: &Work<F>) -> bool {
         false
