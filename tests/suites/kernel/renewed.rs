@@ -16,6 +16,9 @@ const MANY: u16 = 1000;
 /// Flows between a question and its answer: so few that the filter is hardly made anew twice meanwhile, which would mend what once went wrong.
 const RECENT: usize = 8;
 const RENEWALS: usize = 20;
+/// Ports that flows come from, one after the other.
+const FIRST: u16 = 10_000;
+const LAST: u16 = 49_999;
 /// In the place of bits that were left: one that never are.
 const NONE_LEFT: usize = 1;
 
@@ -69,7 +72,8 @@ struct Flows {
 
 impl Flows {
     fn turn(&mut self) {
-        let port = 10_000 + self.recent.back().map_or(0, |(asked, _)| (asked.source.port() + 1) % 40_000);
+        let last = self.recent.back().map_or(LAST, |(asked, _)| asked.source.port());
+        let port = if last == LAST { FIRST } else { last + 1 };
         let asked = Packet::udp(self.world.at("client", port), self.world.at("master", 53));
         let arrived = self.gateway.outside(&asked).forwarded_somehow();
         self.recent.push_back((asked, arrived));
