@@ -81,6 +81,11 @@ impl Account {
     pub fn note(&self, note: Note) -> Option<u32> {
         self.notes.get(note as usize)?.checked_sub(1)
     }
+
+    /// Whether the flow that would be entered has one of these flags.
+    pub fn has(&self, flags: u16) -> bool {
+        self.flags & u32::from(flags) != 0
+    }
 }
 
 shared! {

@@ -15,8 +15,6 @@ use crate::{
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Flow<A> {
-    /// Random name of the flow, the same in both directions: tells a peer from a later flow with the same tuple.
-    pub id: u64,
     /// Packets of this direction. Not atomic: two cores that carry the same direction at once may lose some.
     pub packets: u64,
     /// Bytes of this direction.
@@ -27,26 +25,28 @@ pub struct Flow<A> {
     pub generation: u32,
     /// [`crate::block::Bans::version`] under which it was last let through.
     pub blocks: u32,
-    /// Where packets of this direction come in ([`crate::interface::origin`]); 0: not known yet. Says nothing where they
-    /// come from the master.
-    pub origin: u32,
     /// When this direction last carried a packet ([`crate::tick::Tick`]).
     pub last_seen: u32,
     /// When the flow began.
     pub created: u32,
     /// Idle timeout of its own, in ticks; 0: that of the policy.
     pub idle_timeout: u32,
+    /// Random name of the flow, the same in both directions: tells a peer from a later flow with the same tuple.
+    pub id: u32,
     /// Where packets of this direction go.
     pub hop: Hop,
     /// Stable id of the port-forward that translates it, plus 1; 0: none.
     pub forward: u16,
+    /// Where packets of this direction come in ([`crate::interface::origin`]); 0: not known yet. Says nothing where they
+    /// come from the master.
+    pub origin: u16,
+    /// Bits: [`REPLY`], [`LOCAL`], [`ADMITTED_BEFORE`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`],
+    /// [`UNASKED`], [`TURNED`], and the chain of [`judged_by`].
+    pub flags: u16,
     /// Which slot of [`crate::interface::Interface`] the first packet came in on (or leaves by, for output).
     pub interface: u8,
     /// What packets of this direction were seen to be ([`Seen`]).
     pub seen: u8,
-    /// Bits: [`REPLY`], [`LOCAL`], [`ADMITTED_BEFORE`], [`MASQUERADED`], [`INSIDE`], [`SOURCE_NAT`], [`MAPPED`],
-    /// [`UNASKED`], [`TURNED`], and the chain at [`CHAIN_SHIFT`].
-    pub flags: u32,
     /// TCP: [`Side::end`].
     pub end: u32,
     /// TCP: [`Side::acknowledged`].
@@ -54,25 +54,31 @@ pub struct Flow<A> {
 }
 
 /// This entry is the answering direction.
-pub const REPLY: u32 = 1;
+pub const REPLY: u16 = 1;
 /// Packets of this direction end on the master.
-pub const LOCAL: u32 = 2;
+pub const LOCAL: u16 = 2;
 /// The source is translated by a `[masquerade]`.
-pub const MASQUERADED: u32 = 8;
+pub const MASQUERADED: u16 = 8;
 /// Opened from inside: has its own quota of unproven flows.
-pub const INSIDE: u32 = 16;
+pub const INSIDE: u16 = 16;
 /// The source is translated because of a port-forward's `source-nat`.
-pub const SOURCE_NAT: u32 = 32;
+pub const SOURCE_NAT: u16 = 32;
 /// An inside end of the flow has an endpoint-independent mapping ([`crate::mapping`]).
-pub const MAPPED: u32 = 64;
+pub const MAPPED: u16 = 64;
 /// The destination is translated by such a mapping: nobody inside has asked for the flow.
-pub const UNASKED: u32 = 128;
+pub const UNASKED: u16 = 128;
 /// The other direction was refused and is gone; [`Flow::hop`] leads to where packets of this one come from.
-pub const TURNED: u32 = 1024;
+pub const TURNED: u16 = 1024;
 /// The policy to which the admitting one, still unconfirmed, would fall back had admitted it too.
-pub const ADMITTED_BEFORE: u32 = 4;
-/// The two bits from here hold the chain that judged the flow ([`crate::image::INPUT`] and so on).
-pub const CHAIN_SHIFT: u32 = 8;
+pub const ADMITTED_BEFORE: u16 = 4;
+/// The two bits from here hold the chain that judged the flow.
+const CHAIN_SHIFT: u32 = 8;
+
+/// The flags that say so; the chain is [`crate::image::INPUT`] and so on.
+#[inline(always)]
+pub const fn judged_by(chain: u32) -> u16 {
+    (chain as u16) << CHAIN_SHIFT
+}
 
 /// A cached way out, good until `expires`.
 #[repr(C)]
@@ -91,12 +97,12 @@ pub struct Hop {
 shared! {
     Hop { ifindex, expires, mtu, macs }
     Flow<Addr4> {
-        id, packets, bytes, leaving, generation, blocks, origin, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
-        end, acknowledged
+        packets, bytes, leaving, generation, blocks, last_seen, created, idle_timeout, id, hop, forward, origin, flags, interface,
+        seen, end, acknowledged
     }
     Flow<Addr6> {
-        id, packets, bytes, leaving, generation, blocks, origin, last_seen, created, idle_timeout, hop, forward, interface, seen, flags,
-        end, acknowledged
+        packets, bytes, leaving, generation, blocks, last_seen, created, idle_timeout, id, hop, forward, origin, flags, interface,
+        seen, end, acknowledged
     }
 }
 
@@ -125,7 +131,7 @@ impl<A: Address> Flow<A> {
 
     /// The chain that judged the flow.
     pub fn chain(&self) -> u32 {
-        self.flags >> CHAIN_SHIFT & 3
+        (self.flags >> CHAIN_SHIFT & 3) as u32
     }
 
     /// Whether this is the answering direction.

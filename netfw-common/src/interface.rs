@@ -17,12 +17,12 @@ pub const XDP_TRANSMIT: u32 = 4;
 pub const ONE_ADDRESS: [u32; 2] = [8, 16];
 
 /// Where packets come in, as far as anti-spoofing tells interfaces apart: all external ones are one.
-pub const OUTSIDE: u32 = MAX_INTERFACES as u32;
+pub const OUTSIDE: u16 = MAX_INTERFACES as u16;
 
 /// [`OUTSIDE`], or the slot of an internal interface; 0 for one that isn't managed.
 #[inline(always)]
-pub const fn origin(slot: u32, flags: u32) -> u32 {
-    if flags & EXTERNAL != 0 { OUTSIDE } else { slot }
+pub const fn origin(slot: u32, flags: u32) -> u16 {
+    if flags & EXTERNAL != 0 { OUTSIDE } else { slot as u16 }
 }
 
 /// A managed interface.

@@ -11,7 +11,7 @@ use crate::{
 /// Addresses are in memory order, ports in host order. Those of ICMP are made up ([`crate::icmp`]), so that reversing needs no special
 /// case. Other protocols have no ports.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Tuple<A> {
     /// Source address.
     pub source: A,

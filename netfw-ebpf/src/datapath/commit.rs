@@ -6,7 +6,7 @@
 
 use netfw_common::{
     family::Family,
-    flow::{CHAIN_SHIFT, Flow, Hop, INSIDE, LOCAL, MASQUERADED, REPLY},
+    flow::{Flow, Hop, INSIDE, LOCAL, MASQUERADED, REPLY, judged_by},
     image,
     reason::Reason,
     tcp::{Seen, Side},
@@ -78,23 +78,23 @@ pub fn entries<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
     } else {
         Side { seen: Seen(Seen::PACKET), ..Side::default() }
     };
-    let shared = work.flags & !(LOCAL | REPLY) | work.chain << CHAIN_SHIFT;
+    let shared = work.flags & !(LOCAL | REPLY) | judged_by(work.chain);
     work.original = Flow {
-        id: u64::from(kernel.random()) << 32 | u64::from(kernel.random()),
         packets: u64::from(work.segments),
         bytes: u64::from(work.bytes),
         leaving: work.leaving,
         generation: work.generation,
         blocks: work.blocks,
-        origin: work.origin,
         last_seen: work.now.0,
         created: work.now.0,
         idle_timeout: work.idle_timeout,
+        id: kernel.random(),
         hop: work.way.hop,
         forward: work.forward_id as u16,
+        origin: work.origin,
+        flags: shared | work.flags & LOCAL,
         interface: work.interface as u8,
         seen: side.seen.0,
-        flags: shared | work.flags & LOCAL,
         end: side.end,
         acknowledged: side.acknowledged,
     };

@@ -19,7 +19,7 @@ pub fn conclude<F: Family>(work: &Work<F>, verdict: Verdict, account: &mut Accou
     account.refused = work.refused;
     account.masquerade = work.masquerade;
     account.rule = work.rule;
-    account.flags = work.flags;
+    account.flags = work.flags.into();
     account.drawn = work.drawn;
     account.too_big = work.too_big;
     account.out = work.way.hop.ifindex;

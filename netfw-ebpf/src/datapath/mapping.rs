@@ -178,7 +178,7 @@ pub fn reach<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
 
 /// Whether the packet of a flow with these flags leaves the LAN.
 #[inline(always)]
-fn is_outbound(flags: u32) -> bool {
+fn is_outbound(flags: u16) -> bool {
     let unasked = flags & UNASKED != 0;
     if flags & REPLY != 0 { unasked } else { !unasked || flags & MASQUERADED != 0 }
 }

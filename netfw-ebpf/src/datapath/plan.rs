@@ -87,7 +87,7 @@ pub fn source<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32,
 }
 
 #[inline(always)]
-fn masquerade<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32) -> u32 {
+fn masquerade<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, out: u32) -> u16 {
     let outside = kernel.interface(out).is_some_and(|interface| interface.flags & EXTERNAL != 0);
     let class = kernel.address(work.tuple.source);
     // What reaches an inside end by its outside port comes from an outside one too (RFC 4787 REQ-9).

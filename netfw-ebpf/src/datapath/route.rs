@@ -60,7 +60,7 @@ pub fn back<F: Family>(work: &Work<F>, length: u32) -> Query<F::Addr> {
 
 /// Where packets come in that come by an interface, by its slot.
 #[inline(always)]
-pub fn origin<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> u32 {
+pub fn origin<F: Family, K: Kernel<F>>(kernel: &K, slot: u32) -> u16 {
     kernel.interface(slot).map_or(0, |interface| interface::origin(slot, interface.flags))
 }
 

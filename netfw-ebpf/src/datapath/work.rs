@@ -92,9 +92,9 @@ pub struct Work<F: Family> {
     /// [`EXTERNAL`] and so on, of that interface.
     pub interface_flags: u32,
     /// [`netfw_common::interface::origin`] of that interface.
-    pub origin: u32,
+    pub origin: u16,
     /// The same of the interface by which the answers to a new flow will come in; 0: not known.
-    pub answers: u32,
+    pub answers: u16,
     /// Came in elsewhere than its flow, so its source has to be checked.
     pub astray: u32,
     /// A SYN whose source has yet to prove that it is there: it opens no flow ([`super::challenge`]).
@@ -190,7 +190,7 @@ pub struct Work<F: Family> {
     /// How many source ports were drawn, or [`super::port::SPENT`].
     pub drawn: u32,
     /// Flags of the flow to be entered ([`netfw_common::flow`]).
-    pub flags: u32,
+    pub flags: u16,
     /// Rule that decided, or [`NONE`].
     pub rule: u32,
     /// Why it was dropped.

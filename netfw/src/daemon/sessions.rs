@@ -7,7 +7,7 @@ use std::{
 
 use netfw_common::{
     family::{Address as _, Family, Ipv4, Ipv6, addr4, addr6},
-    flow::{CHAIN_SHIFT, Flow, LOCAL},
+    flow::{Flow, LOCAL, judged_by},
     image::INPUT,
     tuple::Tuple,
     wire::TCP,
@@ -108,7 +108,7 @@ impl Session {
             destination_port: self.server.port(),
             protocol: TCP.into(),
         };
-        let flags = LOCAL | INPUT << CHAIN_SHIFT;
+        let flags = LOCAL | judged_by(INPUT);
         let flow = Flow { leaving: key, flags, interface: slot as u8, ..Flow::default() };
         !image.forwards::<F>(&key) && image.still_admits::<F>(&key, &flow)
     }

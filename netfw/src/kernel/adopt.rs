@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, bail};
 use netfw_common::{
     family::{Addr6, Address as _, addr4, addr6},
-    flow::{CHAIN_SHIFT, Flow, LOCAL, REPLY},
+    flow::{Flow, LOCAL, REPLY, judged_by},
     image::{INPUT, OUTPUT},
     tcp::Seen,
     tuple::Tuple,
@@ -72,7 +72,7 @@ impl Maps {
                 created: now().0,
                 interface: conversation.interface,
                 seen: Seen::PACKET | Seen::ANSWER,
-                flags: reply | end | chain << CHAIN_SHIFT,
+                flags: reply | end | judged_by(chain),
                 ..Flow::default()
             };
             if v6 {
@@ -106,8 +106,8 @@ fn tuple(conversation: &Conversation) -> Result<Tuple<Addr6>> {
     })
 }
 
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
+fn random() -> Result<u32> {
+    let mut bytes = [0; 4];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(u32::from_ne_bytes(bytes))
 }

@@ -233,7 +233,7 @@ where
     Ok(None)
 }
 
-fn holds<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<bool>
+fn holds<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<bool>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -241,7 +241,7 @@ where
     Ok(table.get(key)?.is_some_and(|flow| flow.id == id))
 }
 
-pub(super) fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
+pub(super) fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -252,7 +252,7 @@ where
     Ok(())
 }
 
-fn condemn<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u64) -> Result<()>
+fn condemn<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -297,21 +297,21 @@ pub(super) fn narrow<A: Address>(flow: &Flow<Addr6>) -> Flow<A> {
 
 fn with_leaving<A, B>(flow: &Flow<A>, leaving: Tuple<B>) -> Flow<B> {
     Flow {
-        id: flow.id,
         packets: flow.packets,
         bytes: flow.bytes,
         leaving,
         generation: flow.generation,
         blocks: flow.blocks,
-        origin: flow.origin,
         last_seen: flow.last_seen,
         created: flow.created,
         idle_timeout: flow.idle_timeout,
+        id: flow.id,
         hop: flow.hop,
         forward: flow.forward,
+        origin: flow.origin,
+        flags: flow.flags,
         interface: flow.interface,
         seen: flow.seen,
-        flags: flow.flags,
         end: flow.end,
         acknowledged: flow.acknowledged,
     }

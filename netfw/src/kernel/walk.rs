@@ -44,8 +44,9 @@ impl Maps {
     ) -> Result<()> {
         let mut unproven = HashSet::new();
         self.each_flow(wanted, |pair| {
-            let id = pair.original.id;
-            let is_new = if pair.is_proven() { !unproven.contains(&id) } else { unproven.insert(id) };
+            // Ids are too short to tell a million flows apart by themselves.
+            let name = (pair.key, pair.original.id);
+            let is_new = if pair.is_proven() { !unproven.contains(&name) } else { unproven.insert(name) };
             if is_new { visit(pair) } else { Ok(()) }
         })
     }

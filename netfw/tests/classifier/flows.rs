@@ -2,7 +2,7 @@
 
 use netfw_common::{
     family::{Address, Family, Ipv4, Ipv6},
-    flow::{CHAIN_SHIFT, Flow, MASQUERADED, REPLY},
+    flow::{Flow, MASQUERADED, REPLY, judged_by},
     image::{FORWARD, INPUT},
     tuple::Tuple,
     wire::TCP,
@@ -56,7 +56,7 @@ fn forwarded_flow<F: Family>() {
     let Addresses { client, outside, worker, .. } = addresses::<F>();
     let arriving = tcp::<F>(client, 40_000, outside, 2201);
     let leaving = tcp::<F>(client, 40_000, worker, 22);
-    let mark = Flow { forward: 1, interface: 1, flags: FORWARD << CHAIN_SHIFT, ..Flow::default() };
+    let mark = Flow { forward: 1, interface: 1, flags: judged_by(FORWARD), ..Flow::default() };
     let check = |port: &str, target: &str, more: &str| {
         let hosts =
             "[hosts]\nworker = [\"192.0.2.3\", \"2001:db8::3\"]\nother = [\"192.0.2.4\", \"2001:db8::4\"]\n";
@@ -92,7 +92,7 @@ fn masqueraded_flow<F: Family>() {
     let Addresses { outside, worker, server, .. } = addresses::<F>();
     let arriving = tcp::<F>(worker, 40_000, server, 443);
     let leaving = tcp::<F>(outside, 20_000, server, 443);
-    let mark = Flow { interface: 2, flags: FORWARD << CHAIN_SHIFT | MASQUERADED, ..Flow::default() };
+    let mark = Flow { interface: 2, flags: judged_by(FORWARD) | MASQUERADED, ..Flow::default() };
     let check = |text: &str| admits::<F>(text, arriving, leaving, mark);
     let masquerade = "[masquerade]\nfrom = [\"192.0.2.0/24\", \"2001:db8::/64\"]\n";
     assert!(check(masquerade));
@@ -111,7 +111,7 @@ fn a_masqueraded_flow_lives_as_long_as_its_masquerade() {
 fn plain_flow<F: Family>() {
     let Addresses { client, outside, .. } = addresses::<F>();
     let tuple = tcp::<F>(client, 40_000, outside, 22);
-    let mark = Flow { interface: 1, flags: INPUT << CHAIN_SHIFT, ..Flow::default() };
+    let mark = Flow { interface: 1, flags: judged_by(INPUT), ..Flow::default() };
     let check = |text: &str| admits::<F>(text, tuple, tuple, mark);
     assert!(check("policy = { input = \"accept\" }\n"));
     assert!(!check(""));

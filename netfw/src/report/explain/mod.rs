@@ -176,7 +176,7 @@ impl Facts<'_> {
             None if !self.judged() => "unjudged",
             None if self.rule().is_some() => "rule",
             None if self.account.forward != NONE => "port-forward",
-            None if self.account.flags & (MASQUERADED | UNASKED) != 0 => "masquerade",
+            None if self.account.has(MASQUERADED | UNASKED) => "masquerade",
             None => "policy",
         }
     }

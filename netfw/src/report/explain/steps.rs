@@ -148,7 +148,7 @@ fn port_forward(facts: &Facts<'_>) -> Option<String> {
     if let Some(fell) = facts.fell(&[Reason::NoTarget]) {
         return Some(fell);
     }
-    if facts.account.flags & UNASKED != 0 {
+    if facts.account.has(UNASKED) {
         return Some(format!("none, but an endpoint-independent mapping leads to {}", facts.target()));
     }
     let Some(name) = facts.port_forward() else { return Some("none applies".to_owned()) };
@@ -173,7 +173,7 @@ fn route(facts: &Facts<'_>) -> Option<String> {
     if facts.hook == Hook::Egress {
         return facts.judged().then(|| format!("out by {}", facts.place.name));
     }
-    if facts.carried().is_none() && facts.planned() && facts.account.flags & LOCAL != 0 {
+    if facts.carried().is_none() && facts.planned() && facts.account.has(LOCAL) {
         return Some("to this host".to_owned());
     }
     let Some(answer) = facts.note(Note::Route) else {
@@ -218,14 +218,14 @@ fn source(facts: &Facts<'_>) -> Option<String> {
         return Some(fell);
     }
     let drawn = if account.drawn != 0 && facts.passes() { "; that port was drawn by chance" } else { "" };
-    Some(match account.flags & (MASQUERADED | SOURCE_NAT) {
-        0 => "none applies".to_owned(),
-        SOURCE_NAT => format!("none, but the port-forward hides the client behind {leaving}{drawn}"),
-        _ => {
-            let place = facts.policy.masquerades().get(account.masquerade as usize);
-            let place = place.map_or_else(String::new, |masquerade| format!(" ({})", masquerade.place));
-            format!("the source becomes {leaving}{place}{drawn}")
-        }
+    Some(if account.has(MASQUERADED) {
+        let place = facts.policy.masquerades().get(account.masquerade as usize);
+        let place = place.map_or_else(String::new, |masquerade| format!(" ({})", masquerade.place));
+        format!("the source becomes {leaving}{place}{drawn}")
+    } else if account.has(SOURCE_NAT) {
+        format!("none, but the port-forward hides the client behind {leaving}{drawn}")
+    } else {
+        "none applies".to_owned()
     })
 }
 
@@ -276,7 +276,7 @@ fn otherwise(facts: &Facts<'_>) -> Option<String> {
     let decided = action(facts.note(Note::Judged).filter(|_| facts.rule().is_none())?);
     Some(if facts.account.forward != NONE {
         "a port-forward allows what it translates".to_owned()
-    } else if facts.account.flags & (MASQUERADED | UNASKED) != 0 {
+    } else if facts.account.has(MASQUERADED | UNASKED) {
         "a masquerade allows what it translates".to_owned()
     } else {
         format!("the policy of chain {} says {decided}", chain(facts))
