@@ -33,4 +33,4 @@ pub mod wire;
 
 /// Grows with every change to the layout or meaning of a map. `up` refuses to reuse pinned maps of another
 /// version: aya 0.14 would silently take them.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;

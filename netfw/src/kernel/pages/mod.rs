@@ -184,29 +184,40 @@ mod tests {
         assert_eq!(of(&["2001:db8::/32"]), 4, "the head, a page of the sieve, of the index, of the keys");
     }
 
-    /// Ranges of one address in a /16, up to as many as a line has room for, as lines behind an index have, and one more.
+    /// Ranges of one address in a /16, near each other or far: up to as many as a line has room for, as lines behind an index
+    /// have, and one more.
     #[test]
     fn networks_of_few_and_many_ranges() -> Result<(), TestCaseError> {
-        for count in [1, 15, 16, 30, 31, 480, 481, 32_768] {
-            for first in [0, 1] {
-                let base = 0xc633_0000;
-                let addresses = (0..count).map(|n| Ipv4Addr::from_bits(base + first + 2 * n));
-                let listed: Vec<IpNet> = addresses.map(|address| IpAddr::V4(address).into()).collect();
-                let list = List::of(&listed);
-                for address in base - 1..=base + 0x1_0000 {
-                    let expected = address >= base + first && (address - base - first) % 2 == 0;
-                    let expected = expected && (address - base - first) / 2 < count;
-                    let address = Ipv4Addr::from_bits(address);
-                    prop_assert_eq!(
-                        list.lists(address.into()),
-                        expected,
-                        "{} of {} from {}",
-                        address,
-                        count,
-                        first
-                    );
+        let counts = [1, 15, 16, 30, 31, 495, 496, 497, 32_768];
+        for step in [2, 64, 128, 2048] {
+            for count in counts.into_iter().filter(|count| count * step <= 0x1_0000) {
+                for first in [0, step - 1] {
+                    one_in(step, first, count)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// So many ranges of one address, of which each is so far from the next.
+    fn one_in(step: u32, first: u32, count: u32) -> Result<(), TestCaseError> {
+        let base = 0xc633_0000;
+        let addresses = (0..count).map(|n| Ipv4Addr::from_bits(base + first + step * n));
+        let listed: Vec<IpNet> = addresses.map(|address| IpAddr::V4(address).into()).collect();
+        let list = List::of(&listed);
+        for address in base - 1..=base + 0x1_0000 {
+            let expected = address >= base + first && (address - base - first) % step == 0;
+            let expected = expected && (address - base - first) / step < count;
+            let address = Ipv4Addr::from_bits(address);
+            prop_assert_eq!(
+                list.lists(address.into()),
+                expected,
+                "{} of {} from {} by {}",
+                address,
+                count,
+                first,
+                step
+            );
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::atomic::AtomicU32};
 use ipnet::{IpNet, Ipv4Net};
 use netfw_common::block::{
     PAGE, Page,
-    v4::{LINE, LINES, NEVER, Part, ROOT_PAGES, TURNS},
+    v4::{CUT, LINE, LINES, NEVER, Part, ROOT_PAGES, TURNS},
 };
 
 use super::{
@@ -15,10 +15,10 @@ use super::{
 
 /// Networks of 16 bits, for each of which the root has a word.
 const NETWORKS: u32 = ROOT_PAGES * PAGE;
-/// Turns of each line that has another one behind it: an even number, so that the next one begins as the first one did.
-const FULL: usize = TURNS - 1;
 /// Turns that an index can lead to.
-const INDEXED: usize = (TURNS + 1) * FULL;
+const INDEXED: usize = (TURNS + 1) * TURNS;
+/// How many times the lines that an index would take those of equal parts may be: a wait for memory is worth that.
+const WORTH: usize = 4;
 /// Words of a map.
 const MAP: u32 = 1 << 16 >> u32::BITS.ilog2();
 
@@ -108,20 +108,27 @@ impl Parts<'_> {
 
     /// A /16 with these turns, whose first address is listed or not.
     fn place(&mut self, listed: bool, turns: &[u16]) -> Part {
-        match turns.len() {
-            0 => Part::Whole(listed),
-            count if count <= TURNS => Part::Line(listed, self.lines(&[turns])),
-            count if count <= INDEXED => {
-                let lines: Vec<_> = turns.chunks(FULL).collect();
-                let index: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line[FULL - 1]).collect();
-                Part::Lines(listed, self.lines(&[&[index.as_slice()], lines.as_slice()].concat()))
-            }
-            _ => Part::Map(self.map(listed, turns)),
+        if turns.is_empty() {
+            return Part::Whole(listed);
         }
+        let most = WORTH * turns.len().div_ceil(TURNS);
+        let cuts = (0..=CUT).take_while(|cut| 1 << cut <= most);
+        if let Some((cut, parts)) =
+            cuts.map(|cut| (cut, equal_parts(turns, cut))).find(|(_, parts)| fit(parts))
+        {
+            return Part::Cut(self.lines(&sequence(listed, parts)), cut);
+        }
+        if turns.len() > INDEXED {
+            return Part::Map(self.map(listed, turns));
+        }
+        let lines = sequence(listed, turns.chunks(TURNS).collect());
+        let ends = lines.iter().filter_map(|line| line.turns.last().copied());
+        let index: Vec<_> = ends.take(lines.len() - 1).collect();
+        Part::Lines(self.lines(&[vec![Line { listed: false, turns: &index }], lines].concat()))
     }
 
     /// Adds lines, all in one page; the number of the first one.
-    fn lines(&mut self, lines: &[&[u16]]) -> u32 {
+    fn lines(&mut self, lines: &[Line]) -> u32 {
         let count = lines.len() as u32;
         if self.left < count {
             self.next = self.pages.len() as u32 * LINES;
@@ -131,10 +138,7 @@ impl Parts<'_> {
         let first = self.next;
         for line in lines {
             let words = &mut self.pages.as_flattened_mut()[(self.next * LINE) as usize..][..LINE as usize];
-            for (n, word) in words.iter_mut().enumerate() {
-                let [low, high] = [2 * n, 2 * n + 1].map(|at| u32::from(*line.get(at).unwrap_or(&NEVER)));
-                *word = low | high << 16;
-            }
+            line.write(words);
             self.next += 1;
         }
         self.left -= count;
@@ -152,6 +156,46 @@ impl Parts<'_> {
         }
         self.first + first
     }
+}
+
+/// What a line says of its addresses.
+#[derive(Clone, Copy)]
+struct Line<'t> {
+    /// Whether the first one is listed.
+    listed: bool,
+    turns: &'t [u16],
+}
+
+impl Line<'_> {
+    fn write(&self, words: &mut [u32]) {
+        let half = |at: usize| match at {
+            TURNS => self.listed.into(),
+            _ => u32::from(*self.turns.get(at).unwrap_or(&NEVER)),
+        };
+        for (n, word) in words.iter_mut().enumerate() {
+            *word = half(2 * n) | half(2 * n + 1) << 16;
+        }
+    }
+}
+
+/// Lines of which each goes on where the one before ends.
+fn sequence<'t>(first: bool, turns: Vec<&'t [u16]>) -> Vec<Line<'t>> {
+    let lines = turns.into_iter().scan(first, |listed, turns| {
+        let line = Line { listed: *listed, turns };
+        *listed ^= turns.len() % 2 == 1;
+        Some(line)
+    });
+    lines.collect()
+}
+
+/// The turns in each of `2^cut` equal parts of a /16.
+fn equal_parts(turns: &[u16], cut: u32) -> Vec<&[u16]> {
+    let before = |part: usize| turns.partition_point(|turn| usize::from(*turn) >> (16 - cut) < part);
+    (0..1 << cut).map(|part| &turns[before(part)..before(part + 1)]).collect()
+}
+
+fn fit(parts: &[&[u16]]) -> bool {
+    parts.iter().all(|part| part.len() <= TURNS)
 }
 
 /// The turns of a /16 with these prefixes; whether its first address is listed.
@@ -187,6 +231,38 @@ mod tests {
     fn neighbours_are_one_range() {
         let prefixes = ["192.0.2.1/32", "192.0.2.2/31", "192.0.2.5/32"];
         assert_eq!(turns(0xc000, &prefixes), (false, vec![0x200, 0x203, 0x204, 0x205]));
+    }
+
+    fn placed(turns: &[u16]) -> (Part, Vec<Page>) {
+        let mut pages = vec![[0; PAGE as usize]];
+        let part =
+            Parts { first: 0, pages: &mut pages, next: 0, left: 0, turns: Vec::new() }.place(true, turns);
+        (part, pages)
+    }
+
+    #[test]
+    fn turns_are_laid_out_as_they_are_spread() {
+        let every =
+            |step: usize, count: usize| -> Vec<u16> { (0..count).map(|nth| (nth * step) as u16).collect() };
+        assert_eq!(placed(&[]).0, Part::Whole(true));
+        assert_eq!(placed(&every(1, TURNS)).0, Part::Cut(LINES, 0));
+        assert_eq!(placed(&every(128, 512)).0, Part::Cut(LINES, 5));
+        assert_eq!(placed(&every(1, TURNS + 1)).0, Part::Lines(LINES));
+        assert_eq!(placed(&every(1, INDEXED)).0, Part::Lines(LINES));
+        assert_eq!(placed(&every(1, INDEXED + 1)).0, Part::Map(1));
+        assert_eq!(placed(&every(32, 2048)).0, Part::Map(1));
+    }
+
+    #[test]
+    fn a_line_says_what_holds_of_its_first_address() {
+        let (part, pages) = placed(&[5, 0x8000, 0x8001]);
+        assert_eq!(part, Part::Cut(LINES, 0));
+        assert_eq!(pages[1][LINE as usize - 1], 1 << 16 | u32::from(NEVER));
+        let parts = equal_parts(&[5, 0x7fff, 0x8000, 0x8001], 1);
+        assert_eq!(parts, [&[5, 0x7fff][..], &[0x8000, 0x8001]]);
+        let listed: Vec<_> =
+            sequence(true, vec![&[5], &[9, 10], &[]]).iter().map(|line| line.listed).collect();
+        assert_eq!(listed, [true, false, false]);
     }
 
     #[test]
