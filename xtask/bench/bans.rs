@@ -62,13 +62,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let row = rows[3].0.clone();
         Target { row, quantity, times: None, bound: Bound::AtLeast(ENOUGH) }
     };
-    let mut score = Score::new("Bans beside what is there already", [EACH, MANY].map(target).to_vec());
+    let mut score =
+        Score::new("bans", "Bans beside what is there already", [EACH, MANY].map(target).to_vec());
     for _ in 0..common.rounds() {
         for (row, bans, flows) in &rows {
             measure(&mut score, common, row, *bans, *flows).with_context(|| row.clone())?;
         }
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn measure(score: &mut Score, common: &Common, row: &str, present: u32, flows: u32) -> Result<()> {

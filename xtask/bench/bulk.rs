@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         times: Some("nftables".to_owned()),
         bound: Bound::AtLeast(1.0),
     };
-    let mut score = Score::new("One TCP stream through a port-forward", vec![target]);
+    let mut score = Score::new("bulk", "One TCP stream through a port-forward", vec![target]);
     let time = common.time();
     for _ in 0..common.rounds() {
         for (name, gateway) in &gateways {
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         score.add("direct link", RATE, gigabits(&hosts, hosts::direct()?, time)?);
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 /// What arrives in a second.

@@ -1,27 +1,36 @@
 //! A table as bars: a group for each column, a colour for each row, a line from the least to the most.
 
-use anyhow::Result;
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
 use plotters::prelude::*;
 
-use crate::report::Summary;
+use crate::summary::Summary;
 
 const SIZE: (u32, u32) = (960, 420);
 /// How much wider than the bars the chart is: the names of the rows stand beside them.
 const LEGEND: f64 = 1.3;
 const FONT: (&str, u32) = ("sans-serif", 14);
 
-/// The table's content in million packets a second.
+/// A table's content.
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
-    pub(crate) rows: &'a [&'static str],
+    pub(crate) unit: &'a str,
+    pub(crate) rows: &'a [&'a str],
     pub(crate) columns: &'a [String],
     /// By row and column.
     pub(crate) cells: Vec<(usize, usize, Summary)>,
 }
 
 impl Chart<'_> {
+    /// As a file of the measurement's name in a folder.
+    pub(crate) fn write(&self, dir: &Path, name: &str) -> Result<()> {
+        let file = dir.join(name).with_extension("svg");
+        fs::write(&file, self.draw()?).with_context(|| format!("writing {}", file.display()))
+    }
+
     /// As an SVG document.
-    pub(crate) fn draw(&self) -> Result<String> {
+    fn draw(&self) -> Result<String> {
         let mut text = String::new();
         self.draw_on(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area())?;
         Ok(text)
@@ -41,7 +50,7 @@ impl Chart<'_> {
             .disable_x_mesh()
             .disable_x_axis()
             .max_light_lines(0)
-            .y_desc("Mpps")
+            .y_desc(self.unit)
             .label_style(FONT)
             .draw()?;
         for (place, row) in self.rows.iter().enumerate() {

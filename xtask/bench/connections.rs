@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bound: Bound::AtLeast(1.5),
     };
     let targets = vec![target("netfw, TC"), target("netfw, XDP")];
-    let mut score = Score::new("New TCP connections through a port-forward", targets);
+    let mut score = Score::new("connections", "New TCP connections through a port-forward", targets);
     for _ in 0..common.rounds() {
         for (name, way) in &ways {
             let _guard = way.stand_up(&hosts, common)?;
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             score.add(name, FAILED, through.failed as f64);
         }
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 /// Connections of one path.

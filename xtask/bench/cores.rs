@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         times: None,
         bound: Bound::AtLeast(1.8),
     };
-    let mut score = Score::new("The datapath by test run", CASES.map(target).to_vec());
+    let mut score = Score::new("cores", "The datapath by test run", CASES.map(target).to_vec());
     let time = common.time();
     for _ in 0..common.rounds() {
         for case in CASES {
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             score.add(case.row, TIMES, 2.0 * rate(&together) / rate(&alone));
         }
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn mean(times: &[f64]) -> f64 {

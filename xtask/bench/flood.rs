@@ -56,7 +56,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, capacity, .. } = args;
     hosts::pin_here(ENDS_CORE)?;
-    let mut score = Score::new("SYN flood to a forwarded port", targets());
+    let mut score = Score::new("flood", "SYN flood to a forwarded port", targets());
     for _ in 0..common.rounds() {
         let flows = format!("[flows]\ncapacity = {capacity}\n");
         for (name, gateway) in hosts::gateways_with(common, &flows) {
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             measure(&gateway, args, true).context(name)?.enter(&mut score, name);
         }
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn targets() -> Vec<Target> {

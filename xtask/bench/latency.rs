@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common } = args;
     let hosts = Hosts::new(Offload::Off)?;
     let ways = Way::all(common);
-    let mut score = Score::new("UDP ping-pong through a port-forward", targets());
+    let mut score = Score::new("latency", "UDP ping-pong through a port-forward", targets());
     for _ in 0..common.rounds() {
         for (name, way) in &ways {
             let _guard = way.stand_up(&hosts, common)?;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             score.add("direct link", WHOLE, direct[0]);
         }
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn targets() -> Vec<Target> {

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common } = args;
     let target =
         |(quantity, most)| Target { row: ROW.to_owned(), quantity, times: None, bound: Bound::AtMost(most) };
-    let mut score = Score::new("Large rules", TARGETS.map(target).to_vec());
+    let mut score = Score::new("load", "Large rules", TARGETS.map(target).to_vec());
     let testbed = Testbed::new()?;
     for _ in 0..common.rounds() {
         score.add(ROW, CHECK, check(&testbed, &common.netfw)?.as_secs_f64());
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         score.add(ROW, LOST, (sent - arrived) as f64);
         score.add(ROW, LOST_BEHIND, seen.saturating_sub(arrived) as f64);
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn sample(testbed: &Testbed, netfw: &Path) -> Result<Duration> {

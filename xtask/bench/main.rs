@@ -34,6 +34,7 @@ mod score;
 mod sessions;
 mod stages;
 mod strangers;
+mod summary;
 mod target;
 mod test_run;
 mod testbed;

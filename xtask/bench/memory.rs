@@ -59,11 +59,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target =
         |quantity, most| Target { row: ROW.to_owned(), quantity, times: None, bound: Bound::AtMost(most) };
     let targets = vec![target(PROVEN, 400.0), target(SWEEP, 2.0), target(SWEEP_IDLE, 2.0)];
-    let mut score = Score::new("Live flows through a port-forward", targets);
+    let mut score = Score::new("memory", "Live flows through a port-forward", targets);
     for _ in 0..common.rounds() {
         round(&mut score, common, *flows, Duration::from_secs(*watch))?;
     }
-    score.print(common.json)
+    score.print(common)
 }
 
 fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Result<()> {

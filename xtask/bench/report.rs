@@ -1,15 +1,16 @@
 //! The table at the end: medians, their spread, and how often that is the first row; and the targets.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
     Common,
     chart::Chart,
     compare::{Case, Turn},
-    target::{Cell, Target},
+    summary::Summary,
+    target::{self, Cell, Target},
 };
 
 /// All measurements: for each row and column, one a round.
@@ -23,22 +24,6 @@ pub(crate) struct Report {
     columns: Vec<String>,
     /// Packets per second, by row, column, round.
     rates: BTreeMap<(&'static str, String, u32), f64>,
-}
-
-/// Median and extremes.
-#[derive(Clone, Copy)]
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
-}
-
-impl Summary {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<_> = values.collect();
-        values.sort_by(f64::total_cmp);
-        Some(Self { median: *values.get(values.len() / 2)?, least: *values.first()?, most: *values.last()? })
-    }
 }
 
 impl Report {
@@ -73,20 +58,31 @@ impl Report {
     }
 
     /// As a table with its targets, or as one JSON document; and as a chart, where one is asked for.
+    ///
+    /// # Errors
+    /// A target that was measured does not hold.
     pub(crate) fn print(&self, common: &Common, targets: &[Target], noise: &str) -> Result<()> {
         if let Some(dir) = &common.svg {
-            let file = dir.join(self.name).with_extension("svg");
-            fs::write(&file, self.chart().draw()?).with_context(|| format!("writing {}", file.display()))?;
+            self.chart().write(dir, self.name)?;
         }
         if common.json {
             println!("{}", serde_json::to_string_pretty(&self.document(targets, noise))?);
-            return Ok(());
+        } else {
+            println!("{}", self.text(targets, noise));
         }
-        println!("{}: one core, median (least–most) ×{}\n", self.title, self.rows.first().unwrap_or(&""));
-        println!("{}\nMachine: {noise}", self.table());
-        self.left_out.iter().for_each(|(row, reason)| println!("Left out: {row}: {reason}"));
-        targets.iter().for_each(|target| println!("{}", target.line(self)));
-        Ok(())
+        target::all_hold(targets.iter().filter_map(|target| target.holds(self)))
+    }
+
+    fn text(&self, targets: &[Target], noise: &str) -> String {
+        let first = self.rows.first().unwrap_or(&"");
+        let table = self.table();
+        let left_out = self.left_out.iter().map(|(row, reason)| format!("Left out: {row}: {reason}"));
+        let lines = left_out.chain(targets.iter().map(|target| target.line(self)));
+        format!(
+            "{}: one core, median (least–most) ×{first}\n\n{table}\nMachine: {noise}\n{}",
+            self.title,
+            lines.collect::<Vec<_>>().join("\n")
+        )
     }
 
     /// Of one cell over another, round by round.
@@ -108,7 +104,13 @@ impl Report {
             let rates = self.rounds(self.rows[row], &self.columns[column]).map(|(_, rate)| rate / 1e6);
             Some((row, column, Summary::of(rates)?))
         });
-        Chart { title: &self.title, rows: &self.rows, columns: &self.columns, cells: cells.collect() }
+        Chart {
+            title: &self.title,
+            unit: "Mpps",
+            rows: &self.rows,
+            columns: &self.columns,
+            cells: cells.collect(),
+        }
     }
 
     fn document(&self, targets: &[Target], noise: &str) -> Value {

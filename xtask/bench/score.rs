@@ -1,9 +1,11 @@
 //! What was measured in each round, the medians, and whether the targets hold.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::report::distinct;
+use crate::{Common, chart::Chart, report::distinct, summary::Summary, target};
 
 /// What a measurement yields, and its unit.
 pub(crate) type Quantity = (&'static str, &'static str);
@@ -13,6 +15,8 @@ const BASE: &str = "nftables";
 
 /// All rounds of all rows.
 pub(crate) struct Score {
+    /// Of the measurement, on the command line.
+    name: &'static str,
     title: &'static str,
     cells: Vec<Cell>,
     targets: Vec<Target>,
@@ -41,13 +45,10 @@ pub(crate) enum Bound {
     AtMost(f64),
 }
 
-/// Median, least, most.
-#[derive(Clone, Copy)]
-struct Summary([f64; 3]);
-
 impl Score {
-    pub(crate) fn new(title: &'static str, targets: Vec<Target>) -> Self {
-        Self { title, cells: Vec::new(), targets }
+    /// Without measurements yet.
+    pub(crate) fn new(name: &'static str, title: &'static str, targets: Vec<Target>) -> Self {
+        Self { name, title, cells: Vec::new(), targets }
     }
 
     /// One measurement of a round.
@@ -59,14 +60,30 @@ impl Score {
         }
     }
 
-    /// As a table, or as one JSON document.
-    pub(crate) fn print(&self, json: bool) -> Result<()> {
-        if json {
+    /// As a table, or as one JSON document; and as a chart of what is asked for first.
+    ///
+    /// # Errors
+    /// A target that was measured does not hold.
+    pub(crate) fn print(&self, common: &Common) -> Result<()> {
+        if let (Some(dir), Some(target)) = (&common.svg, self.targets.first()) {
+            self.draw(target.quantity, dir)?;
+        }
+        if common.json {
             println!("{}", serde_json::to_string_pretty(&self.document())?);
         } else {
             println!("{}", self.table());
         }
-        Ok(())
+        let holds = |target: &Target| Some(target.bound.admits(self.measured(target)?.median));
+        target::all_hold(self.targets.iter().filter_map(holds))
+    }
+
+    fn draw(&self, (what, unit): Quantity, dir: &Path) -> Result<()> {
+        let cells = self.cells.iter().filter(|cell| cell.quantity == (what, unit));
+        let rows: Vec<_> = cells.clone().map(|cell| cell.row.as_str()).collect();
+        let bars = cells.enumerate().filter_map(|(row, cell)| Some((row, 0, cell.summary()?)));
+        let columns = [what.to_owned()];
+        Chart { title: self.title, unit, rows: &rows, columns: &columns, cells: bars.collect() }
+            .write(dir, self.name)
     }
 
     fn table(&self) -> String {
@@ -94,10 +111,9 @@ impl Score {
     fn entry(&self, row: &str, quantity: Quantity) -> String {
         let Some(cell) = self.cell(row, quantity) else { return String::new() };
         let base = self.cell(BASE, quantity).filter(|base| base.row != cell.row);
-        let times = base.and_then(|base| cell.times(base)).filter(|times| times.0[0].is_finite());
-        let times = times.map(|Summary([median, ..])| format!(" ×{}", figure(median)));
-        let summary = summary(&cell.rounds).map(|summary| summary.to_string());
-        summary.unwrap_or_default() + &times.unwrap_or_default()
+        let times = base.and_then(|base| cell.times(base)).filter(|times| times.least.is_finite());
+        let times = times.map(|times| format!(" ×{}", figure(times.median)));
+        cell.summary().map(in_words).unwrap_or_default() + &times.unwrap_or_default()
     }
 
     fn verdict(&self, target: &Target) -> String {
@@ -106,7 +122,8 @@ impl Score {
         let Some(measured) = self.measured(target) else {
             return format!("{what}, {row}: asked {bound} {of} / not measured");
         };
-        let holds = if bound.admits(measured.0[0]) { "holds" } else { "does not hold" };
+        let holds = if bound.admits(measured.median) { "holds" } else { "does not hold" };
+        let measured = in_words(measured);
         format!("{what}, {row}: asked {bound} {of} / measured {measured} / {holds}")
     }
 
@@ -114,7 +131,7 @@ impl Score {
         let own = self.cell(&target.row, target.quantity)?;
         match &target.times {
             Some(other) => own.times(self.cell(other, target.quantity)?),
-            None => summary(&own.rounds),
+            None => own.summary(),
         }
     }
 
@@ -122,13 +139,13 @@ impl Score {
         let cells = self.cells.iter().map(|cell| {
             let (quantity, unit) = cell.quantity;
             json!({ "gateway": cell.row, "quantity": quantity, "unit": unit, "rounds": cell.rounds,
-                "median": summary(&cell.rounds).map(|summary| summary.0[0]) })
+                "median": cell.summary().map(|summary| summary.median) })
         });
         let targets = self.targets.iter().map(|target| {
-            let measured = self.measured(target).map(|summary| summary.0);
+            let measured = self.measured(target);
             json!({ "gateway": target.row, "quantity": target.quantity.0, "times": target.times,
-                "asked": target.bound.to_string(), "measured": measured,
-                "holds": measured.map(|[median, ..]| target.bound.admits(median)) })
+                "asked": target.bound.to_string(), "measured": measured.map(|Summary { median, least, most }| [median, least, most]),
+                "holds": measured.map(|summary| target.bound.admits(summary.median)) })
         });
         json!({ "title": self.title, "figures": cells.collect::<Vec<_>>(), "targets": targets.collect::<Vec<_>>() })
     }
@@ -137,8 +154,11 @@ impl Score {
 impl Cell {
     /// How often another one, round by round.
     fn times(&self, other: &Self) -> Option<Summary> {
-        let ratios: Vec<_> = self.rounds.iter().zip(&other.rounds).map(|(own, other)| own / other).collect();
-        summary(&ratios)
+        Summary::of(self.rounds.iter().zip(&other.rounds).map(|(own, other)| own / other))
+    }
+
+    fn summary(&self) -> Option<Summary> {
+        Summary::of(self.rounds.iter().copied())
     }
 }
 
@@ -160,17 +180,8 @@ impl std::fmt::Display for Bound {
     }
 }
 
-impl std::fmt::Display for Summary {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [median, least, most] = self.0.map(figure);
-        write!(to, "{median} ({least}-{most})")
-    }
-}
-
-fn summary(values: &[f64]) -> Option<Summary> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    Some(Summary([*values.get(values.len() / 2)?, *values.first()?, *values.last()?]))
+fn in_words(Summary { median, least, most }: Summary) -> String {
+    format!("{} ({}-{})", figure(median), figure(least), figure(most))
 }
 
 /// With three digits that count.

@@ -71,14 +71,14 @@ const KINDS: [Kind; 9] = [
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
-    let mut score = Score::new("A packet by test run, by where it ends", Vec::new());
+    let mut score = Score::new("stages", "A packet by test run, by where it ends", Vec::new());
     each(common, common.rounds(), "", |hook, kind, next| {
         let begin = Instant::now();
         let times = iter::repeat_with(next).take_while(|_| begin.elapsed() < common.time());
         score.add(hook, (kind, "ns"), median(times)?.as_nanos() as f64);
         Ok(())
     })?;
-    score.print(common.json)
+    score.print(common)
 }
 
 /// Has every kind of packet measured at every hook, so many times: `measure` is given the names of hook and kind, and what sends the
