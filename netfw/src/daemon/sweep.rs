@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     image::{Image, is_listed},
-    kernel::{Maps, Nudger, Pair, now},
+    kernel::{Maps, Nudger, Pair, Shown, now},
 };
 
 /// How long a direction of a proven flow may be without the other one, seconds: they are entered one after the other.
@@ -39,7 +39,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn count(&mut self, pair: &Pair, fate: Fate) {
+    fn add(&mut self, pair: &Pair, fate: Fate) {
         let count = match fate {
             Fate::Cut => &mut self.cut,
             Fate::Left => &mut self.left,
@@ -88,7 +88,7 @@ fn each_refused(
     generation: u32,
     visit: impl Fn(&Pair, Fate) -> Result<()>,
 ) -> Result<Refused> {
-    let mut refused = Refused::default();
+    let (mut refused, mut shown) = (Refused::default(), Shown::default());
     let fate = |pair: &Pair| match pair.original.was_admitted_by(generation) {
         true => None,
         false => fate(maps, image, pair),
@@ -97,7 +97,9 @@ fn each_refused(
         |pair| fate(pair).is_some(),
         |pair| {
             let Some(fate) = fate(pair) else { return Ok(()) };
-            refused.count(pair, fate);
+            if shown.is_new(pair) {
+                refused.add(pair, fate);
+            }
             visit(pair, fate)
         },
     )?;
@@ -113,11 +115,11 @@ fn each_refused(
 pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
     let mut banned = IpNet::aggregate(&prefixes.to_vec());
     banned.sort_unstable();
-    let (nudger, mut live) = (Nudger::default(), 0);
+    let (nudger, mut shown, mut live) = (Nudger::default(), Shown::default(), 0);
     maps.each_flow(
         |pair| maps.has_end(pair, |address| is_listed(&banned, address)),
         |pair| {
-            live += usize::from(pair.is_live());
+            live += usize::from(shown.is_new(pair) && pair.is_live());
             end(maps, &nudger, pair)
         },
     )?;

@@ -46,3 +46,4 @@ pub use maps::{Maps, check_abi};
 pub use nudge::Nudger;
 pub use pins::{Pins, remove_if_there};
 pub use reassembly::reassemble_here;
+pub use walk::Shown;

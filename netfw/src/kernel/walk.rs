@@ -18,6 +18,21 @@ use super::{
     table::Table,
 };
 
+/// The flows that a walk has shown: those that prove themselves meanwhile come twice.
+#[derive(Default)]
+pub struct Shown {
+    /// Names are too short to tell a million flows apart by themselves.
+    unproven: HashSet<(Tuple<Addr6>, u32)>,
+}
+
+impl Shown {
+    /// Whether the walk shows it for the first time.
+    pub fn is_new(&mut self, pair: &Pair) -> bool {
+        let name = (pair.key, pair.original.id);
+        if pair.is_proven() { !self.unproven.contains(&name) } else { self.unproven.insert(name) }
+    }
+}
+
 impl Maps {
     /// Shows `visit` each flow that `wanted` picks by its opening direction alone: only of those is the other one looked up.
     /// Flows that come or go meanwhile may be seen or not, those that prove themselves twice; `visit` may end them.
@@ -42,13 +57,8 @@ impl Maps {
         wanted: impl Fn(&Pair) -> bool,
         mut visit: impl FnMut(&Pair) -> Result<()>,
     ) -> Result<()> {
-        let mut unproven = HashSet::new();
-        self.each_flow(wanted, |pair| {
-            // Ids are too short to tell a million flows apart by themselves.
-            let name = (pair.key, pair.original.id);
-            let is_new = if pair.is_proven() { !unproven.contains(&name) } else { unproven.insert(name) };
-            if is_new { visit(pair) } else { Ok(()) }
-        })
+        let mut shown = Shown::default();
+        self.each_flow(wanted, |pair| if shown.is_new(pair) { visit(pair) } else { Ok(()) })
     }
 
     /// How many flows there are.
@@ -133,4 +143,23 @@ where
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(part: usize, port: u16) -> Pair {
+        let key = Tuple { source_port: port, ..Tuple::default() };
+        Pair::opening(false, part, key, Flow { id: 7, ..Flow::default() })
+    }
+
+    #[test]
+    fn only_what_proves_itself_meanwhile_comes_twice() {
+        let [unproven, proven] = [1, 0];
+        let mut flows = Shown::default();
+        assert!(flows.is_new(&shown(unproven, 1)));
+        assert!(!flows.is_new(&shown(proven, 1)));
+        assert!(flows.is_new(&shown(proven, 2)), "another flow of the same name");
+    }
 }
