@@ -22,6 +22,7 @@ pub mod image;
 pub mod interface;
 pub mod limit;
 pub mod mapping;
+pub mod neighbour;
 pub mod pressure;
 pub mod reason;
 pub mod shared;

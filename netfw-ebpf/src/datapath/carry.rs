@@ -109,8 +109,7 @@ fn turn<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Add
     }
 }
 
-/// Takes the cached way out, or looks it up again. XDP leaves that to TC, where the kernel ages and probes the
-/// neighbour; a look-up alone would believe a stale MAC for ever.
+/// Takes the cached way out, or looks it up again.
 #[inline(always)]
 fn way_out<F: Family, C: Context, K: Kernel<F>>(
     kernel: &K,
@@ -120,27 +119,33 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
     if C::HOOK == Hook::Xdp && (work.ttl <= 1 || work.options != 0) {
         return Err(Verdict::Punt);
     }
-    if route::fresh(work, &entry.hop) {
+    let is_new = !route::fresh(work, &entry.hop);
+    if is_new {
+        new_way::<F, C, K>(kernel, work)?;
+    } else {
         work.way.hop = entry.hop;
-        if C::HOOK == Hook::Xdp && !kernel.can_transmit(entry.hop.ifindex) {
-            return Err(Verdict::Punt);
-        }
-        return open::forwardable(work);
     }
-    if C::HOOK == Hook::Xdp {
+    if C::HOOK == Hook::Xdp && !kernel.can_transmit(work.way.hop.ifindex) {
         return Err(Verdict::Punt);
     }
-    let route = route::ask(kernel, work);
-    if route == Route::None {
-        return work.answer(Reason::NoRoute, work::UNREACHABLE);
-    }
     open::forwardable(work)?;
-    if route != Route::TooBig {
+    if is_new && work.too_big == 0 {
         entry.hop = work.way.hop;
         entry.flags &= !TURNED;
         work.resolve = 1;
     }
     Ok(())
+}
+
+/// Looks the way out up. XDP leaves that to TC, where the kernel ages and probes the neighbour, unless another packet has just gone there.
+#[inline(always)]
+fn new_way<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
+    let route = route::ask(kernel, work);
+    if C::HOOK == Hook::Xdp {
+        let is_good = route == Route::Found && route::is_probed(kernel, work);
+        return if is_good { Ok(()) } else { Err(Verdict::Punt) };
+    }
+    if route == Route::None { work.answer(Reason::NoRoute, work::UNREACHABLE) } else { Ok(()) }
 }
 
 /// Records the packet in its own direction's entry.

@@ -154,6 +154,8 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     fn local(&self, address: F::Addr) -> u32;
     /// Asks the routing table.
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route;
+    /// Until when the kernel need not be given a packet for a neighbour, as far as TC has said so ([`netfw_common::neighbour`]): a tick.
+    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32>;
     /// Whether XDP can send out of an interface.
     fn can_transmit(&self, ifindex: u32) -> bool;
     /// Whether a socket of the master would take a packet with this tuple.

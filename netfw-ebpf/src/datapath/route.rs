@@ -3,7 +3,7 @@
 use netfw_common::{
     explain::{NOWHERE, Note},
     family::{Address, Family},
-    flow::LOCAL,
+    flow::{Hop, LOCAL},
     image::{FORWARD, INPUT, SPOOF_LOOSE, SPOOF_OFF},
     interface::{self, EXTERNAL},
     reason::Reason,
@@ -13,7 +13,7 @@ use netfw_common::{
 use super::{
     Step, Verdict,
     context::Hook,
-    kernel::{Kernel, Query, Route},
+    kernel::{Kernel, Query, Route, Way},
     work::Work,
 };
 
@@ -110,6 +110,19 @@ pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     route
 }
 
+/// Whether XDP may believe the way that was just found, where only the kernel ages and probes the neighbour: as long as it was lately
+/// given a packet for it.
+#[inline(always)]
+pub fn is_probed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+    let Way { hop, gateway } = &mut work.way;
+    // Without an address the neighbour is one of the other family.
+    if *gateway == F::Addr::default() {
+        return false;
+    }
+    hop.expires = kernel.probed_until(*gateway, hop.ifindex).unwrap_or(work.now.0);
+    lasts(work.now, hop)
+}
+
 /// Whether the target would answer past the master: the packet goes back where it came from, or its sender is the target's
 /// neighbour (whatever interface it came in on).
 #[inline(always)]
@@ -121,7 +134,13 @@ pub fn bypassed<F: Family>(work: &Work<F>) -> bool {
 
 /// Whether a cached way out still serves this packet.
 #[inline(always)]
-pub fn fresh<F: Family>(work: &Work<F>, hop: &netfw_common::flow::Hop) -> bool {
-    let left = hop.expires.wrapping_sub(work.now.0);
-    hop.ifindex != 0 && left != 0 && left <= FRESH && work.wire_length <= hop.mtu
+pub fn fresh<F: Family>(work: &Work<F>, hop: &Hop) -> bool {
+    hop.ifindex != 0 && lasts(work.now, hop) && work.wire_length <= hop.mtu
+}
+
+/// Whether it is not too old, and no remnant from before the ticks began anew.
+#[inline(always)]
+fn lasts(now: Tick, hop: &Hop) -> bool {
+    let left = hop.expires.wrapping_sub(now.0);
+    left != 0 && left <= FRESH
 }

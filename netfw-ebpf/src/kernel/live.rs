@@ -25,6 +25,7 @@ use netfw_common::{
         Service, Target, Vector, boot_time,
     },
     interface::Interface,
+    neighbour,
     tick::Tick,
     tuple::Tuple,
     wire,
@@ -288,6 +289,12 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route {
         fib::route::<F>(self.ctx, query, way)
+    }
+
+    #[inline(always)]
+    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
+        let neighbour = maps::NEIGHBOURS.get(neighbour::place(gateway, ifindex))?;
+        (neighbour.ifindex == ifindex && neighbour.address == gateway.widen()).then_some(neighbour.until)
     }
 
     #[inline(always)]

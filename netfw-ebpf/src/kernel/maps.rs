@@ -25,6 +25,7 @@ use netfw_common::{
     },
     interface::{Interface, MAX_IFINDEX, MAX_INTERFACES},
     mapping::Mapping,
+    neighbour::{self, Neighbour},
     pressure::Pressure,
     reason::MAX_REASONS,
     tuple::Tuple,
@@ -162,6 +163,9 @@ pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
 /// The ring of places for proven flows.
 #[map]
 pub static PLACES6: Array<Tuple<Addr6>> = Array::with_max_entries(LATER, 0);
+/// Neighbours that the kernel has lately sent to.
+#[map]
+pub static NEIGHBOURS: Array<Neighbour> = Array::with_max_entries(neighbour::NEIGHBOURS, 0);
 /// Hands over `PLACES4` and `PLACES6`.
 #[map]
 pub static HANDS: Array<u64> = Array::with_max_entries(2, 0);

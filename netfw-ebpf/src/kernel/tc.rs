@@ -17,6 +17,7 @@ use aya_log_ebpf::debug;
 use netfw_common::{
     checksum::Sum,
     family::{Address, Family, Ipv4, Ipv6},
+    neighbour::{self, Neighbour},
     wire::ETHERNET,
 };
 
@@ -31,7 +32,7 @@ use super::{
 use crate::datapath::{
     self, Verdict,
     context::{ANSWER_HALVES, Context, Hook, QUOTE, Quote},
-    kernel::Kernel,
+    kernel::{Kernel, Way},
     stages::Stages,
     work::Work,
 };
@@ -305,6 +306,7 @@ fn linearise(ctx: &TcContext) {
 fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &mut Work<F>) -> i32 {
     let hop = work.way.hop;
     if work.resolve != 0 {
+        note_probed(work);
         leave_to_kernel(work);
         return neighbour::<F>(hop.ifindex, &work.way.gateway);
     }
@@ -313,6 +315,20 @@ fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &mut Wo
     }
     // SAFETY: a helper with plain arguments.
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
+}
+
+/// Notes that the kernel has sent to this neighbour, for XDP.
+#[inline(always)]
+fn note_probed<F: Family>(work: &Work<F>) {
+    let Way { hop, gateway } = &work.way;
+    if hop.expires == work.now.0 {
+        return;
+    }
+    if let Some(place) = maps::NEIGHBOURS.get_ptr_mut(neighbour::place(*gateway, hop.ifindex)) {
+        let neighbour = Neighbour { address: gateway.widen(), ifindex: hop.ifindex, until: hop.expires };
+        // SAFETY: a map's value, which may be written by another core at the same time ([`Neighbour`]).
+        unsafe { *place = neighbour };
+    }
 }
 
 /// Names no neighbour while one on the link has not answered. If he never does, the kernel tells the sender only of a packet whose

@@ -37,7 +37,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 54] = [
+pub(super) const PINNED: [&str; 55] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -66,6 +66,7 @@ pub(super) const PINNED: [&str; 54] = [
     "MAPPINGS6",
     "BLOOM",
     "BLOOM_HALVES",
+    "NEIGHBOURS",
     "PLACES4",
     "PLACES6",
     "HANDS",

@@ -148,6 +148,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::maps::PROVEN;
 
     fn shown(part: usize, port: u16) -> Pair {
         let key = Tuple { source_port: port, ..Tuple::default() };
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn only_what_proves_itself_meanwhile_comes_twice() {
-        let [unproven, proven] = [1, 0];
+        let [unproven, proven] = [0, PROVEN];
         let mut flows = Shown::default();
         assert!(flows.is_new(&shown(unproven, 1)));
         assert!(!flows.is_new(&shown(proven, 1)));

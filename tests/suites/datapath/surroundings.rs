@@ -177,6 +177,32 @@ fn neighbours() {
     });
 }
 
+/// A look-up believes a neighbour's last link address for ever, so the kernel must be given a packet for each now and then; one does for
+/// all flows that lead there.
+#[test]
+fn one_packet_a_second_goes_by_the_kernel() {
+    for world in [V4, V6] {
+        let machine = Rc::new(RefCell::new(Machine::new(8, 64)));
+        let mut memory = Memory::new(Rc::clone(&machine));
+        memory.apply(&netfw_tests::rules::two_armed(RULES));
+        let query = |port| (Side::Outside, Packet::udp(world.at("client", port), world.at("master", 53)));
+        let [one, other] = [4000, 4001].map(query);
+        let elsewhere = (Side::Inside, Packet::udp(world.at("worker2", 4000), world.at("stranger", 53)));
+        let mut at = |hook, (side, packet): &(Side, Packet)| {
+            memory.run(hook, *side, &Gateway::framed(*side, packet)).action
+        };
+        let opened = [&one, &other, &elsewhere].map(|packet| at(Hook::Xdp, packet));
+        assert_eq!(opened, [Action::Transmit; 3]);
+        for _ in 0..2 {
+            machine.borrow().wait(2);
+            assert_eq!([&one, &other].map(|packet| at(Hook::Xdp, packet)), [Action::Next; 2]);
+            assert_eq!(at(Hook::Ingress, &one), Action::Transmit);
+            assert_eq!(at(Hook::Xdp, &other), Action::Transmit, "it leads to the same neighbour");
+            assert_eq!(at(Hook::Xdp, &elsewhere), Action::Next, "it leads to another one");
+        }
+    }
+}
+
 /// A live flow whose way is gone: the sender is told.
 #[test]
 fn no_way_any_more() {

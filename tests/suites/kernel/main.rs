@@ -17,6 +17,7 @@ mod modelled;
 mod naive;
 mod network;
 mod pressed;
+mod probed;
 mod proven;
 mod random_rules;
 mod renewed;
@@ -91,10 +92,11 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
         ("a_connection_is_proven_while_somebody_looks", proven::while_somebody_looks),
+        ("a_neighbour_is_probed_for_all_flows", probed::check),
         ("the_filter_is_made_anew", renewed::check),
         ("explained_and_sent", explained::check),
         ("new_flows_as_a_naive_gateway_judges_them", modelled::new_flows),

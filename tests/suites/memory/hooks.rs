@@ -124,13 +124,17 @@ fn pipeline<F: Stored, const HOOK: u8>(
         Verdict::Drop => (Action::Shot, None),
         Verdict::Hold => (Action::Hold, None),
         Verdict::Answer => (Action::Transmit, Some(side)),
-        Verdict::Forward => transmit(work, buffer),
+        Verdict::Forward => transmit(machine, work, buffer),
     };
     (verdict, action, out)
 }
 
 /// Sends the frame; resolves the neighbour where the kernel would.
-fn transmit<F: Family, const HOOK: u8>(work: &Work<F>, buffer: &mut Buffer<HOOK>) -> (Action, Option<Side>) {
+fn transmit<F: Family, const HOOK: u8>(
+    machine: &Machine,
+    work: &Work<F>,
+    buffer: &mut Buffer<HOOK>,
+) -> (Action, Option<Side>) {
     let hop = work.hop();
     if hop.ifindex == 0 {
         return (Action::Next, None);
@@ -139,6 +143,9 @@ fn transmit<F: Family, const HOOK: u8>(work: &Work<F>, buffer: &mut Buffer<HOOK>
     if work.resolve != 0 && HOOK != XDP {
         use netfw_common::family::Address;
         let out = out.expect("a managed interface");
+        if hop.expires != work.now.0 {
+            machine.note_probed(work.way.gateway.to_ip(), hop);
+        }
         let next = world::next_mac(work.way.gateway.to_ip());
         buffer.frame[..12].copy_from_slice(&[next, out.mac()].concat());
     } else {

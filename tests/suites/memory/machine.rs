@@ -115,6 +115,8 @@ pub(crate) struct Machine {
     pressures: RefCell<[Pressure; 2]>,
     pressed_until: RefCell<[u32; 2]>,
     vouched: RefCell<HashMap<IpAddr, Tick>>,
+    /// Until when the kernel need not be given a packet for a neighbour, by its address and interface.
+    probed: RefCell<HashMap<(IpAddr, u32), u32>>,
     bloom: RefCell<[u64; BLOOM_WORDS as usize]>,
     channels: RefCell<HashMap<u32, u64>>,
     /// What was told to watcher and log.
@@ -206,6 +208,7 @@ impl Machine {
             pressures: RefCell::default(),
             pressed_until: RefCell::default(),
             vouched: RefCell::default(),
+            probed: RefCell::default(),
             bloom: RefCell::default(),
             channels: RefCell::default(),
             watched: RefCell::default(),
@@ -313,6 +316,11 @@ impl Machine {
         let until = self.now.get().wrapping_add(Tick::ticks(10)).max(1);
         self.watch = Watch { until, ..*wanted };
         self.watch_ended.set(false);
+    }
+
+    /// The kernel has sent to a neighbour.
+    pub(crate) fn note_probed(&self, gateway: IpAddr, hop: &Hop) {
+        self.probed.borrow_mut().insert((gateway, hop.ifindex), hop.expires);
     }
 
     /// Lets time pass.
@@ -509,6 +517,10 @@ impl<F: Stored> Kernel<F> for Machine {
         }
         way.hop.macs = macs(mac, out.mac());
         Route::Found
+    }
+
+    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
+        self.probed.borrow().get(&(gateway.to_ip(), ifindex)).copied()
     }
 
     fn can_transmit(&self, ifindex: u32) -> bool {

@@ -206,7 +206,7 @@ mod tests {
         let listed: Vec<IpNet> = addresses.map(|address| IpAddr::V4(address).into()).collect();
         let list = List::of(&listed);
         for address in base - 1..=base + 0x1_0000 {
-            let expected = address >= base + first && (address - base - first) % step == 0;
+            let expected = address >= base + first && (address - base - first).is_multiple_of(step);
             let expected = expected && (address - base - first) / step < count;
             let address = Ipv4Addr::from_bits(address);
             prop_assert_eq!(
