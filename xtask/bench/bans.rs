@@ -33,6 +33,7 @@ const EACH: Quantity = ("bans, a command for each", "/s");
 const COST: Quantity = ("processor's time of such a command", "ms");
 const LIFTED: Quantity = ("bans lifted, a command for each", "/s");
 const MANY: Quantity = ("bans, 1,000 in a command", "/s");
+const STARTED: Quantity = ("`netfw --version`: what a start alone takes", "/s");
 const LIST: Quantity = ("`netfw bans`", "ms");
 
 /// Asked for, with everything there.
@@ -92,6 +93,7 @@ fn measure(score: &mut Score, common: &Common, row: &str, present: u32, flows: u
     score.add(row, COST, cost);
     score.add(row, MANY, f64::from(TOGETHER) * commands.often(|commands| commands.ban(TOGETHER))?.0);
     score.add(row, LIFTED, commands.often(Commands::lift_one)?.0);
+    score.add(row, STARTED, commands.often(|commands| commands.run("--version", 0))?.0);
     score.add(row, LIST, 1000.0 / commands.often(|commands| commands.run("bans", 0))?.0);
     let live = memory::live_flows(&hosts, &common.netfw)?;
     // What the hosts say of themselves may be one, too.

@@ -132,18 +132,17 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
     if is_new && work.too_big == 0 {
         entry.hop = work.way.hop;
         entry.flags &= !TURNED;
-        work.resolve = 1;
     }
     Ok(())
 }
 
-/// Looks the way out up. XDP leaves that to TC, where the kernel ages and probes the neighbour, unless another packet has just gone there.
+/// Looks the way out up. So that the neighbour is aged and probed, the kernel sends the packet, unless it has just sent another one there.
 #[inline(always)]
 fn new_way<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let route = route::ask(kernel, work);
-    if C::HOOK == Hook::Xdp {
-        let is_good = route == Route::Found && route::is_probed(kernel, work);
-        return if is_good { Ok(()) } else { Err(Verdict::Punt) };
+    work.resolve = u32::from(route != Route::Found || !route::is_probed(kernel, work));
+    if C::HOOK == Hook::Xdp && work.resolve != 0 {
+        return Err(Verdict::Punt);
     }
     if route == Route::None { work.answer(Reason::NoRoute, work::UNREACHABLE) } else { Ok(()) }
 }

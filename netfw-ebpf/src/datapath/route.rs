@@ -110,8 +110,8 @@ pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     route
 }
 
-/// Whether XDP may believe the way that was just found, where only the kernel ages and probes the neighbour: as long as it was lately
-/// given a packet for it.
+/// Whether the way that was just found may be believed, although only the kernel ages and probes the neighbour: as long as it was
+/// lately given a packet for it.
 #[inline(always)]
 pub fn is_probed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     let Way { hop, gateway } = &mut work.way;
@@ -119,8 +119,13 @@ pub fn is_probed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> boo
     if *gateway == F::Addr::default() {
         return false;
     }
-    hop.expires = kernel.probed_until(*gateway, hop.ifindex).unwrap_or(work.now.0);
-    lasts(work.now, hop)
+    match kernel.probed_until(*gateway, hop.ifindex).filter(|&until| lasts(work.now, until)) {
+        Some(until) => {
+            hop.expires = until;
+            true
+        }
+        None => false,
+    }
 }
 
 /// Whether the target would answer past the master: the packet goes back where it came from, or its sender is the target's
@@ -135,12 +140,12 @@ pub fn bypassed<F: Family>(work: &Work<F>) -> bool {
 /// Whether a cached way out still serves this packet.
 #[inline(always)]
 pub fn fresh<F: Family>(work: &Work<F>, hop: &Hop) -> bool {
-    hop.ifindex != 0 && lasts(work.now, hop) && work.wire_length <= hop.mtu
+    hop.ifindex != 0 && lasts(work.now, hop.expires) && work.wire_length <= hop.mtu
 }
 
 /// Whether it is not too old, and no remnant from before the ticks began anew.
 #[inline(always)]
-fn lasts(now: Tick, hop: &Hop) -> bool {
-    let left = hop.expires.wrapping_sub(now.0);
+fn lasts(now: Tick, until: u32) -> bool {
+    let left = until.wrapping_sub(now.0);
     left != 0 && left <= FRESH
 }
