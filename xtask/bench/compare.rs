@@ -13,9 +13,6 @@ use crate::{
     testbed::Testbed,
 };
 
-/// How often turns are repeated because the machine was too noisy.
-const REPEATS: u32 = 3;
-
 /// One cell of the table.
 pub(crate) struct Case {
     pub(crate) row: &'static str,
@@ -103,7 +100,7 @@ impl Run<'_> {
     }
 
     fn repeat_noisy(&mut self) -> Result<()> {
-        for _ in 0..REPEATS {
+        for _ in 0..self.common.repeats {
             for turn in self.noise.noisy_turns() {
                 eprintln!("round {}, {}: too noisy, once more", turn.round, self.columns[turn.column]);
                 self.turn(turn)?;

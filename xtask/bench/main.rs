@@ -96,6 +96,9 @@ struct Common {
     /// For a look: one round, half a second each.
     #[arg(long)]
     quick: bool,
+    /// How often turns are measured again in which the machine was too noisy.
+    #[arg(long, default_value_t = 3)]
+    repeats: u32,
     /// Report also what a noisy machine measured.
     #[arg(long)]
     noisy: bool,
