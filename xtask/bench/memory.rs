@@ -26,12 +26,9 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Live flows; made in whole groups of 131,072.
+    /// Live flows; made in whole groups of 125,000.
     #[arg(long, default_value_t = 8 * GROUP)]
     flows: u32,
-    /// Seconds for which the daemon is watched, twice: as long as it rests between two sweeps of so many flows.
-    #[arg(long, default_value_t = 100)]
-    watch: u64,
 }
 
 const ROW: &str = "netfw";
@@ -39,37 +36,38 @@ const PROVEN: Quantity = ("memory of the tables of proven flows, per flow", "byt
 const GROWN: Quantity = ("memory of all maps that the flows added, per flow", "bytes");
 const ALL: Quantity = ("memory of all maps, per flow", "bytes");
 const AVAILABLE: Quantity = ("memory that the machine has less, per flow", "bytes");
-const SWEEP: Quantity = ("daemon's share of a core, flows just used", "%");
-const SWEEP_IDLE: Quantity = ("daemon's share of a core, flows silent for 30 s", "%");
+const SWEEP: Quantity = ("daemon's share of a core, from one sweep to the next", "%");
 
 /// Maps that hold proven flows of IPv4: their halves, their places.
 const TABLES: [&str; 2] = ["PROVEN4", "PLACES4"];
 /// Flows that come together: fewer than there is room for unproven ones, and so many that the packets of one are more than an
 /// eighth of a second apart. Of those that follow each other more closely netfw does not ask whether they were answered.
-const GROUP: u32 = 1 << 17;
-/// Packets of each: one opens the flow, is answered, and the next one proves it; one to spare.
-const PACKETS: u32 = 3;
-/// From when on the sweep looks at both directions of a flow.
-const SILENT: Duration = Duration::from_secs(32);
+const GROUP: u32 = 125_000;
+/// Packets of each: one opens the flow, is answered, and the next one proves it; two to spare.
+const PACKETS: u32 = 4;
+/// How often the daemon is looked at while it sweeps or rests.
+const GLANCE: Duration = Duration::from_millis(500);
+/// The share of that time from which on it sweeps.
+const BUSY: f64 = 20.0;
 const PINS: &str = "/sys/fs/bpf/netfw/nfwbench";
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Args { common, flows, watch } = args;
+    let Args { common, flows } = args;
     let target =
         |quantity, most| Target { row: ROW.to_owned(), quantity, times: None, bound: Bound::AtMost(most) };
-    let targets = vec![target(PROVEN, 400.0), target(SWEEP, 2.0), target(SWEEP_IDLE, 2.0)];
+    let targets = vec![target(PROVEN, 400.0), target(SWEEP, 2.0)];
     let mut score = Score::new("memory", "Live flows through a port-forward", targets);
     for _ in 0..common.rounds() {
-        round(&mut score, common, *flows, Duration::from_secs(*watch))?;
+        round(&mut score, common, *flows)?;
     }
     score.print(common)
 }
 
-fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Result<()> {
+fn round(score: &mut Score, common: &Common, flows: u32) -> Result<()> {
     let hosts = Hosts::new(Offload::Off)?;
-    // Three quarters of the capacity are for proven flows; a twentieth of them stays free.
-    let capacity = u64::from(flows) * 7 / 5;
+    // Three quarters of the capacity are for proven flows; a twentieth of them stays free. A million then has tables of 2²⁰ places.
+    let capacity = u64::from(flows.next_power_of_two()) * 4 / 3;
     let gateway = hosts::netfw("xdp", &format!("[flows]\ncapacity = {capacity}\n"));
     let groups = Some([GROUP, PACKETS]);
     let behaviour = Behaviour { groups, patient: true, reception: Reception::Echo, ..Behaviour::default() };
@@ -78,7 +76,6 @@ fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Res
     let (maps, available) = (memory(|_| true)?, available()?);
     let flows = flows.next_multiple_of(GROUP);
     strangers.send(flows * PACKETS)?;
-    let last = Instant::now();
     let live = live_flows(&hosts, &common.netfw)?;
     let spread = 1.0 - live as f64 / f64::from(flows);
     ensure!(spread.abs() < 0.05, "{live} flows live instead of {flows}");
@@ -88,9 +85,10 @@ fn round(score: &mut Score, common: &Common, flows: u32, watch: Duration) -> Res
     score.add(ROW, ALL, each(memory(|_| true)?));
     score.add(ROW, AVAILABLE, each(available.saturating_sub(self::available()?)));
     let daemon = daemon()?;
-    score.add(ROW, SWEEP, share(&daemon, watch)?);
-    thread::sleep(SILENT.saturating_sub(last.elapsed()));
-    score.add(ROW, SWEEP_IDLE, share(&daemon, watch)?);
+    sweep_ends(&daemon)?;
+    let (begun, before) = (Instant::now(), cpu_time(&daemon)?);
+    sweep_ends(&daemon)?;
+    score.add(ROW, SWEEP, share(cpu_time(&daemon)? - before, begun.elapsed()));
     Ok(())
 }
 
@@ -146,11 +144,23 @@ fn daemon() -> Result<std::path::PathBuf> {
     paths.find(is_daemon).context("the daemon does not run")
 }
 
-/// Percent of a core that a process takes.
-fn share(process: &Path, time: Duration) -> Result<f64> {
-    let (start, before) = (Instant::now(), cpu_time(process)?);
-    thread::sleep(time);
-    Ok((cpu_time(process)? - before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0)
+/// Waits until the daemon has swept the table; it rests for minutes before that.
+fn sweep_ends(daemon: &Path) -> Result<()> {
+    let mut sweeps = false;
+    loop {
+        let (begun, before) = (Instant::now(), cpu_time(daemon)?);
+        thread::sleep(GLANCE);
+        let busy = share(cpu_time(daemon)? - before, begun.elapsed()) > BUSY;
+        if sweeps && !busy {
+            return Ok(());
+        }
+        sweeps = busy;
+    }
+}
+
+/// In percent.
+fn share(spent: Duration, of: Duration) -> f64 {
+    spent.as_secs_f64() / of.as_secs_f64() * 100.0
 }
 
 /// What all commands that were run so far and have ended took.

@@ -13,7 +13,7 @@ use crate::{lint, root, setup, vm};
 pub(crate) struct Args {
     what: What,
     /// Options of the measurement: --rounds, --seconds, --quick, --noisy, --only, --json, --svg, --flows, --rules, --crossing,
-    /// --prefixes, --clients, --kpps, --overrun, --capacity, --sessions, --answering, --watch.
+    /// --prefixes, --clients, --kpps, --overrun, --capacity, --sessions, --answering, --repeats.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
