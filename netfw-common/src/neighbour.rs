@@ -1,7 +1,8 @@
 //! Neighbours that the kernel itself has lately sent to.
 //!
 //! Only what the kernel sends makes it age and probe a neighbour (RFC 4861 §7.3; its ARP does the same); whoever looks one up believes
-//! its last link address for ever. So XDP renews ways by itself only while packets of TC keep the kernel at it.
+//! its last link address for ever. So a way out that has expired is looked up again without the kernel's sending the packet only where it has just
+//! sent another one there: XDP then need not leave the packet to TC.
 
 use crate::{
     family::{Addr6, Address},
@@ -19,7 +20,7 @@ pub struct Neighbour {
     pub address: Addr6,
     /// Kernel index of the interface by which it is reached.
     pub ifindex: u32,
-    /// The tick until which XDP need not ask.
+    /// The tick until which it need not be sent another one.
     pub until: u32,
 }
 

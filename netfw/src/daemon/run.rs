@@ -38,9 +38,9 @@ use crate::{
 /// Editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(5);
-/// How much longer the sweep rests than it takes: a table of millions costs a fiftieth of a core, too. The datapath does not wait
+/// How much longer the sweep rests than it takes: a table of millions costs a sixtieth of a core, too. The datapath does not wait
 /// for it, an expired flow is dead where it lies.
-const REST: u32 = 49;
+const REST: u32 = 59;
 /// Rules on trial go by themselves; looking after them more often would make nothing safer.
 const LOOK: Duration = Duration::from_secs(1);
 
