@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapData;
 use netfw_tests::lab::command;
 use serde_json::Value;
@@ -47,6 +47,8 @@ const GROUP: u32 = 125_000;
 const PACKETS: u32 = 4;
 /// How often the daemon is looked at while it sweeps or rests.
 const GLANCE: Duration = Duration::from_millis(500);
+/// How often at most: for twenty minutes, four times as long as it rests between two sweeps of a million flows.
+const GLANCES: u32 = 2400;
 /// The share of that time from which on it sweeps.
 const BUSY: f64 = 20.0;
 const PINS: &str = "/sys/fs/bpf/netfw/nfwbench";
@@ -147,7 +149,7 @@ fn daemon() -> Result<std::path::PathBuf> {
 /// Waits until the daemon has swept the table; it rests for minutes before that.
 fn sweep_ends(daemon: &Path) -> Result<()> {
     let mut sweeps = false;
-    loop {
+    for _ in 0..GLANCES {
         let (begun, before) = (Instant::now(), cpu_time(daemon)?);
         thread::sleep(GLANCE);
         let busy = share(cpu_time(daemon)? - before, begun.elapsed()) > BUSY;
@@ -156,6 +158,9 @@ fn sweep_ends(daemon: &Path) -> Result<()> {
         }
         sweeps = busy;
     }
+    bail!(
+        "the daemon was not seen to sweep the table: with so few flows it is done too soon, ask for more --flows"
+    )
 }
 
 /// In percent.

@@ -140,7 +140,7 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
 #[inline(always)]
 fn new_way<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
     let route = route::ask(kernel, work);
-    work.resolve = u32::from(route != Route::Found || !route::is_probed(kernel, work));
+    work.resolve = u32::from(route != Route::Found || !route::shares_probe(kernel, work));
     if C::HOOK == Hook::Xdp && work.resolve != 0 {
         return Err(Verdict::Punt);
     }

@@ -110,22 +110,18 @@ pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     route
 }
 
-/// Whether the way that was just found may be believed, although only the kernel ages and probes the neighbour: as long as it was
-/// lately given a packet for it.
+/// Whether the kernel, which alone ages and probes the neighbour, was lately given another packet for it; then the way that was just found
+/// lasts as long as that one's.
 #[inline(always)]
-pub fn is_probed<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
+pub fn shares_probe<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     let Way { hop, gateway } = &mut work.way;
     // Without an address the neighbour is one of the other family.
     if *gateway == F::Addr::default() {
         return false;
     }
-    match kernel.probed_until(*gateway, hop.ifindex).filter(|&until| lasts(work.now, until)) {
-        Some(until) => {
-            hop.expires = until;
-            true
-        }
-        None => false,
-    }
+    let until = kernel.probed_until(*gateway, hop.ifindex).filter(|&until| lasts(work.now, until));
+    hop.expires = until.unwrap_or(hop.expires);
+    until.is_some()
 }
 
 /// Whether the target would answer past the master: the packet goes back where it came from, or its sender is the target's

@@ -255,6 +255,12 @@ impl<F: Family> Work<F> {
         Ok(interface)
     }
 
+    /// Whether the way that was just asked for names the neighbour's link address: then it lasts.
+    #[inline(always)]
+    pub fn knows_neighbour(&self) -> bool {
+        self.way.hop.expires != self.now.0
+    }
+
     /// The way out.
     #[inline(always)]
     pub fn hop(&self) -> &Hop {

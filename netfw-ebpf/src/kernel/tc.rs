@@ -317,13 +317,13 @@ fn transmit<F: Parts, const EGRESS: bool>(packet: &mut Tc<EGRESS>, work: &mut Wo
     unsafe { bpf_redirect(hop.ifindex, 0) as i32 }
 }
 
-/// Notes that the kernel has sent to this neighbour, for XDP.
+/// Notes that the kernel has sent to this neighbour, for whoever renews a way to it.
 #[inline(always)]
 fn note_probed<F: Family>(work: &Work<F>) {
-    let Way { hop, gateway } = &work.way;
-    if hop.expires == work.now.0 {
+    if !work.knows_neighbour() {
         return;
     }
+    let Way { hop, gateway } = &work.way;
     if let Some(place) = maps::NEIGHBOURS.get_ptr_mut(neighbour::place(*gateway, hop.ifindex)) {
         let neighbour = Neighbour { address: gateway.widen(), ifindex: hop.ifindex, until: hop.expires };
         // SAFETY: a map's value, which may be written by another core at the same time ([`Neighbour`]).
@@ -335,9 +335,8 @@ fn note_probed<F: Family>(work: &Work<F>) {
 /// route it has found itself (`dst_link_failure`), and the sender would wait for minutes.
 #[inline(always)]
 fn leave_to_kernel<F: Family>(work: &mut Work<F>) {
-    let is_known = work.way.hop.expires != work.now.0;
     let is_on_link = work.way.gateway == work.leaving.destination;
-    if is_on_link && !is_known {
+    if is_on_link && !work.knows_neighbour() {
         work.way.gateway = F::Addr::default();
     }
 }

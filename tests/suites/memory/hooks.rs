@@ -143,7 +143,7 @@ fn transmit<F: Family, const HOOK: u8>(
     if work.resolve != 0 && HOOK != XDP {
         use netfw_common::family::Address;
         let out = out.expect("a managed interface");
-        if hop.expires != work.now.0 {
+        if work.knows_neighbour() {
             machine.note_probed(work.way.gateway.to_ip(), hop);
         }
         let next = world::next_mac(work.way.gateway.to_ip());
