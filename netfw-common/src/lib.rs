@@ -26,6 +26,7 @@ pub mod neighbour;
 pub mod pressure;
 pub mod reason;
 pub mod shared;
+pub mod slots;
 pub mod tcp;
 pub mod tick;
 pub mod timeout;
@@ -34,4 +35,4 @@ pub mod wire;
 
 /// Grows with every change to the layout or meaning of a map. `up` refuses to reuse pinned maps of another
 /// version: aya 0.14 would silently take them.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;

@@ -22,6 +22,7 @@ mod programs {
 
     /// As `netfw_ingress`.
     #[classifier]
+    #[inline(always)]
     fn explain_ingress(ctx: TcContext) -> i32 {
         kernel::tc::run::<false>(&ctx)
     }

@@ -27,8 +27,9 @@ mod programs {
         kernel::xdp::run(&ctx)
     }
 
-    /// TC ingress of managed interfaces.
+    /// TC ingress of managed interfaces. In line with what the attribute makes of it: each function takes of the stack.
     #[classifier]
+    #[inline(always)]
     fn netfw_ingress(ctx: TcContext) -> i32 {
         kernel::tc::run::<false>(&ctx)
     }

@@ -33,30 +33,35 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Result<b
     kernel.entries(work);
     reserve(kernel, work)?;
     work.original.leaving = work.leaving;
-    match kernel.insert(work.table, &work.tuple, &work.original) {
-        Inserted::Done if kernel.spend(work) => {}
-        Inserted::Done => {
-            // Another core took the last token since the packet was judged.
-            find::forget(kernel, work.table, &work.tuple, &work.original);
-            work.drop(Reason::RateLimited)?;
-        }
-        // The flow has paid for itself already.
-        Inserted::Exists => {
-            withdraw(kernel, work);
-            return Ok(false);
-        }
-        Inserted::Full => {
-            kernel.remove(work.table, &work.reply_key);
-            if work.mapping == mapping::ENTERED {
-                mapping::forget(kernel, work);
-            }
-            work.drop(Reason::TableFull)?;
-        }
+    let entered = kernel.insert(work.table, &work.tuple, &work.original);
+    if entered != Inserted::Done || !kernel.spend(work) {
+        return give_up(kernel, work, entered);
     }
     if work.forward_id != 0 {
         kernel.take_turn(work.forward_id - 1);
     }
     Ok(true)
+}
+
+/// Takes back what was entered of the flow, whose own direction was not, or has no token.
+#[inline(always)]
+fn give_up<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    work: &mut Work<F>,
+    entered: Inserted,
+) -> Result<bool, Verdict> {
+    kernel.withdraw(work);
+    let reason = match entered {
+        // The flow has paid for itself already.
+        Inserted::Exists => return Ok(false),
+        // Another core took the last token since the packet was judged.
+        Inserted::Done => Reason::RateLimited,
+        Inserted::Full => Reason::TableFull,
+    };
+    if entered == Inserted::Full && work.mapping == mapping::ENTERED {
+        mapping::forget(kernel, work);
+    }
+    work.drop(reason).map(|()| false)
 }
 
 /// Whether new addresses leave the packet valid: where a checksum covers them it must be one we know, and no signature may.
@@ -206,7 +211,9 @@ fn may_claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
 pub fn taken<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     work.rival = work.reply_key;
     kernel.may_have_rival(work)
-        && [Table::Inside, Table::Outside, Table::Proven].into_iter().any(|table| kernel.lives(work, table))
+        && [Table::Inside, Table::Outside, Table::Proven]
+            .into_iter()
+            .any(|table| find::lives(kernel, work, table))
 }
 
 /// Enters the answering direction if no living flow has its key. The tables are asked before the insertion, because an LRU
@@ -218,19 +225,16 @@ pub fn claim<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Inserte
         return Inserted::Exists;
     }
     let inserted = kernel.insert(work.table, &work.reply_key, &work.reply);
-    if inserted == Inserted::Done && kernel.lives(work, Table::Proven) {
+    if inserted == Inserted::Done && find::lives(kernel, work, Table::Proven) {
         kernel.remove(work.table, &work.reply_key);
         return Inserted::Exists;
     }
     inserted
 }
 
-/// Takes the entry for [`Work::reply_key`] out again, if it is of this flow.
+/// Takes the flow in [`Work::original`] out of [`Work::table`]: as much as is its own.
 #[inline(always)]
-pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>) {
-    if let Some(ours) = kernel.flow(work.table, &work.reply_key)
-        && ours.id == work.original.id
-    {
-        kernel.remove(work.table, &work.reply_key);
-    }
+pub fn withdraw<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
+    (work.rival, work.peer_key, work.rival_id) = (work.tuple, work.reply_key, work.original.id);
+    kernel.forget_rival(work, work.table);
 }

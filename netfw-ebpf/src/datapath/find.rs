@@ -55,7 +55,7 @@ fn is_doubtful<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow
         || reopens(work)
 }
 
-/// Finds the flow in whatever table, if it lives; sets [`Work::table`] and, to what it was then, [`Work::original`].
+/// Finds the flow in whatever table, if it lives; sets [`Work::table`], [`Work::peer_key`] and, to what it was then, [`Work::original`].
 #[inline(always)]
 pub fn anywhere<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     work.strangers = 1;
@@ -63,17 +63,19 @@ pub fn anywhere<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool
         return false;
     }
     let Some(mut entry) = look_up(kernel, work) else { return false };
+    work.peer_key = entry.peer_key();
     if needs_peer(work, &entry) && orphaned(kernel, work, &entry) {
         // Another core may just have moved both halves to the proven flows.
         let Some(proven) = kernel.flow(Table::Proven, &work.tuple) else {
-            forget(kernel, work.table, &work.tuple, &entry);
+            forget(kernel, work.table, &work.tuple, &work.peer_key, entry.id);
             return false;
         };
         work.table = Table::Proven;
+        work.peer_key = proven.peer_key();
         entry = proven;
     }
     if ended(kernel, work, &entry) {
-        forget(kernel, work.table, &work.tuple, &entry);
+        forget(kernel, work.table, &work.tuple, &work.peer_key, entry.id);
         return false;
     }
     work.original = *entry;
@@ -91,10 +93,10 @@ fn needs_peer<F: Family>(work: &Work<F>, entry: &Flow<F::Addr>) -> bool {
     work.table != Table::Proven && (work.kind == work::TCP || entry.last_seen >> LOOK != work.now.0 >> LOOK)
 }
 
-/// Whether the other half is gone; else sets [`Work::peer`].
+/// Whether the other half, [`Work::peer_key`], is gone; else sets [`Work::peer`].
 #[inline(always)]
 fn orphaned<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, entry: &Flow<F::Addr>) -> bool {
-    match kernel.flow(work.table, &entry.peer_key()) {
+    match kernel.flow(work.table, &work.peer_key) {
         Some(peer) if peer.id == entry.id => {
             work.peer = peer.side();
             false
@@ -137,18 +139,23 @@ fn ended<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Ad
         return false;
     }
     let idle = work.now.since(Tick(entry.last_seen));
-    let (peer_side, peer_idle) = peer(kernel, work.table, entry, work.now);
+    let (peer_side, peer_idle) = peer(kernel, work, work.table, entry);
     let state = entry.state(peer_side);
     let half = peer_idle == u32::MAX;
     (reopens && (half || state == State::Closed))
         || idle.min(peer_idle) > limit(kernel, work.tuple.protocol, state, entry)
 }
 
-/// What the other direction has seen, and for how long it has been silent.
+/// What the other direction, [`Work::peer_key`], has seen, and for how long it has been silent.
 #[inline(always)]
-fn peer<F: Family, K: Kernel<F>>(kernel: &K, table: Table, entry: &Flow<F::Addr>, now: Tick) -> (Side, u32) {
-    match kernel.flow(table, &entry.peer_key()) {
-        Some(peer) if peer.id == entry.id => (peer.side(), now.since(Tick(peer.last_seen))),
+fn peer<F: Family, K: Kernel<F>>(
+    kernel: &K,
+    work: &Work<F>,
+    table: Table,
+    entry: &Flow<F::Addr>,
+) -> (Side, u32) {
+    match kernel.flow(table, &work.peer_key) {
+        Some(peer) if peer.id == entry.id => (peer.side(), work.now.since(Tick(peer.last_seen))),
         _ => (Side::default(), u32::MAX),
     }
 }
@@ -171,16 +178,43 @@ fn limit<F: Family, K: Kernel<F>>(kernel: &K, protocol: u32, state: State, entry
 
 /// Whether a living flow in this table has the key [`Work::rival`]; a dead one is forgotten.
 #[inline(always)]
-pub fn lives<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) -> bool {
-    let Some(entry) = kernel.flow(table, &work.rival) else { return false };
-    if expendable(kernel, work, table, &entry) {
-        forget(kernel, table, &work.rival, &entry);
-        return false;
+pub fn lives<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, table: Table) -> bool {
+    let found = kernel.rival(work, table);
+    if found == Rival::Expendable {
+        kernel.forget_rival(work, table);
     }
-    true
+    found == Rival::Lives
 }
 
-/// Whether a flow may give way to another: closed, timed out, or only half there.
+/// What a table has under the key [`Work::rival`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Rival {
+    /// Nothing.
+    None,
+    /// A flow that lives.
+    Lives,
+    /// One that may give way.
+    Expendable,
+}
+
+/// Looks for it; sets [`Work::peer_key`] and [`Work::rival_id`].
+#[inline(always)]
+pub fn rival<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, table: Table) -> Rival {
+    let Some(entry) = kernel.flow(table, &work.rival) else { return Rival::None };
+    work.peer_key = entry.peer_key();
+    work.rival_id = entry.id;
+    if expendable(kernel, work, table, &entry) { Rival::Expendable } else { Rival::Lives }
+}
+
+/// Removes what was found, both directions, unless it is there no more.
+#[inline(always)]
+pub fn forget_rival<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, table: Table) {
+    remove(kernel, table, &work.peer_key, work.rival_id);
+    remove(kernel, table, &work.rival, work.rival_id);
+}
+
+/// Whether a flow, that of [`Work::rival`], may give way to another: closed, timed out, or only half there.
 #[inline(always)]
 fn expendable<F: Family, K: Kernel<F>>(
     kernel: &K,
@@ -189,7 +223,7 @@ fn expendable<F: Family, K: Kernel<F>>(
     entry: &Flow<F::Addr>,
 ) -> bool {
     let now = work.now;
-    let (peer_side, peer_idle) = peer(kernel, table, entry, now);
+    let (peer_side, peer_idle) = peer(kernel, work, table, entry);
     let state = entry.state(peer_side);
     let idle = now.since(Tick(entry.last_seen)).min(peer_idle);
     // A half that was entered just now is not alone: another core is about to enter the other one.
@@ -205,13 +239,17 @@ pub fn forget<F: Family, K: Kernel<F>>(
     kernel: &K,
     table: Table,
     key: &Tuple<F::Addr>,
-    entry: &Flow<F::Addr>,
+    peer_key: &Tuple<F::Addr>,
+    id: u32,
 ) {
-    let peer_key = entry.peer_key();
-    if let Some(peer) = kernel.flow(table, &peer_key)
-        && peer.id == entry.id
-    {
-        kernel.remove(table, &peer_key);
-    }
+    remove(kernel, table, peer_key, id);
     kernel.remove(table, key);
+}
+
+/// Removes a direction of the flow with this name.
+#[inline(always)]
+fn remove<F: Family, K: Kernel<F>>(kernel: &K, table: Table, key: &Tuple<F::Addr>, id: u32) {
+    if kernel.flow(table, key).is_some_and(|entry| entry.id == id) {
+        kernel.remove(table, key);
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! The kernel implements it over BPF maps and helpers, the tests over plain collections with a fake clock.
 
+pub use netfw_common::slots::Inserted;
 use netfw_common::{
     block::{Bans, Key},
     event::Watch,
@@ -54,19 +55,6 @@ pub enum Table {
     Outside,
     /// Flows opened from inside that have not proved themselves.
     Inside,
-}
-
-/// What became of an insertion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-#[must_use]
-pub enum Inserted {
-    /// It is in.
-    Done,
-    /// The key was there already; nothing changed.
-    Exists,
-    /// No room; nothing changed.
-    Full,
 }
 
 /// A question to the routing table.
@@ -286,10 +274,22 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
         find::anywhere(self, work)
     }
 
-    /// [`find::lives`], which the verifier checks as a function of its own.
+    /// [`find::rival`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn lives(&self, work: &mut Work<F>, table: Table) -> bool {
-        find::lives(self, work, table)
+    fn rival(&self, work: &mut Work<F>, table: Table) -> find::Rival {
+        find::rival(self, work, table)
+    }
+
+    /// [`find::forget_rival`], likewise: not below the last one, whose stack it would add to.
+    #[inline(always)]
+    fn forget_rival(&self, work: &mut Work<F>, table: Table) {
+        find::forget_rival(self, work, table);
+    }
+
+    /// [`commit::withdraw`], likewise.
+    #[inline(always)]
+    fn withdraw(&self, work: &mut Work<F>) {
+        commit::withdraw(self, work);
     }
 
     /// [`commit::entries`], likewise.

@@ -3,7 +3,6 @@
 use netfw_common::family::Family;
 
 use super::{
-    commit,
     kernel::{Inserted, Kernel, Table},
     reclaim,
     work::Work,
@@ -29,6 +28,5 @@ pub fn flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) {
         kernel.remove(Table::Proven, &work.reply_key);
         return;
     }
-    commit::withdraw(kernel, work);
-    kernel.remove(work.table, &work.tuple);
+    kernel.withdraw(work);
 }

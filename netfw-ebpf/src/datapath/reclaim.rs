@@ -8,6 +8,7 @@
 use netfw_common::family::Family;
 
 use super::{
+    find,
     kernel::{Kernel, Table},
     work::Work,
 };
@@ -33,5 +34,5 @@ pub fn place<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
 fn vacate<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>, place: u32) -> bool {
     let Some(holder) = kernel.place(place) else { return true };
     work.rival = holder;
-    !kernel.lives(work, Table::Proven)
+    !find::lives(kernel, work, Table::Proven)
 }

@@ -72,6 +72,8 @@ pub struct Work<F: Family> {
     pub reply_key: Tuple<F::Addr>,
     /// Key of a flow that may have to give way ([`super::find::lives`]).
     pub rival: Tuple<F::Addr>,
+    /// Key of the other direction of a flow that was looked for.
+    pub peer_key: Tuple<F::Addr>,
     /// A new entry for the packet's own direction.
     pub original: Flow<F::Addr>,
     /// A new entry for the answering direction.
@@ -81,6 +83,8 @@ pub struct Work<F: Family> {
     /// Of an ICMP error: the packet that it quotes.
     pub inner: Quoted,
 
+    /// Name of the flow with the key [`Work::rival`].
+    pub rival_id: u32,
     /// Slot of the policy image that held when the packet came.
     pub slot: u32,
     /// When the packet came.

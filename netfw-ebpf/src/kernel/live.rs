@@ -39,6 +39,7 @@ use super::{
 };
 use crate::datapath::{
     Step,
+    find::Rival,
     kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
     repeat::Repeat,
     work::{NONE, Work},
@@ -201,7 +202,7 @@ fn words(start: u64, end: u64) -> Addr6 {
 
 /// What a global function returned.
 #[inline(always)]
-fn inserted(code: u32) -> Inserted {
+pub(super) fn inserted(code: u32) -> Inserted {
     const DONE: u32 = Inserted::Done as u32;
     const EXISTS: u32 = Inserted::Exists as u32;
     match code {
@@ -228,21 +229,31 @@ pub(super) fn is_noted<A: Address>(key: &Tuple<A>) -> bool {
     noted.is_none_or(|noted| noted & bit != 0)
 }
 
+/// The time.
+#[inline(always)]
+pub(super) fn now() -> Tick {
+    let nanos = maps::JIFFY_NANOS.load();
+    // Jiffies follow the monotonic clock but begin five minutes before 32 bits overflow (`INITIAL_JIFFIES`). The
+    // verifier replaces this helper by one load; the coarse clock costs 15 ns.
+    // SAFETY: a helper without arguments.
+    let after_overflow = unsafe { bpf_jiffies64() }.wrapping_sub(1 << 32);
+    Tick::from_nanos(after_overflow.wrapping_mul(nanos).wrapping_add(FIVE_MINUTES))
+}
+
 /// Where the entry of a flow lies.
 #[inline(always)]
 pub(super) fn flow_entry<F: Maps>(table: Table, key: &Tuple<F::Addr>) -> Option<*mut Flow<F::Addr>> {
-    F::with_flows(table, |map| map.entry(key))
+    match table {
+        Table::Proven => F::proven(key),
+        Table::Outside => F::with_unproven(false, |map| map.get_ptr_mut(key)),
+        Table::Inside => F::with_unproven(true, |map| map.get_ptr_mut(key)),
+    }
 }
 
 impl<F: Maps + Parts> Kernel<F> for Live {
     #[inline(always)]
     fn now(&self) -> Tick {
-        let nanos = maps::JIFFY_NANOS.load();
-        // Jiffies follow the monotonic clock but begin five minutes before 32 bits overflow (`INITIAL_JIFFIES`). The
-        // verifier replaces this helper by one load; the coarse clock costs 15 ns.
-        // SAFETY: a helper without arguments.
-        let after_overflow = unsafe { bpf_jiffies64() }.wrapping_sub(1 << 32);
-        Tick::from_nanos(after_overflow.wrapping_mul(nanos).wrapping_add(FIVE_MINUTES))
+        now()
     }
 
     #[inline(always)]
@@ -490,8 +501,24 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn lives(&self, work: &mut Work<F>, table: Table) -> bool {
-        F::lives(work, table as u32) != 0
+    fn rival(&self, work: &mut Work<F>, table: Table) -> Rival {
+        const LIVES: u32 = Rival::Lives as u32;
+        const EXPENDABLE: u32 = Rival::Expendable as u32;
+        match F::rival(work, table as u32) {
+            LIVES => Rival::Lives,
+            EXPENDABLE => Rival::Expendable,
+            _ => Rival::None,
+        }
+    }
+
+    #[inline(always)]
+    fn forget_rival(&self, work: &mut Work<F>, table: Table) {
+        F::forget_rival(work, table as u32);
+    }
+
+    #[inline(always)]
+    fn withdraw(&self, work: &mut Work<F>) {
+        F::withdraw(work);
     }
 
     #[inline(always)]

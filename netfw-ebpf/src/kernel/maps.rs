@@ -15,7 +15,7 @@ use netfw_common::{
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     door::Handshake,
     event::{CHANNELS, Watch},
-    family::{Addr4, Addr6, Family, Ipv4, Ipv6},
+    family::{Addr4, Addr6, Ipv4, Ipv6},
     flow::Flow,
     fragment::{HELD_PACKETS, Held, Ports},
     health::MAX_HEALTH,
@@ -28,13 +28,19 @@ use netfw_common::{
     neighbour::{self, Neighbour},
     pressure::Pressure,
     reason::MAX_REASONS,
+    slots::Slot,
     tuple::Tuple,
 };
 
-use crate::datapath::{kernel::Table, work::Work};
+#[cfg(not(feature = "dry-run"))]
+use super::settle::Settle;
+use super::slots;
+use crate::datapath::work::Work;
 
-/// The key must not exist.
-pub(super) const BPF_NOEXIST: u64 = 1;
+/// A dry run settles nobody.
+#[cfg(feature = "dry-run")]
+use netfw_common::family::Family as Settle;
+
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// Inner arrays of an array of maps may differ in size (Linux 5.10).
 const BPF_F_INNER_MAP: usize = 0x1000;
@@ -45,6 +51,10 @@ const LATER: u32 = 4096;
 /// Places in each of the rings `PLACES4` and `PLACES6`.
 #[unsafe(no_mangle)]
 pub static PLACE_COUNT: Global<u32> = Global::new(1);
+
+/// Homes in `PROVEN4`.
+#[unsafe(no_mangle)]
+pub static HOMES: Global<u32> = Global::new(1);
 
 /// Words in half of `BLOOM`, a power of two.
 #[unsafe(no_mangle)]
@@ -124,15 +134,17 @@ pub static LOCALS6: HashMap<Addr6, u32> = HashMap::with_max_entries(LATER, BPF_F
 #[map]
 pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES as u32, 0);
 
-type Flows<A> = HashMap<Tuple<A>, Flow<A>>;
 type Unproven<A> = LruHashMap<Tuple<A>, Flow<A>>;
 type Mappings<A> = LruHashMap<Tuple<A>, Mapping<A>>;
 /// Proven flows.
 #[map]
-pub static PROVEN4: Flows<Addr4> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+pub static PROVEN4: Array<Slot> = Array::with_max_entries(LATER, BPF_F_MMAPABLE as u32);
 /// Proven flows.
 #[map]
-pub static PROVEN6: Flows<Addr6> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+pub static PROVEN6: HashMap<Tuple<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
+/// What makes homes in `PROVEN4` unpredictable.
+#[map]
+pub static SEED: Array<u64> = Array::with_max_entries(1, 0);
 /// Unproven flows that were opened from outside.
 #[map]
 pub static OUTSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);
@@ -285,43 +297,6 @@ pub static SCRATCH4: PerCpuArray<Work<Ipv4>> = PerCpuArray::with_max_entries(1, 
 #[map]
 pub static SCRATCH6: PerCpuArray<Work<Ipv6>> = PerCpuArray::with_max_entries(1, 0);
 
-/// A flow table: the hash and the LRU have different types but the same use.
-pub enum FlowMap<A: 'static> {
-    /// Proven flows.
-    Hash(&'static Flows<A>),
-    /// Unproven flows.
-    Lru(&'static Unproven<A>),
-}
-
-impl<A> FlowMap<A> {
-    /// Where the entry of a flow lies.
-    #[inline(always)]
-    pub fn entry(&self, key: &Tuple<A>) -> Option<*mut Flow<A>> {
-        match self {
-            Self::Hash(map) => map.get_ptr_mut(key),
-            Self::Lru(map) => map.get_ptr_mut(key),
-        }
-    }
-
-    /// Inserts an entry whose key must not exist.
-    #[inline(always)]
-    pub fn insert(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), i32> {
-        match self {
-            Self::Hash(map) => map.insert(key, flow, BPF_NOEXIST),
-            Self::Lru(map) => map.insert(key, flow, BPF_NOEXIST),
-        }
-    }
-
-    /// Removes an entry.
-    #[inline(always)]
-    pub fn remove(&self, key: &Tuple<A>) -> Result<(), i32> {
-        match self {
-            Self::Hash(map) => map.remove(key),
-            Self::Lru(map) => map.remove(key),
-        }
-    }
-}
-
 /// Keeps the compiler from making one call of those in several arms of a `match`. Where the map of a call is one of several, the verifier
 /// cannot put the function of its kind there; the general one calls that through a pointer, which costs a retpoline more.
 #[inline(always)]
@@ -334,7 +309,7 @@ fn apart<const ARM: u32, T>(value: T) -> T {
 }
 
 /// The maps of a family.
-pub trait Maps: Family {
+pub trait Maps: Settle {
     /// Index into `HANDS`, `PRESSURES` and `PRESSED_UNTIL`.
     const NUMBER: u32;
     /// `AF_INET` or `AF_INET6`.
@@ -343,16 +318,16 @@ pub trait Maps: Family {
     fn addresses() -> &'static ArrayOfMaps<Addresses<Self::Addr>, { SLOTS as usize }>;
     /// Local addresses.
     fn locals() -> &'static HashMap<Self::Addr, u32>;
-    /// A part of the flow table.
-    fn flows(table: Table) -> FlowMap<Self::Addr>;
-    /// The same, given to `task`.
+    /// Where the entry of a proven flow lies.
+    fn proven(key: &Tuple<Self::Addr>) -> Option<*mut Flow<Self::Addr>>;
+    /// Unproven flows opened from outside.
+    fn outside() -> &'static Unproven<Self::Addr>;
+    /// Unproven flows opened from inside.
+    fn inside() -> &'static Unproven<Self::Addr>;
+    /// One of the two, given to `task`.
     #[inline(always)]
-    fn with_flows<T>(table: Table, task: impl Fn(FlowMap<Self::Addr>) -> T) -> T {
-        match table {
-            Table::Proven => apart::<0, _>(task(Self::flows(Table::Proven))),
-            Table::Outside => apart::<1, _>(task(Self::flows(Table::Outside))),
-            Table::Inside => apart::<2, _>(task(Self::flows(Table::Inside))),
-        }
+    fn with_unproven<T>(is_inside: bool, task: impl Fn(&'static Unproven<Self::Addr>) -> T) -> T {
+        if is_inside { apart::<0, _>(task(Self::inside())) } else { apart::<1, _>(task(Self::outside())) }
     }
     /// Endpoint-independent mappings.
     fn mappings() -> &'static LruHashMap<Tuple<Self::Addr>, Mapping<Self::Addr>>;
@@ -369,7 +344,7 @@ pub trait Maps: Family {
 }
 
 macro_rules! maps {
-    ($family:ident, $number:literal, $af:literal, $addresses:ident, $locals:ident, $proven:ident, $outside:ident,
+    ($family:ident, $number:literal, $af:literal, $addresses:ident, $locals:ident, $proven:expr, $outside:ident,
      $inside:ident, $mappings:ident, $places:ident, $fragments:ident, $source_buckets:ident, $vouched:ident, $scratch:ident) => {
         impl Maps for $family {
             const NUMBER: u32 = $number;
@@ -386,12 +361,18 @@ macro_rules! maps {
             }
 
             #[inline(always)]
-            fn flows(table: Table) -> FlowMap<Self::Addr> {
-                match table {
-                    Table::Proven => FlowMap::Hash(&$proven),
-                    Table::Outside => FlowMap::Lru(&$outside),
-                    Table::Inside => FlowMap::Lru(&$inside),
-                }
+            fn proven(key: &Tuple<Self::Addr>) -> Option<*mut Flow<Self::Addr>> {
+                ($proven)(key)
+            }
+
+            #[inline(always)]
+            fn outside() -> &'static Unproven<Self::Addr> {
+                &$outside
+            }
+
+            #[inline(always)]
+            fn inside() -> &'static Unproven<Self::Addr> {
+                &$inside
             }
 
             #[inline(always)]
@@ -433,7 +414,7 @@ maps!(
     2,
     ADDRESSES4,
     LOCALS4,
-    PROVEN4,
+    slots::entry,
     OUTSIDE4,
     INSIDE4,
     MAPPINGS4,
@@ -449,7 +430,7 @@ maps!(
     10,
     ADDRESSES6,
     LOCALS6,
-    PROVEN6,
+    |key| PROVEN6.get_ptr_mut(key),
     OUTSIDE6,
     INSIDE6,
     MAPPINGS6,

@@ -13,6 +13,9 @@ pub mod fib;
 pub mod live;
 pub mod maps;
 pub mod parts;
+#[cfg(not(feature = "dry-run"))]
+pub mod settle;
+pub mod slots;
 pub mod stages;
 pub mod tc;
 #[cfg(not(feature = "dry-run"))]

@@ -100,6 +100,8 @@ parts! {
     readmit as readmit4, readmit6: |live, work| u32::from(judge::live_flow(live, work));
     /// [`commit::entries`].
     entries as entries4, entries6: |live, work| done(commit::entries(live, work));
+    /// [`commit::withdraw`].
+    withdraw as withdraw4, withdraw6: |live, work| done(commit::withdraw(live, work));
     /// [`commit::search`].
     search as search4, search6: |live, work| commit::search(live, work) as u32;
     /// [`commit::attempt`].
@@ -110,8 +112,10 @@ parts! {
     may_have_rival as rivalled4, rivalled6: |_live, work| u32::from(live::is_noted(&work.rival));
     /// [`find::anywhere`].
     find as find4, find6: |live, work| u32::from(find::anywhere(live, work));
-    /// [`find::lives`].
-    lives as lives4, lives6: |live, work, number| u32::from(find::lives(live, work, table(number)));
+    /// [`find::rival`].
+    rival as rival4, rival6: |live, work, number| find::rival(live, work, table(number)) as u32;
+    /// [`find::forget_rival`].
+    forget_rival as forget4, forget6: |live, work, number| done(find::forget_rival(live, work, table(number)));
     /// [`port::draw`].
     draw as draw4, draw6: |live, work| done(port::draw(live, work));
     /// [`mapping::find`].

@@ -20,13 +20,15 @@ use netfw_common::{
 
 use super::{
     live::{Live, bucket_word, flow_entry},
-    maps::{self, BPF_NOEXIST, FragmentKey, Maps, SourceKey},
+    maps::{self, FragmentKey, Maps, SourceKey},
 };
 use crate::datapath::{
     kernel::{BucketKey, Inserted, Ring, Table},
     traces::Traces,
 };
 
+/// The key must not exist.
+pub(super) const BPF_NOEXIST: u64 = 1;
 const EEXIST: i32 = -17;
 
 /// Changes an aligned word of a map from `old` to `new`, unless another core was quicker.
@@ -35,6 +37,16 @@ fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
     const SEQUENTIAL: AtomicOrdering = AtomicOrdering::SeqCst;
     // SAFETY: the word is in a map, which is never freed while a program uses it.
     unsafe { atomic_cxchg::<u64, SEQUENTIAL, SEQUENTIAL>(word, old, new).1 }
+}
+
+/// What became of a key that must not exist.
+#[inline(always)]
+pub(super) fn entered(result: Result<(), i32>) -> Inserted {
+    match result {
+        Ok(()) => Inserted::Done,
+        Err(EEXIST) => Inserted::Exists,
+        Err(_) => Inserted::Full,
+    }
 }
 
 /// Notes the key with this hash where keys are noted now. Most are in already: a flow is entered more than once. A global BPF function, as those
@@ -70,17 +82,19 @@ impl<F: Maps> Traces<F> for Live {
     #[inline(always)]
     fn insert(&self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Inserted {
         note(bloom::hash(key));
-        match F::with_flows(table, |map| map.insert(key, flow)) {
-            Ok(()) => Inserted::Done,
-            Err(EEXIST) => Inserted::Exists,
-            Err(_) => Inserted::Full,
+        if table == Table::Proven {
+            return F::enter(key, flow);
         }
+        entered(F::with_unproven(table == Table::Inside, |map| map.insert(key, flow, BPF_NOEXIST)))
     }
 
     #[inline(always)]
     fn remove(&self, table: Table, key: &Tuple<F::Addr>) {
+        if table == Table::Proven {
+            return F::leave(key);
+        }
         // Somebody else may have removed it: as good.
-        let _ = F::with_flows(table, |map| map.remove(key));
+        let _ = F::with_unproven(table == Table::Inside, |map| map.remove(key));
     }
 
     #[inline(always)]
@@ -91,11 +105,7 @@ impl<F: Maps> Traces<F> for Live {
 
     #[inline(always)]
     fn insert_mapping(&self, key: &Tuple<F::Addr>, half: &Mapping<F::Addr>) -> Inserted {
-        match F::mappings().insert(key, half, BPF_NOEXIST) {
-            Ok(()) => Inserted::Done,
-            Err(EEXIST) => Inserted::Exists,
-            Err(_) => Inserted::Full,
-        }
+        entered(F::mappings().insert(key, half, BPF_NOEXIST))
     }
 
     #[inline(always)]

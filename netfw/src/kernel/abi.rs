@@ -21,6 +21,7 @@ use netfw_common::{
     neighbour::Neighbour,
     pressure::Pressure,
     shared::Shared,
+    slots::Slot,
     tuple::Tuple,
 };
 use sha2::{Digest as _, Sha256};
@@ -28,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use super::object::{OBJECT, PINNED};
 
 /// A layout, in short, and the number that it has.
-const KNOWN: (u32, &str) = (9, "8b8264457dffd274");
+const KNOWN: (u32, &str) = (10, "a2bad30eb0a48f9b");
 
 #[test]
 fn another_layout_has_another_number() {
@@ -77,6 +78,7 @@ fn structs() -> String {
         Rule,
         Service,
         Shares,
+        Slot,
         Target,
         TranslationCount,
         Tuple<Addr4>,

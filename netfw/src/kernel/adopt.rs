@@ -15,6 +15,7 @@ use netfw_common::{
 use super::{
     flows::{narrow, narrow_tuple, now},
     maps::Maps,
+    sys::random,
     table::ANY,
 };
 
@@ -58,7 +59,7 @@ impl Maps {
         let arriving = tuple(conversation)?;
         let leaving = arriving.reversed();
         let (first, second) = if conversation.incoming { (arriving, leaving) } else { (leaving, arriving) };
-        let id = random()?;
+        let id = u32::from_ne_bytes(random()?);
         let v6 = conversation.remote.is_ipv6();
         let chain = if conversation.incoming { INPUT } else { OUTPUT };
         // Sockets that share an address share their flows too: the last one stands for all.
@@ -76,9 +77,9 @@ impl Maps {
                 ..Flow::default()
             };
             if v6 {
-                self.flows6.proven.set(&key, flow, ANY)?;
+                self.flows6.proven.enter(&key, &flow)?;
             } else {
-                self.flows4.proven.set(&narrow_tuple(&key), narrow(&flow), ANY)?;
+                self.flows4.proven.enter(&narrow_tuple(&key), &narrow(&flow))?;
             }
         }
         if v6 {
@@ -104,10 +105,4 @@ fn tuple(conversation: &Conversation) -> Result<Tuple<Addr6>> {
         destination_port: conversation.local.port(),
         protocol: conversation.protocol.into(),
     })
-}
-
-fn random() -> Result<u32> {
-    let mut bytes = [0; 4];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u32::from_ne_bytes(bytes))
 }

@@ -71,7 +71,7 @@ where
     Flow<A>: Shared,
 {
     for table in tables.all() {
-        table.each_batch(|keys, _| {
+        table.each_batch(&mut |keys, _| {
             for key in keys {
                 let (word, bit) = bloom::place(bloom::hash(key), half.len() as u32);
                 half[word as usize].fetch_or(bit, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! How `[flows] capacity` is shared out.
 
-use netfw_common::bloom;
+use netfw_common::{bloom, slots};
 
 /// LRU maps below this size evict early: each core keeps a free list of its own.
 const LEAST_LRU: u32 = 4096;
@@ -10,8 +10,10 @@ const LEAST_LRU: u32 = 4096;
 pub(super) struct Sizes {
     /// Proven flows, in pairs: places of the ring.
     pub(super) places: u32,
-    /// Halves of proven flows, each family.
+    /// Halves of proven flows of IPv6.
     pub(super) proven: u32,
+    /// Slots for halves of proven flows of IPv4.
+    pub(super) slots: u32,
     /// Halves of unproven flows from outside, each family.
     pub(super) outside: u32,
     /// Halves of unproven flows from inside, each family.
@@ -30,6 +32,7 @@ impl Sizes {
         Self {
             places,
             proven: places.saturating_mul(2),
+            slots: slots::slots(slots::homes(places.saturating_mul(2))),
             outside: unproven,
             inside: unproven,
             mappings: unproven,

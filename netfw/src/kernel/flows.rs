@@ -21,10 +21,7 @@ use netfw_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{
-    maps::{FlowTables, Maps, PROVEN},
-    table::{EXISTING, Table},
-};
+use super::maps::{FlowTables, Maps, PROVEN, Part};
 use crate::image::Image;
 
 /// A flow with both its directions.
@@ -233,7 +230,7 @@ where
     Ok(None)
 }
 
-fn holds<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<bool>
+fn holds<A: Address>(table: &dyn Part<A>, key: &Tuple<A>, id: u32) -> Result<bool>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -241,7 +238,7 @@ where
     Ok(table.get(key)?.is_some_and(|flow| flow.id == id))
 }
 
-pub(super) fn remove<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<()>
+pub(super) fn remove<A: Address>(table: &dyn Part<A>, key: &Tuple<A>, id: u32) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -252,14 +249,14 @@ where
     Ok(())
 }
 
-fn condemn<A: Address>(table: &Table<Tuple<A>, Flow<A>>, key: &Tuple<A>, id: u32) -> Result<()>
+fn condemn<A: Address>(table: &dyn Part<A>, key: &Tuple<A>, id: u32) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
 {
     if let Some(flow) = table.get(key)?.filter(|flow| flow.id == id) {
         // No policy has generation 0.
-        table.set(key, Flow { generation: 0, forward: u16::MAX, ..flow }, EXISTING)?;
+        table.condemn(key, &Flow { generation: 0, forward: u16::MAX, ..flow })?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! All maps of a datapath, opened by their pins: the same for the daemon and for a command that runs once.
 
+use std::io;
+
 use anyhow::{Result, bail};
 use netfw_common::{
     ABI_VERSION,
@@ -18,7 +20,11 @@ use netfw_common::{
     tuple::Tuple,
 };
 
-use super::{pins::Pins, table::Table};
+use super::{
+    pins::Pins,
+    slots::Proven,
+    table::{ANY, EXISTING, Table},
+};
 
 /// A list in which every entry has a number.
 pub(super) type Array<V> = Table<u32, V>;
@@ -26,10 +32,72 @@ pub(super) type Array<V> = Table<u32, V>;
 /// Which of [`FlowTables::all`] holds the proven flows.
 pub(super) const PROVEN: usize = 2;
 
+/// Is shown directions of flows, each with its key.
+pub(super) type Visit<'a, A> = dyn FnMut(&[Tuple<A>], &[Flow<A>]) -> Result<()> + 'a;
+
+/// A part of the flow table: directions of flows, by the tuples with which their packets arrive.
+pub(super) trait Part<A> {
+    /// The one with this key.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn get(&self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>>;
+
+    /// Enters one; one that is there already may stay as it is.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn enter(&self, key: &Tuple<A>, flow: &Flow<A>) -> io::Result<()>;
+
+    /// Writes who admits the one with this key: [`Flow::generation`] and [`Flow::forward`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn condemn(&self, key: &Tuple<A>, flow: &Flow<A>) -> io::Result<()>;
+
+    /// Removes the one with this key; says whether there was one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn remove(&self, key: &Tuple<A>) -> io::Result<bool>;
+
+    /// Shows `visit` all of them, some thousands at a time; it may remove them.
+    ///
+    /// # Errors
+    /// What the kernel says, or `visit`.
+    fn each_batch(&self, visit: &mut Visit<'_, A>) -> Result<()>;
+}
+
+impl<A: Address> Part<A> for Table<Tuple<A>, Flow<A>>
+where
+    Tuple<A>: Shared,
+    Flow<A>: Shared,
+{
+    fn get(&self, key: &Tuple<A>) -> io::Result<Option<Flow<A>>> {
+        self.get(key)
+    }
+
+    fn enter(&self, key: &Tuple<A>, flow: &Flow<A>) -> io::Result<()> {
+        self.set(key, *flow, ANY)
+    }
+
+    fn condemn(&self, key: &Tuple<A>, flow: &Flow<A>) -> io::Result<()> {
+        self.set(key, *flow, EXISTING)
+    }
+
+    fn remove(&self, key: &Tuple<A>) -> io::Result<bool> {
+        self.remove(key)
+    }
+
+    fn each_batch(&self, visit: &mut Visit<'_, A>) -> Result<()> {
+        self.each_batch(visit)
+    }
+}
+
 /// The tables that hold the flows of a family.
 pub(super) struct FlowTables<A> {
     /// Flows in which both ends have proved themselves.
-    pub(super) proven: Table<Tuple<A>, Flow<A>>,
+    pub(super) proven: Box<dyn Part<A> + Send + Sync>,
     /// Unproven flows opened from outside.
     pub(super) outside: Table<Tuple<A>, Flow<A>>,
     /// Unproven flows opened from inside.
@@ -43,10 +111,10 @@ where
     Tuple<A>: Shared,
     Flow<A>: Shared,
 {
-    fn open(pins: &Pins, family: char) -> Result<Self> {
+    fn open(pins: &Pins, family: char, proven: Box<dyn Part<A> + Send + Sync>) -> Result<Self> {
         let table = |name: &str| Table::open(&pins.map(&format!("{name}{family}")));
         Ok(Self {
-            proven: table("PROVEN")?,
+            proven,
             outside: table("OUTSIDE")?,
             inside: table("INSIDE")?,
             places: array(pins, &format!("PLACES{family}"))?,
@@ -55,8 +123,8 @@ where
 
     /// The proven ones last: a flow that proves itself is entered there before it is removed elsewhere, so whoever looks in this order
     /// does not miss it.
-    pub(super) fn all(&self) -> [&Table<Tuple<A>, Flow<A>>; 3] {
-        [&self.outside, &self.inside, &self.proven]
+    pub(super) fn all(&self) -> [&dyn Part<A>; 3] {
+        [&self.outside, &self.inside, &*self.proven]
     }
 }
 
@@ -124,8 +192,8 @@ impl Maps {
             devices: Table::open(&pins.map("DEVICES"))?,
             locals4: Table::open(&pins.map("LOCALS4"))?,
             locals6: Table::open(&pins.map("LOCALS6"))?,
-            flows4: FlowTables::open(pins, '4')?,
-            flows6: FlowTables::open(pins, '6')?,
+            flows4: FlowTables::open(pins, '4', Box::new(Proven::open(pins)?))?,
+            flows6: FlowTables::open(pins, '6', Box::new(Table::open(&pins.map("PROVEN6"))?))?,
             bloom: array(pins, "BLOOM")?,
             bloom_halves: array(pins, "BLOOM_HALVES")?,
             hands: array(pins, "HANDS")?,
@@ -145,7 +213,7 @@ impl Maps {
     }
 }
 
-fn array<V: Shared>(pins: &Pins, name: &str) -> Result<Array<V>> {
+pub(super) fn array<V: Shared>(pins: &Pins, name: &str) -> Result<Array<V>> {
     Table::open(&pins.map(name))
 }
 

@@ -26,6 +26,7 @@ mod object;
 mod pages;
 mod pins;
 mod reassembly;
+mod slots;
 mod sys;
 mod table;
 mod walk;

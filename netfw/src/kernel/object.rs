@@ -9,7 +9,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_obj::generated::bpf_map_type;
-use netfw_common::{ABI_VERSION, pressure};
+use netfw_common::{ABI_VERSION, pressure, slots};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::{
     sys::time::TimeValLike as _,
@@ -20,8 +20,9 @@ use super::{
     capacity::Sizes,
     cookies::makes_syn_cookies,
     counters::cpus,
-    maps::check_abi,
+    maps::{array, check_abi},
     pins::Pins,
+    sys::random,
     table::{ANY, Table},
 };
 
@@ -37,7 +38,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 55] = [
+pub(super) const PINNED: [&str; 56] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -58,6 +59,7 @@ pub(super) const PINNED: [&str; 55] = [
     "LOCALS6",
     "PROVEN4",
     "PROVEN6",
+    "SEED",
     "OUTSIDE4",
     "OUTSIDE6",
     "INSIDE4",
@@ -105,6 +107,7 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     }
     pin_abi(pins)?;
     let mut object = load_maps(OBJECT, pins, Sizes::for_flows(capacity), debug, &[])?;
+    sow(pins)?;
     load_programs(object.programs_mut().filter(|(name, _)| *name != GENERIC))?;
     Ok(object)
 }
@@ -125,6 +128,7 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
     // The tables that are there count, not those that the rules file asks for now.
     let there = |name, wanted| MapInfo::from_pin(pins.map(name)).map_or(wanted, |info| info.max_entries());
     let places = there("PLACES4", sizes.places);
+    let homes = slots::homes_of(there("PROVEN4", sizes.slots));
     let bloom_words = there("BLOOM", sizes.bloom) / 2;
     let bearable = pressure::bearable(there("OUTSIDE4", sizes.outside), cpus()? as u32);
     let cookies = u8::from(makes_syn_cookies() != Some(false));
@@ -138,6 +142,7 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
         loader.map_max_entries(name, entries);
     }
     loader.override_global("PLACE_COUNT", &places, true);
+    loader.override_global("HOMES", &homes, true);
     loader.override_global("BLOOM_WORDS", &bloom_words, true);
     loader.override_global("BEARABLE", &bearable, true);
     loader.override_global("SYN_COOKIES", &cookies, true);
@@ -146,6 +151,15 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     loader.override_global("DEBUG", &level, true);
     loader.load(bytes).context("the kernel refuses the maps of the datapath")
+}
+
+/// Makes homes of flows unpredictable, before there is one.
+fn sow(pins: &Pins) -> Result<()> {
+    let seed = array::<u64>(pins, "SEED")?;
+    if seed.get(&0)?.is_none_or(|seed| seed == 0) {
+        seed.set(&0, u64::from_ne_bytes(random()?) | 1, ANY)?;
+    }
+    Ok(())
 }
 
 /// Length of a jiffy: the coarse clock moves once in each.
@@ -208,7 +222,7 @@ impl Sizes {
             ("BLOOM", self.bloom),
             ("PLACES4", self.places),
             ("PLACES6", self.places),
-            ("PROVEN4", self.proven),
+            ("PROVEN4", self.slots),
             ("PROVEN6", self.proven),
             ("OUTSIDE4", self.outside),
             ("OUTSIDE6", self.outside),

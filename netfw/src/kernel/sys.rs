@@ -1,8 +1,11 @@
 //! System calls that no library wraps.
 
 use std::{
+    cell::UnsafeCell,
     ffi::CString,
-    io, mem,
+    fs::File,
+    io::{self, Read as _},
+    mem,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
@@ -52,6 +55,16 @@ pub(super) fn pin(object: &OwnedFd, path: &Path) -> io::Result<()> {
     attributes.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
     // SAFETY: the path lives until the call returns.
     unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes) }
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// There is no `/dev/urandom`.
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What is pinned at `path`.
@@ -122,14 +135,26 @@ impl Mapped {
         unsafe { self.all() }
     }
 
+    /// The same as values of an array, of which programs may change each at any time.
+    pub(super) fn cells<V: Shared>(&self) -> &[UnsafeCell<V>] {
+        // SAFETY: any bits are such a value, and nobody has a reference to one: a cell gives but a pointer.
+        unsafe { self.all() }
+    }
+
     /// # Safety
-    /// `W` is an atomic, of which all bits are values.
+    /// `W` is an atomic or a cell, of which all bits are values.
     unsafe fn all<W>(&self) -> &[W] {
         // SAFETY: mapped as long as `self` is, from the start of a page on, and only changed atomically: there is one process that
         // holds the lock of the instance, and programs only read lists.
         unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.length / size_of::<W>()) }
     }
 }
+
+// SAFETY: memory of the process, whoever's thread looks at it; through a shared reference it is only changed as other processes and the
+// kernel change it, too: atomically, or in cells that promise nothing.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
 
 impl Drop for Mapped {
     fn drop(&mut self) {

@@ -14,8 +14,7 @@ use netfw_common::{
 
 use super::{
     flows::{Pair, remove, widen, widen_tuple},
-    maps::{FlowTables, Maps},
-    table::Table,
+    maps::{FlowTables, Maps, Part},
 };
 
 /// The flows that a walk has shown: those that prove themselves meanwhile come twice.
@@ -74,8 +73,8 @@ impl Maps {
     /// # Errors
     /// What the kernel says.
     pub fn forget_orphans(&self, now: Tick, age: u32) -> Result<()> {
-        forget_orphans(&self.flows4.proven, now, age)?;
-        forget_orphans(&self.flows6.proven, now, age)
+        forget_orphans(&*self.flows4.proven, now, age)?;
+        forget_orphans(&*self.flows6.proven, now, age)
     }
 }
 
@@ -90,7 +89,7 @@ where
     Flow<A>: Shared,
 {
     for (part, table) in tables.all().into_iter().enumerate() {
-        table.each_batch(|keys, flows| {
+        table.each_batch(&mut |keys, flows| {
             for (key, original) in keys.iter().zip(flows).filter(|(_, flow)| !flow.is_reply()) {
                 let mut pair = Pair::opening(v6, part, widen_tuple(key), widen(original));
                 if wanted(&pair) {
@@ -105,7 +104,7 @@ where
 }
 
 /// The other direction of a flow, if it is there. Answers without a question are on their way out and no flow.
-fn reply<A: Address>(table: &Table<Tuple<A>, Flow<A>>, flow: &Flow<A>) -> Result<Option<Flow<Addr6>>>
+fn reply<A: Address>(table: &dyn Part<A>, flow: &Flow<A>) -> Result<Option<Flow<Addr6>>>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
@@ -121,7 +120,7 @@ where
 {
     let mut count = 0;
     for table in tables.all() {
-        table.each_batch(|_, flows| {
+        table.each_batch(&mut |_, flows| {
             count += flows.iter().filter(|flow| !flow.is_reply()).count();
             Ok(())
         })?;
@@ -129,12 +128,12 @@ where
     Ok(count)
 }
 
-fn forget_orphans<A: Address>(table: &Table<Tuple<A>, Flow<A>>, now: Tick, age: u32) -> Result<()>
+fn forget_orphans<A: Address>(table: &dyn Part<A>, now: Tick, age: u32) -> Result<()>
 where
     Tuple<A>: Shared,
     Flow<A>: Shared,
 {
-    table.each_batch(|keys, flows| {
+    table.each_batch(&mut |keys, flows| {
         let old = keys.iter().zip(flows).filter(|(_, flow)| now.since(Tick(flow.last_seen)) > age);
         for (key, flow) in old {
             if reply(table, flow)?.is_none() {

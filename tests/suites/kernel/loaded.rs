@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    mem::size_of,
+    mem::{offset_of, size_of},
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
@@ -36,6 +36,7 @@ use netfw_common::{
     mapping::Mapping,
     pressure,
     reason::Reason,
+    slots::{LIVE, Slot},
     tuple::Tuple,
 };
 use netfw_tests::packet::{
@@ -94,7 +95,7 @@ impl Loaded {
     }
 
     fn over(network: &Network, pins: Pins) -> Result<Self> {
-        drop(Programs::load(&pins, 1024, false)?);
+        drop(Programs::load(&pins, 128, false)?);
         let directory = Path::new("/sys/fs/bpf/netfw").join(network.name());
         let loaded = Self {
             xdp: Xdp::from_pin(directory.join("netfw_xdp"), XdpAttachType::Interface)?,
@@ -186,7 +187,9 @@ impl Loaded {
     }
 
     fn each_flow_table(&self, visitor: &mut impl Visitor) -> Result<()> {
-        for part in ["PROVEN", "OUTSIDE", "INSIDE"] {
+        self.slots::<{ size_of::<Slot>() }>("PROVEN4", visitor)?;
+        self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Flow<Addr6>>() }>("PROVEN", '6', visitor)?;
+        for part in ["OUTSIDE", "INSIDE"] {
             self.table::<{ size_of::<Tuple<Addr4>>() }, { size_of::<Flow<Addr4>>() }>(part, '4', visitor)?;
             self.table::<{ size_of::<Tuple<Addr6>>() }, { size_of::<Flow<Addr6>>() }>(part, '6', visitor)?;
         }
@@ -207,6 +210,14 @@ impl Loaded {
         self.table::<{ size_of::<Addr6>() + 4 }, 8>("SOURCE_BUCKETS", '6', visitor)?;
         self.table::<{ size_of::<Tuple<Addr4>>() + 4 }, 8>("FRAGMENTS", '4', visitor)?;
         self.table::<{ size_of::<Tuple<Addr6>>() + 4 }, 8>("FRAGMENTS", '6', visitor)
+    }
+
+    fn slots<const V: usize>(&self, name: &str, visitor: &mut impl Visitor) -> Result<()>
+    where
+        [u8; V]: Pod,
+    {
+        let map = Map::Array(MapData::from_pin(self.directory.join(name))?);
+        visitor.visit_slots::<V>(name, Array::try_from(map)?).with_context(|| format!("the table {name}"))
     }
 
     fn table<const K: usize, const V: usize>(
@@ -363,6 +374,11 @@ trait Visitor {
     where
         [u8; K]: Pod,
         [u8; V]: Pod;
+
+    /// The same for a table of [`Slot`]s.
+    fn visit_slots<const V: usize>(&mut self, name: &str, slots: Array<MapData, [u8; V]>) -> Result<()>
+    where
+        [u8; V]: Pod;
 }
 
 struct Empty;
@@ -376,6 +392,18 @@ impl Visitor for Empty {
         let keys: Vec<_> = table.keys().collect::<Result<_, _>>()?;
         for key in keys {
             table.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    fn visit_slots<const V: usize>(&mut self, _name: &str, mut slots: Array<MapData, [u8; V]>) -> Result<()>
+    where
+        [u8; V]: Pod,
+    {
+        for number in 0..slots.len() {
+            if slots.get(&number, 0)? != [0; V] {
+                slots.set(number, [0; V], 0)?;
+            }
         }
         Ok(())
     }
@@ -393,6 +421,19 @@ impl Visitor for List {
         for entry in table.iter() {
             let (key, value) = entry?;
             self.0.push(format!("{name} {key:02x?} {value:02x?}"));
+        }
+        Ok(())
+    }
+
+    fn visit_slots<const V: usize>(&mut self, name: &str, slots: Array<MapData, [u8; V]>) -> Result<()>
+    where
+        [u8; V]: Pod,
+    {
+        for slot in slots.iter() {
+            let slot = slot?;
+            if slot[offset_of!(Slot, state)..].starts_with(&LIVE.to_ne_bytes()) {
+                self.0.push(format!("{name} {:02x?}", &slot[offset_of!(Slot, key)..]));
+            }
         }
         Ok(())
     }

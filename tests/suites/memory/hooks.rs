@@ -247,6 +247,8 @@ fn blank<F: Family>() -> Work<F> {
         way: Way::default(),
         reply_key: Tuple::default(),
         rival: Tuple::default(),
+        peer_key: Tuple::default(),
+        rival_id: 0,
         original: Flow::default(),
         reply: Flow::default(),
         subject: Subject::default(),
