@@ -13,6 +13,7 @@ use netfw_common::{
 };
 
 use super::{
+    bloom::Notes,
     flows::{narrow, narrow_tuple, now},
     maps::Maps,
     sys::random,
@@ -41,12 +42,14 @@ impl Maps {
     /// What the kernel says.
     pub fn adopt(&self, conversations: &[Conversation], generation: u32) -> Result<u32> {
         let (v6, v4): (Vec<_>, Vec<_>) = conversations.iter().partition(|one| one.remote.is_ipv6());
+        let notes = self.notes()?;
         let mut entered = 0;
         for (hand, family) in [v4, v6].iter().enumerate() {
             let room = self.flows4.places.capacity();
             let fitting = (0..room).zip(family);
             for (place, conversation) in fitting.clone() {
-                self.enter(conversation, generation, place).context("cannot enter an existing connection")?;
+                self.enter(conversation, generation, place, &notes)
+                    .context("cannot enter an existing connection")?;
             }
             let count = fitting.count() as u32;
             self.hands.set(&(hand as u32), count.into(), ANY)?;
@@ -55,7 +58,7 @@ impl Maps {
         Ok(entered)
     }
 
-    fn enter(&self, conversation: &Conversation, generation: u32, place: u32) -> Result<()> {
+    fn enter(&self, conversation: &Conversation, generation: u32, place: u32, notes: &Notes) -> Result<()> {
         let arriving = tuple(conversation)?;
         let leaving = arriving.reversed();
         let (first, second) = if conversation.incoming { (arriving, leaving) } else { (leaving, arriving) };
@@ -77,9 +80,12 @@ impl Maps {
                 ..Flow::default()
             };
             if v6 {
+                notes.add(&key);
                 self.flows6.proven.enter(&key, &flow)?;
             } else {
-                self.flows4.proven.enter(&narrow_tuple(&key), &narrow(&flow))?;
+                let key = narrow_tuple(&key);
+                notes.add(&key);
+                self.flows4.proven.enter(&key, &narrow(&flow))?;
             }
         }
         if v6 {

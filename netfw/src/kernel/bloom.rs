@@ -14,6 +14,7 @@ use netfw_common::{
 use super::{
     install::wait_for_readers,
     maps::{FlowTables, Maps},
+    sys::Mapped,
     table::ANY,
 };
 
@@ -48,10 +49,37 @@ impl Maps {
         Ok(bits(fresh))
     }
 
+    /// What is needed to note keys.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn notes(&self) -> Result<Notes> {
+        let halves = self.bloom_halves.get(&0)?.unwrap_or_default();
+        Ok(Notes { memory: self.bloom.memory()?, words: self.bloom.capacity() / 2, halves })
+    }
+
     fn use_halves(&self, halves: Halves) -> Result<()> {
         self.bloom_halves.set(&0, halves, ANY)?;
         wait_for_readers();
         Ok(())
+    }
+}
+
+/// The filter, for whoever enters flows: not while it is made anew, which the lock of the instance sees to.
+pub(super) struct Notes {
+    memory: Mapped,
+    words: u32,
+    halves: Halves,
+}
+
+impl Notes {
+    /// Notes a key, as programs do, before its flow is entered.
+    pub(super) fn add<A: Address>(&self, key: &Tuple<A>) {
+        let words = self.memory.long_words();
+        let (word, bit) = bloom::place(bloom::hash(key), self.words);
+        for half in self.halves.noted {
+            words[(half + word) as usize].fetch_or(bit, Ordering::Relaxed);
+        }
     }
 }
 

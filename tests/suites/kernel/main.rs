@@ -2,6 +2,7 @@
 //!
 //! All stories share one loaded datapath in a network namespace of its own; before each, its tables are emptied.
 
+mod adopted;
 mod agreement;
 mod exhaustion;
 mod explained;
@@ -92,7 +93,8 @@ fn run(arguments: &Arguments, filters: &[String]) -> Result<ExitCode> {
         }
     }
     type Check = fn(&Rc<RefCell<Loaded>>) -> Result<(), String>;
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
+        ("a_conversation_from_before_goes_on", adopted::check),
         ("agreement_with_memory", agreement::check),
         ("a_connection_is_proven", proven::check),
         ("a_connection_is_proven_while_somebody_looks", proven::while_somebody_looks),
