@@ -94,6 +94,12 @@ where
                 let mut pair = Pair::opening(v6, part, widen_tuple(key), widen(original));
                 if wanted(&pair) {
                     pair.reply = reply(table, original)?;
+                    if pair.reply.is_none()
+                        && let Some(left) = table.get(key)?.filter(|left| left.id == original.id)
+                    {
+                        // Since the batch was read it may have been told where the other one's sender is (`TURNED`).
+                        pair.original = widen(&left);
+                    }
                     visit(&pair)?;
                 }
             }
