@@ -75,10 +75,8 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes a key, as programs do, before its flow is entered.
     pub(super) fn add<A: Address>(&self, key: &Tuple<A>) {
-        let words = self.memory.long_words();
-        let (word, bit) = bloom::place(bloom::hash(key), self.words);
-        for half in self.halves.noted {
-            words[(half + word) as usize].fetch_or(bit, Ordering::Relaxed);
+        for first in self.halves.noted {
+            note(&self.memory.long_words()[first as usize..][..self.words as usize], key);
         }
     }
 }
@@ -100,14 +98,16 @@ where
 {
     for table in tables.all() {
         table.each_batch(&mut |keys, _| {
-            for key in keys {
-                let (word, bit) = bloom::place(bloom::hash(key), half.len() as u32);
-                half[word as usize].fetch_or(bit, Ordering::Relaxed);
-            }
+            keys.iter().for_each(|key| note(half, key));
             Ok(())
         })?;
     }
     Ok(())
+}
+
+fn note<A: Address>(half: &[AtomicU64], key: &Tuple<A>) {
+    let (word, bit) = bloom::place(bloom::hash(key), half.len() as u32);
+    half[word as usize].fetch_or(bit, Ordering::Relaxed);
 }
 
 #[cfg(test)]
