@@ -80,14 +80,14 @@ pub const fn judged_by(chain: u32) -> u16 {
     (chain as u16) << CHAIN_SHIFT
 }
 
-/// A cached way out, good until `expires`.
+/// A cached way out. How long it is good: [`crate::changes`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hop {
     /// Out-interface; 0: none known.
     pub ifindex: u32,
-    /// Tick from which it must be looked up again.
-    pub expires: u32,
+    /// Tick at which it was found, or the kernel was given a packet for its neighbour; [`crate::changes::long_ago`]: look it up again.
+    pub found: u32,
     /// Largest IP packet that fits, bytes.
     pub mtu: u32,
     /// Destination and source MAC, as they stand at the start of the frame.
@@ -95,7 +95,7 @@ pub struct Hop {
 }
 
 shared! {
-    Hop { ifindex, expires, mtu, macs }
+    Hop { ifindex, found, mtu, macs }
     Flow<Addr4> {
         packets, bytes, leaving, generation, blocks, last_seen, created, idle_timeout, id, hop, forward, origin, flags, interface,
         seen, end, acknowledged

@@ -8,6 +8,7 @@
 pub mod block;
 pub mod bloom;
 pub mod bucket;
+pub mod changes;
 pub mod checksum;
 pub mod counters;
 pub mod door;
@@ -35,4 +36,4 @@ pub mod wire;
 
 /// Grows with every change to the layout or meaning of a map. `up` refuses to reuse pinned maps of another
 /// version: aya 0.14 would silently take them.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;

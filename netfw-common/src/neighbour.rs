@@ -20,11 +20,11 @@ pub struct Neighbour {
     pub address: Addr6,
     /// Kernel index of the interface by which it is reached.
     pub ifindex: u32,
-    /// The tick until which it need not be sent another one.
-    pub until: u32,
+    /// The tick at which it was sent one.
+    pub sent: u32,
 }
 
-shared! { Neighbour { address, ifindex, until } }
+shared! { Neighbour { address, ifindex, sent } }
 
 /// The place of a neighbour.
 #[inline(always)]

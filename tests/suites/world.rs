@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use netfw::kernel::{Maps, Pins, now};
+use netfw_common::changes::LASTING;
 use netfw_tests::{
     lab::{Engine, Lab},
     net::{TcpServer, UdpServer, connect, exchange_line, udp_socket},
@@ -243,12 +245,20 @@ fn the_next_hop_is_another_machine() -> Result<()> {
 #[test]
 fn the_next_hop_changes() -> Result<()> {
     among_talks(|lab, _, talks| {
-        let master = lab.host("master");
+        let maps = Maps::open(&Pins::of(lab.name()))?;
+        let first = maps.changes()?;
+        wait::until("the daemon to listen for some time", || {
+            maps.changes().is_ok_and(|later| later.heard_until != first.heard_until).then_some(())
+        })?;
+        let (master, before) = (lab.host("master"), now());
         master.shell("ip route replace default via 192.0.2.99; ip route replace default via 2001:db8::99")?;
         for (socket, to) in &talks.forwarded {
             let lost = format!("answers of {to} to go where nobody is");
             wait::within(BACK, &lost, || (!answers(socket, *to)).then_some(()))?;
         }
+        let changes = maps.changes()?;
+        let is_noted = changes.last.wrapping_sub(before.0) < LASTING;
+        ensure!(is_noted, "it was found only when the way was looked up anyway: {changes:?}");
         master.shell(OUTSIDE)?;
         Ok(())
     })

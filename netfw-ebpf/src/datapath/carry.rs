@@ -1,6 +1,7 @@
 //! A packet of a live flow: the short way through the pipeline.
 
 use netfw_common::{
+    changes,
     counters::{Count, Finisher},
     explain::Note,
     family::Family,
@@ -104,7 +105,7 @@ fn turn<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, entry: &Flow<F::Add
         && let Some(mut peer) = kernel.flow(work.table, &entry.peer_key())
         && peer.id == entry.id
     {
-        peer.hop = Hop { expires: work.now.0, ..entry.hop };
+        peer.hop = Hop { found: changes::long_ago(work.now), ..entry.hop };
         peer.flags |= TURNED;
     }
 }
@@ -119,7 +120,7 @@ fn way_out<F: Family, C: Context, K: Kernel<F>>(
     if C::HOOK == Hook::Xdp && (work.ttl <= 1 || work.options != 0) {
         return Err(Verdict::Punt);
     }
-    let is_new = !route::fresh(work, &entry.hop);
+    let is_new = !route::lasts(kernel, work, &entry.hop);
     if is_new {
         new_way::<F, C, K>(kernel, work)?;
     } else {

@@ -6,6 +6,7 @@
 pub use netfw_common::slots::Inserted;
 use netfw_common::{
     block::{Bans, Key},
+    changes::Changes,
     event::Watch,
     family::Family,
     flow::Hop,
@@ -142,8 +143,10 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
     fn local(&self, address: F::Addr) -> u32;
     /// Asks the routing table.
     fn route(&self, query: &Query<F::Addr>, way: &mut Way<F::Addr>) -> Route;
-    /// Until when the kernel need not be given a packet for a neighbour, as far as TC has said so ([`netfw_common::neighbour`]): a tick.
-    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32>;
+    /// What user space has heard of changes to ways.
+    fn changes(&self) -> Changes;
+    /// The tick at which the kernel was given a packet for a neighbour, as far as TC has said so ([`netfw_common::neighbour`]).
+    fn probed_at(&self, gateway: F::Addr, ifindex: u32) -> Option<u32>;
     /// Whether XDP can send out of an interface.
     fn can_transmit(&self, ifindex: u32) -> bool;
     /// Whether a socket of the master would take a packet with this tuple.

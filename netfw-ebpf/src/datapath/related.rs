@@ -71,7 +71,7 @@ pub fn find<F: Family, C: Context, K: Kernel<F>>(ctx: &mut C, kernel: &K, work: 
     work.leaving.destination = work.original.leaving.destination;
     work.flags = work.original.flags;
     if is_forwarded::<F, C>(work) {
-        if route::fresh(work, &work.original.hop) {
+        if route::lasts(kernel, work, &work.original.hop) {
             work.way.hop = work.original.hop;
         } else {
             if route::ask(kernel, work) == Route::None {

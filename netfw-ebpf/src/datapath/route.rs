@@ -1,13 +1,13 @@
 //! Stage 4: is it for us, and if not, which way out? XDP leaves a packet to TC here or not at all.
 
 use netfw_common::{
+    changes::{self, FRESH},
     explain::{NOWHERE, Note},
     family::{Address, Family},
     flow::{Hop, LOCAL},
     image::{FORWARD, INPUT, SPOOF_LOOSE, SPOOF_OFF},
     interface::{self, EXTERNAL},
     reason::Reason,
-    tick::Tick,
 };
 
 use super::{
@@ -16,9 +16,6 @@ use super::{
     kernel::{Kernel, Query, Route, Way},
     work::Work,
 };
-
-/// How long a way out is believed: about a second.
-const FRESH: u32 = Tick::ticks(1);
 
 /// Drops packets whose source should have come in elsewhere (RFC 3704); sets [`Work::beside`].
 #[inline(always)]
@@ -99,19 +96,19 @@ pub fn out<F: Family>(work: &Work<F>, length: u32) -> Query<F::Addr> {
     }
 }
 
-/// Asks for the way to the planned destination; the answer is good for [`FRESH`] if the neighbour is known.
+/// Asks for the way to the planned destination; the answer lasts ([`changes`]) if the neighbour is known.
 #[inline(always)]
 pub fn ask<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Route {
     let query = out(work, work.wire_length);
     let route = kernel.route(&query, &mut work.way);
-    work.way.hop.expires = if route == Route::Found { work.now.0.wrapping_add(FRESH) } else { work.now.0 };
+    work.way.hop.found = if route == Route::Found { work.now.0 } else { changes::long_ago(work.now) };
     work.too_big = u32::from(route == Route::TooBig);
     kernel.note(Note::Route, route as u32);
     route
 }
 
 /// Whether the kernel, which alone ages and probes the neighbour, was lately given another packet for it; then the way that was just found
-/// lasts as long as that one's.
+/// lasts as long as that one's: the next packet for the neighbour comes no later.
 #[inline(always)]
 pub fn shares_probe<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     let Way { hop, gateway } = &mut work.way;
@@ -119,9 +116,10 @@ pub fn shares_probe<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> 
     if *gateway == F::Addr::default() {
         return false;
     }
-    let until = kernel.probed_until(*gateway, hop.ifindex).filter(|&until| lasts(work.now, until));
-    hop.expires = until.unwrap_or(hop.expires);
-    until.is_some()
+    let sent =
+        kernel.probed_at(*gateway, hop.ifindex).filter(|&sent| changes::is_within(FRESH, sent, work.now));
+    hop.found = sent.unwrap_or(hop.found);
+    sent.is_some()
 }
 
 /// Whether the target would answer past the master: the packet goes back where it came from, or its sender is the target's
@@ -135,13 +133,9 @@ pub fn bypassed<F: Family>(work: &Work<F>) -> bool {
 
 /// Whether a cached way out still serves this packet.
 #[inline(always)]
-pub fn fresh<F: Family>(work: &Work<F>, hop: &Hop) -> bool {
-    hop.ifindex != 0 && lasts(work.now, hop.expires) && work.wire_length <= hop.mtu
-}
-
-/// Whether it is not too old, and no remnant from before the ticks began anew.
-#[inline(always)]
-fn lasts(now: Tick, until: u32) -> bool {
-    let left = until.wrapping_sub(now.0);
-    left != 0 && left <= FRESH
+pub fn lasts<F: Family, K: Kernel<F>>(kernel: &K, work: &Work<F>, hop: &Hop) -> bool {
+    let now = work.now;
+    hop.ifindex != 0
+        && work.wire_length <= hop.mtu
+        && (changes::is_within(FRESH, hop.found, now) || kernel.changes().spare(hop.found, now))
 }

@@ -1,6 +1,7 @@
 //! Everything the stages know and plan about one packet. Lies in a per-CPU map: it doesn't fit the 512-byte stack.
 
 use netfw_common::{
+    changes,
     event::Event,
     family::Family,
     flow::{Flow, Hop},
@@ -259,10 +260,10 @@ impl<F: Family> Work<F> {
         Ok(interface)
     }
 
-    /// Whether the way that was just asked for names the neighbour's link address: then it lasts.
+    /// Whether the way that was just asked for names the neighbour's link address.
     #[inline(always)]
     pub fn knows_neighbour(&self) -> bool {
-        self.way.hop.expires != self.now.0
+        self.way.hop.found != changes::long_ago(self.now)
     }
 
     /// The way out.

@@ -60,7 +60,7 @@ impl FibParams {
         let (to, from) = (&self.destination_mac, &self.source_mac);
         Hop {
             ifindex: self.ifindex,
-            expires: 0,
+            found: 0,
             mtu: u32::from(self.length_or_mtu),
             macs: [word(to[0], to[1]), word(to[2], from[0]), word(from[1], from[2])],
         }

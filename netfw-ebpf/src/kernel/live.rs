@@ -16,6 +16,7 @@ use aya_ebpf::{
 use netfw_common::{
     block::{self, Bans, Layout, Page, v4, v6},
     bloom,
+    changes::Changes,
     event::Watch,
     family::{Addr6, Address, Ipv6},
     flow::Flow,
@@ -303,9 +304,14 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
+    fn changes(&self) -> Changes {
+        maps::CHANGES.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn probed_at(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
         let neighbour = maps::NEIGHBOURS.get(neighbour::place(gateway, ifindex))?;
-        (neighbour.ifindex == ifindex && neighbour.address == gateway.widen()).then_some(neighbour.until)
+        (neighbour.ifindex == ifindex && neighbour.address == gateway.widen()).then_some(neighbour.sent)
     }
 
     #[inline(always)]

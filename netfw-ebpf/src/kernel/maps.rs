@@ -12,6 +12,7 @@ use netfw_common::{
     block::{Bans, Key, MAX_BANS, Page},
     bloom::Halves,
     bucket::Bucket,
+    changes::Changes,
     counters::{Count, InterfaceCount, MAX_COUNTERS, TranslationCount},
     door::Handshake,
     event::{CHANNELS, Watch},
@@ -175,6 +176,9 @@ pub static PLACES4: Array<Tuple<Addr4>> = Array::with_max_entries(LATER, 0);
 /// The ring of places for proven flows.
 #[map]
 pub static PLACES6: Array<Tuple<Addr6>> = Array::with_max_entries(LATER, 0);
+/// What user space hears of changes to ways.
+#[map]
+pub static CHANGES: Array<Changes> = Array::with_max_entries(1, 0);
 /// Neighbours that the kernel has lately sent to.
 #[map]
 pub static NEIGHBOURS: Array<Neighbour> = Array::with_max_entries(neighbour::NEIGHBOURS, 0);

@@ -325,7 +325,7 @@ fn note_probed<F: Family>(work: &Work<F>) {
     }
     let Way { hop, gateway } = &work.way;
     if let Some(place) = maps::NEIGHBOURS.get_ptr_mut(neighbour::place(*gateway, hop.ifindex)) {
-        let neighbour = Neighbour { address: gateway.widen(), ifindex: hop.ifindex, until: hop.expires };
+        let neighbour = Neighbour { address: gateway.widen(), ifindex: hop.ifindex, sent: hop.found };
         // SAFETY: a map's value, which may be written by another core at the same time ([`Neighbour`]).
         unsafe { *place = neighbour };
     }

@@ -32,6 +32,7 @@ pub mod state;
 pub mod sweep;
 mod trial;
 mod watch;
+mod ways;
 
 pub use failure::Failure;
 pub use instance::Instance;

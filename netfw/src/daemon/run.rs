@@ -28,6 +28,7 @@ use super::{
     state::{self, Rules, State},
     sweep,
     watch::Files,
+    ways,
 };
 use crate::{
     config,
@@ -130,6 +131,7 @@ pub async fn run(instance: &Instance, mut inputs: Inputs, daemon: Daemon) -> Res
     // What was refused before this daemon is not its news; all after that is, also before the first sweep.
     log_failure(shortages.look(&maps).context("cannot read the drop counters"));
     tokio::spawn(sweep_again_and_again(Arc::clone(&maps), shortages, Arc::new(daemon)));
+    tokio::spawn(ways::watch(Arc::clone(&maps)));
     let mut log = Log::open(instance)?;
     let mut network = Network::default();
     let mut health = Health::new();

@@ -11,6 +11,7 @@ mod bans;
 mod blocks;
 mod bloom;
 mod capacity;
+mod changes;
 mod cookies;
 mod counters;
 mod door;

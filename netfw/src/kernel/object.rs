@@ -38,7 +38,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 56] = [
+pub(super) const PINNED: [&str; 57] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -68,6 +68,7 @@ pub(super) const PINNED: [&str; 56] = [
     "MAPPINGS6",
     "BLOOM",
     "BLOOM_HALVES",
+    "CHANGES",
     "NEIGHBOURS",
     "PLACES4",
     "PLACES6",

@@ -203,6 +203,32 @@ fn one_packet_a_second_goes_by_the_kernel() {
     }
 }
 
+/// While user space listens, a way lasts until something changes, and not for ever.
+#[test]
+fn a_way_lasts_while_nothing_changes() {
+    for world in [V4, V6] {
+        let machine = Rc::new(RefCell::new(Machine::new(8, 64)));
+        let mut memory = Memory::new(Rc::clone(&machine));
+        memory.apply(&netfw_tests::rules::two_armed(RULES));
+        let query =
+            Gateway::framed(Side::Outside, &Packet::udp(world.at("client", 4000), world.at("master", 53)));
+        // XDP leaves it to TC where the kernel must be given a packet.
+        let mut lasts = |seconds| {
+            machine.borrow().wait(seconds);
+            memory.run(Hook::Xdp, Side::Outside, &query).action == Action::Transmit
+                || memory.run(Hook::Ingress, Side::Outside, &query).action != Action::Transmit
+        };
+        assert!(lasts(0), "XDP opens the flow");
+        machine.borrow_mut().listen(60);
+        assert!(lasts(0), "a change counts when the way is a second old");
+        assert!(!lasts(2), "something has changed");
+        assert!(lasts(2) && lasts(4), "nothing has changed");
+        assert!(!lasts(3), "the kernel must be given a packet now and then");
+        machine.borrow_mut().listen(1);
+        assert!(!lasts(3) && !lasts(3), "nobody listens any more");
+    }
+}
+
 /// A live flow whose way is gone: the sender is told.
 #[test]
 fn no_way_any_more() {

@@ -15,6 +15,7 @@ use netfw_common::{
     block::{self, Bans, Key},
     bloom,
     bucket::Bucket,
+    changes::Changes,
     counters::{Count, InterfaceCount, TranslationCount},
     door::Handshake,
     event::{Event, Watch},
@@ -117,6 +118,8 @@ pub(crate) struct Machine {
     vouched: RefCell<HashMap<IpAddr, Tick>>,
     /// Until when the kernel need not be given a packet for a neighbour, by its address and interface.
     probed: RefCell<HashMap<(IpAddr, u32), u32>>,
+    /// What user space has heard of changes.
+    pub(crate) changes: Changes,
     bloom: RefCell<[u64; BLOOM_WORDS as usize]>,
     channels: RefCell<HashMap<u32, u64>>,
     /// What was told to watcher and log.
@@ -209,6 +212,7 @@ impl Machine {
             pressed_until: RefCell::default(),
             vouched: RefCell::default(),
             probed: RefCell::default(),
+            changes: Changes::default(),
             bloom: RefCell::default(),
             channels: RefCell::default(),
             watched: RefCell::default(),
@@ -320,7 +324,13 @@ impl Machine {
 
     /// The kernel has sent to a neighbour.
     pub(crate) fn note_probed(&self, gateway: IpAddr, hop: &Hop) {
-        self.probed.borrow_mut().insert((gateway, hop.ifindex), hop.expires);
+        self.probed.borrow_mut().insert((gateway, hop.ifindex), hop.found);
+    }
+
+    /// User space listens for so long, and has just noted a change.
+    pub(crate) fn listen(&mut self, seconds: u64) {
+        let now = self.now.get();
+        self.changes = Changes { last: now, heard_until: now.wrapping_add(Tick::ticks(seconds)) };
     }
 
     /// Lets time pass.
@@ -519,7 +529,11 @@ impl<F: Stored> Kernel<F> for Machine {
         Route::Found
     }
 
-    fn probed_until(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
+    fn changes(&self) -> Changes {
+        self.changes
+    }
+
+    fn probed_at(&self, gateway: F::Addr, ifindex: u32) -> Option<u32> {
         self.probed.borrow().get(&(gateway.to_ip(), ifindex)).copied()
     }
 

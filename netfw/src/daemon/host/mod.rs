@@ -9,6 +9,7 @@ pub mod route;
 mod sockets;
 pub mod sysctl;
 pub mod watch;
+pub mod ways;
 
 use std::net::IpAddr;
 
