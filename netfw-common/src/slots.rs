@@ -110,15 +110,31 @@ pub trait Slots {
     fn away(&self, home: u32, except: u32, key: &Tuple<Addr4>) -> Option<u32>;
 }
 
-/// The same for whoever enters keys.
+/// The same for whoever enters and removes keys.
 pub trait SlotsMut: Slots<Slot: Change> {
     /// [`claim`], which the verifier is to check once.
     fn claim(&self, home: u32, now: Tick) -> Option<u32>;
+    /// Sets the bit of a slot, atomically: whoever looks at all that are in use finds them by their bits, and reads no others. The slot must be [`BUSY`],
+    /// so that nobody else changes its bit.
+    fn occupy(&self, number: u32);
+    /// Clears that bit, in the same way.
+    fn vacate(&self, number: u32);
 }
 
 /// Homes for so many keys: two fifths more.
 pub const fn homes(keys: u32) -> u32 {
     keys.saturating_add(keys / 5 * 2).saturating_add(1)
+}
+
+/// Words of 64 bits that hold the bits of so many slots.
+pub const fn words(slots: u32) -> u32 {
+    slots.div_ceil(u64::BITS)
+}
+
+/// Where the bit of a slot is: the word, and the bit in it.
+#[inline(always)]
+pub const fn place(number: u32) -> (u32, u64) {
+    (number / u64::BITS, 1 << (number % u64::BITS))
 }
 
 /// Slots of a table with so many homes: the window of the last one must end somewhere.
@@ -205,13 +221,14 @@ where
     }
     let Some((owner, number)) = room(slots, home, now) else { return Inserted::Full };
     let (Some(at_home), Some(slot)) = (slots.at(owner), slots.at(number)) else { return Inserted::Full };
+    slots.occupy(number);
     slot.fill(key, flow);
     at_home.mark(bit(owner, number));
     slot.change(BUSY, LIVE);
     if slots.away(home, number, key).is_none() {
         return Inserted::Done;
     }
-    leave(at_home, slot, bit(owner, number), key, now);
+    leave(slots, owner, number, key, now);
     Inserted::Exists
 }
 
@@ -263,27 +280,25 @@ const fn left(now: Tick) -> u32 {
 
 /// Removes a key, if it is there.
 #[inline(always)]
-pub fn remove<S>(slots: &S, home: u32, key: &Tuple<Addr4>, now: Tick) -> bool
-where
-    S: Slots<Slot: Change>,
-{
+pub fn remove<S: SlotsMut>(slots: &S, home: u32, key: &Tuple<Addr4>, now: Tick) -> bool {
     let Some(number) = slots.away(home, NONE, key) else { return false };
     let is_home = number.wrapping_sub(home) < WINDOW
         && slots.at(home).is_some_and(|slot| slot.homed() & bit(home, number) != 0);
     let owner = if is_home { home } else { second(home, slots.homes()) };
-    let (Some(at_home), Some(slot)) = (slots.at(owner), slots.at(number)) else { return false };
-    leave(at_home, slot, bit(owner, number), key, now)
+    leave(slots, owner, number, key, now)
 }
 
 /// Frees the slot of a key. Whoever comes late, in user space, may meet another key there, which stays.
 #[inline(always)]
-fn leave<P: Change>(at_home: P, slot: P, bit: u64, key: &Tuple<Addr4>, now: Tick) -> bool {
+fn leave<S: SlotsMut>(slots: &S, owner: u32, number: u32, key: &Tuple<Addr4>, now: Tick) -> bool {
+    let (Some(at_home), Some(slot)) = (slots.at(owner), slots.at(number)) else { return false };
     if !slot.change(LIVE, BUSY) {
         return false;
     }
     let is_ours = slot.has_key(key);
     if is_ours {
-        at_home.unmark(bit);
+        at_home.unmark(bit(owner, number));
+        slots.vacate(number);
     }
     slot.change(BUSY, if is_ours { left(now) } else { LIVE });
     is_ours

@@ -140,6 +140,9 @@ type Mappings<A> = LruHashMap<Tuple<A>, Mapping<A>>;
 /// Proven flows.
 #[map]
 pub static PROVEN4: Array<Slot> = Array::with_max_entries(LATER, BPF_F_MMAPABLE as u32);
+/// A bit for each slot of `PROVEN4` that is in use.
+#[map]
+pub static USED4: Array<u64> = Array::with_max_entries(LATER, BPF_F_MMAPABLE as u32);
 /// Proven flows.
 #[map]
 pub static PROVEN6: HashMap<Tuple<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);

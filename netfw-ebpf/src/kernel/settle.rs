@@ -15,7 +15,7 @@ use netfw_common::{
 
 use super::{
     live::{inserted, now},
-    maps::PROVEN6,
+    maps::{PROVEN6, USED4},
     slots::{Place, Proven4, home, some},
     traces::{BPF_NOEXIST, entered},
 };
@@ -61,6 +61,24 @@ impl SlotsMut for Proven4 {
     #[inline(always)]
     fn claim(&self, home: u32, now: Tick) -> Option<u32> {
         some(claim(home, now.0))
+    }
+
+    #[inline(always)]
+    fn occupy(&self, number: u32) {
+        let (word, bit) = slots::place(number);
+        if let Some(word) = USED4.get_ptr_mut(word) {
+            // SAFETY: as above.
+            unsafe { atomic_or::<u64, u64, SEQUENTIAL>(word, bit) };
+        }
+    }
+
+    #[inline(always)]
+    fn vacate(&self, number: u32) {
+        let (word, bit) = slots::place(number);
+        if let Some(word) = USED4.get_ptr_mut(word) {
+            // SAFETY: as above.
+            unsafe { atomic_and::<u64, u64, SEQUENTIAL>(word, !bit) };
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 pub(super) const EGRESS: &str = "netfw_egress";
 
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 57] = [
+pub(super) const PINNED: [&str; 58] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -59,6 +59,7 @@ pub(super) const PINNED: [&str; 57] = [
     "LOCALS6",
     "PROVEN4",
     "PROVEN6",
+    "USED4",
     "SEED",
     "OUTSIDE4",
     "OUTSIDE6",
@@ -218,12 +219,13 @@ fn pin_abi(pins: &Pins) -> Result<()> {
 }
 
 impl Sizes {
-    fn by_map(self) -> [(&'static str, u32); 11] {
+    fn by_map(self) -> [(&'static str, u32); 12] {
         [
             ("BLOOM", self.bloom),
             ("PLACES4", self.places),
             ("PLACES6", self.places),
             ("PROVEN4", self.slots),
+            ("USED4", slots::words(self.slots)),
             ("PROVEN6", self.proven),
             ("OUTSIDE4", self.outside),
             ("OUTSIDE6", self.outside),

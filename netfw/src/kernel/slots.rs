@@ -3,7 +3,7 @@
 
 use std::{
     cell::UnsafeCell,
-    io,
+    io, iter,
     mem::offset_of,
     sync::{
         OnceLock,
@@ -33,15 +33,17 @@ const BATCH: usize = 4096;
 /// The proven flows.
 pub(super) struct Proven {
     map: Array<Slot>,
+    used: Array<u64>,
     seed: u64,
     /// Mapped when it is first asked: that takes a millisecond for each 32 MiB.
-    memory: OnceLock<Mapped>,
+    memory: OnceLock<[Mapped; 2]>,
 }
 
 impl Proven {
     pub(super) fn open(pins: &Pins) -> Result<Self> {
         let seed = array::<u64>(pins, "SEED")?.get(&0)?.unwrap_or_default();
-        Ok(Self { map: array(pins, "PROVEN4")?, seed, memory: OnceLock::new() })
+        let (map, used) = (array(pins, "PROVEN4")?, array(pins, "USED4")?);
+        Ok(Self { map, used, seed, memory: OnceLock::new() })
     }
 
     fn home(&self, key: &Tuple<Addr4>) -> u32 {
@@ -49,11 +51,13 @@ impl Proven {
     }
 
     fn memory(&self) -> io::Result<Memory<'_>> {
-        if let Some(mapped) = self.memory.get() {
-            return Ok(Memory(mapped.cells()));
+        if self.memory.get().is_none() {
+            let mapped = [self.map.memory()?, self.used.memory()?];
+            // Somebody else may have been quicker.
+            let _ = self.memory.set(mapped);
         }
-        let mapped = self.map.memory()?;
-        Ok(Memory(self.memory.get_or_init(|| mapped).cells()))
+        let [slots, used] = self.memory.get().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Memory { slots: slots.cells(), used: used.long_words() })
     }
 }
 
@@ -86,7 +90,7 @@ impl Part<Addr4> for Proven {
 
     fn each_batch(&self, visit: &mut Visit<'_, Addr4>) -> Result<()> {
         let memory = self.memory()?;
-        let mut live = (0..self.map.capacity()).filter_map(|slot| memory.read(slot));
+        let mut live = memory.live();
         loop {
             let (keys, flows): (Vec<_>, Vec<_>) = live.by_ref().take(BATCH).unzip();
             if keys.is_empty() {
@@ -97,13 +101,29 @@ impl Part<Addr4> for Proven {
     }
 }
 
-/// The slots in memory.
-struct Memory<'a>(&'a [UnsafeCell<Slot>]);
+/// The slots in memory, and a bit for each that is in use.
+struct Memory<'a> {
+    slots: &'a [UnsafeCell<Slot>],
+    used: &'a [AtomicU64],
+}
 
 impl Memory<'_> {
-    /// Key and flow of a slot that is in use.
-    fn read(&self, number: u32) -> Option<(Tuple<Addr4>, Flow<Addr4>)> {
-        self.at(number).filter(|slot| slot.state() == LIVE).map(Cell::read)
+    /// Keys and flows of all slots that are in use.
+    fn live(&self) -> impl Iterator<Item = (Tuple<Addr4>, Flow<Addr4>)> {
+        let numbers = (0..).step_by(u64::BITS as usize).zip(self.used).flat_map(|(first, word)| {
+            let mut left = word.load(Ordering::Acquire);
+            iter::from_fn(move || {
+                let next = left.trailing_zeros();
+                left &= left.wrapping_sub(1);
+                (next < u64::BITS).then_some(first + next)
+            })
+        });
+        numbers.filter_map(|number| self.at(number).filter(|slot| slot.state() == LIVE).map(Cell::read))
+    }
+
+    fn word(&self, number: u32) -> Option<(&AtomicU64, u64)> {
+        let (word, bit) = slots::place(number);
+        Some((self.used.get(word as usize)?, bit))
     }
 }
 
@@ -111,11 +131,11 @@ impl<'a> Slots for Memory<'a> {
     type Slot = Cell<'a>;
 
     fn homes(&self) -> u32 {
-        slots::homes_of(self.0.len() as u32)
+        slots::homes_of(self.slots.len() as u32)
     }
 
     fn at(&self, number: u32) -> Option<Cell<'a>> {
-        self.0.get(number as usize).map(Cell)
+        self.slots.get(number as usize).map(Cell)
     }
 
     fn away(&self, home: u32, except: u32, key: &Tuple<Addr4>) -> Option<u32> {
@@ -126,6 +146,18 @@ impl<'a> Slots for Memory<'a> {
 impl SlotsMut for Memory<'_> {
     fn claim(&self, home: u32, now: Tick) -> Option<u32> {
         slots::claim(self, home, now)
+    }
+
+    fn occupy(&self, number: u32) {
+        if let Some((word, bit)) = self.word(number) {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    fn vacate(&self, number: u32) {
+        if let Some((word, bit)) = self.word(number) {
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
     }
 }
 
@@ -227,6 +259,7 @@ mod tests {
     /// A table of its own.
     struct Own {
         slots: Vec<UnsafeCell<Slot>>,
+        used: Vec<AtomicU64>,
         homes: u32,
         seed: u64,
     }
@@ -236,12 +269,14 @@ mod tests {
 
     impl Own {
         fn new(homes: u32, seed: u64) -> Self {
-            let slots = (0..slots::slots(homes)).map(|_| UnsafeCell::default()).collect();
-            Self { slots, homes, seed }
+            let count = slots::slots(homes);
+            let slots = (0..count).map(|_| UnsafeCell::default()).collect();
+            let used = (0..slots::words(count)).map(|_| AtomicU64::default()).collect();
+            Self { slots, used, homes, seed }
         }
 
         fn memory(&self) -> Memory<'_> {
-            Memory(&self.slots)
+            Memory { slots: &self.slots, used: &self.used }
         }
 
         fn home(&self, key: &Tuple<Addr4>) -> u32 {
@@ -261,8 +296,7 @@ mod tests {
         }
 
         fn all(&self) -> HashMap<Tuple<Addr4>, u32> {
-            let slots = 0..self.slots.len() as u32;
-            slots.filter_map(|slot| self.memory().read(slot)).map(|(key, flow)| (key, flow.id)).collect()
+            self.memory().live().map(|(key, flow)| (key, flow.id)).collect()
         }
     }
 
@@ -340,8 +374,10 @@ mod tests {
                     Step::Wait(ticks) => now += ticks,
                 }
                 prop_assert!((0..100).all(|n| table.id(&key(n)) == model.get(&key(n)).copied()));
+                prop_assert_eq!(table.all(), model.clone());
             }
-            prop_assert_eq!(table.all(), model);
+            let used: u32 = table.used.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
+            prop_assert_eq!(used as usize, model.len(), "no slot that was left is looked at");
         }
     }
 
