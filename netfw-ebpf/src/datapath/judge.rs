@@ -81,8 +81,7 @@ pub fn decide<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>, r
 #[inline(always)]
 fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -> u32 {
     let protocol = subject.leaving.protocol;
-    let source = tables.address(subject.arriving.source).source_rules;
-    let destination = tables.address(subject.leaving.destination).destination_rules;
+    let [source, destination] = tables.addresses([subject.arriving.source, subject.leaving.destination]);
     let service = tables.service(service_index(protocol, subject.detail as u16)).rules;
     let from_port = tables.service(service_index(protocol, subject.arriving.source_port)).source_rules;
     let Some(policy) = tables.policy() else { return NONE };
@@ -92,14 +91,17 @@ fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -
         Some(forward) if subject.forward != NONE => u32::from(forward.rules),
         _ => policy.untranslated_rules,
     };
-    let (Some(source), Some(destination), Some(service), Some(from_port), Some(interface), Some(translation)) = (
-        tables.vector(u32::from(source)),
-        tables.vector(u32::from(destination)),
-        tables.vector(u32::from(service)),
-        tables.vector(u32::from(from_port)),
-        tables.vector(u32::from(interface)),
-        tables.vector(translation),
-    ) else {
+    let numbers = [
+        u32::from(source.source_rules),
+        u32::from(destination.destination_rules),
+        u32::from(service),
+        u32::from(from_port),
+        u32::from(interface),
+        translation,
+    ];
+    let [Some(source), Some(destination), Some(service), Some(from_port), Some(interface), Some(translation)] =
+        tables.vectors(numbers)
+    else {
         return NONE;
     };
     classify::first(tables, [source, destination, service, from_port, interface, translation])
@@ -112,15 +114,9 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
     if service == 0 {
         return NONE;
     }
-    let source = tables.address(arriving.source).source_forwards;
-    let destination = tables.address(arriving.destination).destination_forwards;
-    let (Some(service), Some(source), Some(destination)) = (
-        tables.vector(u32::from(service)),
-        tables.vector(u32::from(source)),
-        tables.vector(u32::from(destination)),
-    ) else {
-        return NONE;
-    };
+    let [source, destination] = tables.addresses([arriving.source, arriving.destination]);
+    let numbers = [service, source.source_forwards, destination.destination_forwards].map(u32::from);
+    let [Some(service), Some(source), Some(destination)] = tables.vectors(numbers) else { return NONE };
     classify::first(tables, [service, source, destination])
 }
 

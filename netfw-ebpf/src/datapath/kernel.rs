@@ -34,8 +34,12 @@ pub trait Tables<F: Family>: Repeat {
     fn address(&self, address: F::Addr) -> AddressClass;
     /// Entry of `SERVICES`.
     fn service(&self, index: u32) -> Service;
-    /// A bit vector.
-    fn vector(&self, index: u32) -> Option<&Vector>;
+    /// The same of several: the map of their prefixes is asked for once.
+    fn addresses<const N: usize>(&self, addresses: [F::Addr; N]) -> [AddressClass; N] {
+        addresses.map(|address| self.address(address))
+    }
+    /// Bit vectors: the map of all vectors is asked for once.
+    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N];
     /// A rule.
     fn rule(&self, number: u32) -> Option<&Rule>;
     /// A port-forward entry.

@@ -148,15 +148,9 @@ pub fn leading<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
     if service == 0 {
         return NONE;
     }
-    let target = kernel.address(work.tuple.source).targets;
-    let client = kernel.address(work.tuple.destination).source_forwards;
-    let (Some(service), Some(target), Some(client)) = (
-        kernel.vector(u32::from(service)),
-        kernel.vector(u32::from(target)),
-        kernel.vector(u32::from(client)),
-    ) else {
-        return NONE;
-    };
+    let [target, client] = kernel.addresses([work.tuple.source, work.tuple.destination]);
+    let numbers = [service, target.targets, client.source_forwards].map(u32::from);
+    let [Some(service), Some(target), Some(client)] = kernel.vectors(numbers) else { return NONE };
     classify::next(kernel, [service, target, client], work.forward.wrapping_add(1))
 }
 

@@ -117,11 +117,17 @@ impl<F: Maps> Tables<F> for Live {
 
     #[inline(always)]
     fn address(&self, address: F::Addr) -> AddressClass {
-        let key = Key::new(8 * size_of::<F::Addr>() as u32, address);
-        F::addresses()
-            .get(self.slot)
-            .and_then(|inner| inner.get(&key))
-            .map_or_else(AddressClass::default, |[class]| *class)
+        let [class] = Tables::<F>::addresses(self, [address]);
+        class
+    }
+
+    #[inline(always)]
+    fn addresses<const N: usize>(&self, addresses: [F::Addr; N]) -> [AddressClass; N] {
+        let Some(prefixes) = F::addresses().get(self.slot) else { return [AddressClass::default(); N] };
+        addresses.map(|address| {
+            let key = Key::new(8 * size_of::<F::Addr>() as u32, address);
+            prefixes.get(&key).map_or_else(AddressClass::default, |[class]| *class)
+        })
     }
 
     #[inline(always)]
@@ -130,8 +136,9 @@ impl<F: Maps> Tables<F> for Live {
     }
 
     #[inline(always)]
-    fn vector(&self, index: u32) -> Option<&Vector> {
-        maps::VECTORS.get(self.slot)?.get(index).map(|[vector]| vector)
+    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
+        let Some(vectors) = maps::VECTORS.get(self.slot) else { return [None; N] };
+        numbers.map(|number| vectors.get(number).map(|[vector]| vector))
     }
 
     #[inline(always)]

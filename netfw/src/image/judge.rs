@@ -72,8 +72,8 @@ impl<F: Family> Tables<F> for Image {
         self.services.get(index as usize).copied().unwrap_or_default()
     }
 
-    fn vector(&self, index: u32) -> Option<&Vector> {
-        self.vectors.get(index as usize)
+    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
+        numbers.map(|number| self.vectors.get(number as usize))
     }
 
     fn rule(&self, number: u32) -> Option<&Rule> {

@@ -405,8 +405,8 @@ impl<F: Stored> Tables<F> for Machine {
         Tables::<F>::service(&self.image, index)
     }
 
-    fn vector(&self, index: u32) -> Option<&Vector> {
-        Tables::<F>::vector(&self.image, index)
+    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
+        Tables::<F>::vectors(&self.image, numbers)
     }
 
     fn rule(&self, number: u32) -> Option<&Rule> {
