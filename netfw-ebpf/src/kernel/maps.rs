@@ -57,6 +57,10 @@ pub static PLACE_COUNT: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static HOMES: Global<u32> = Global::new(1);
 
+/// What makes them unpredictable.
+#[unsafe(no_mangle)]
+pub static SEED: Global<u64> = Global::new(0);
+
 /// Words in half of `BLOOM`, a power of two.
 #[unsafe(no_mangle)]
 pub static BLOOM_WORDS: Global<u32> = Global::new(1);
@@ -146,9 +150,6 @@ pub static USED4: Array<u64> = Array::with_max_entries(LATER, BPF_F_MMAPABLE as 
 /// Proven flows.
 #[map]
 pub static PROVEN6: HashMap<Tuple<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(LATER, BPF_F_NO_PREALLOC);
-/// What makes homes in `PROVEN4` unpredictable.
-#[map]
-pub static SEED: Array<u64> = Array::with_max_entries(1, 0);
 /// Unproven flows that were opened from outside.
 #[map]
 pub static OUTSIDE4: Unproven<Addr4> = LruHashMap::with_max_entries(LATER, 0);

@@ -14,7 +14,7 @@ use super::maps::{HOMES, PROVEN4, SEED};
 /// The home of a key.
 #[inline(always)]
 pub(super) fn home(key: &Tuple<Addr4>) -> u32 {
-    slots::home(key, SEED.get(0).copied().unwrap_or_default(), HOMES.load())
+    slots::home(key, SEED.load(), HOMES.load())
 }
 
 /// Where the entry of a flow lies.

@@ -22,6 +22,7 @@ use netfw_common::{
 };
 
 use super::{
+    object::ABI,
     pins::Pins,
     slots::Proven,
     table::{ANY, EXISTING, Table},
@@ -225,7 +226,7 @@ pub(super) fn array<V: Shared>(pins: &Pins, name: &str) -> Result<Array<V>> {
 /// # Errors
 /// The versions differ.
 pub fn check_abi(pins: &Pins) -> Result<()> {
-    let version = array::<u32>(pins, "ABI")?.get(&0)?.unwrap_or(0);
+    let version = array::<u32>(pins, ABI)?.get(&0)?.unwrap_or(0);
     if version != ABI_VERSION {
         bail!(
             "another version of netfw is up: its maps have layout {version}, this one needs {ABI_VERSION}\n\

@@ -9,7 +9,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_obj::generated::bpf_map_type;
-use netfw_common::{ABI_VERSION, pressure, slots};
+use netfw_common::{ABI_VERSION, pressure, shared::Shared, slots};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::{
     sys::time::TimeValLike as _,
@@ -37,8 +37,13 @@ pub(super) const INGRESS: &str = "netfw_ingress";
 /// The classifier for packets that leave.
 pub(super) const EGRESS: &str = "netfw_egress";
 
+/// Where the version of the layout is kept ([`check_abi`]).
+pub(super) const ABI: &str = "ABI";
+/// Where the seed of the flow table is kept; in programs it is a constant of this name.
+const SEED: &str = "SEED";
+
 /// Maps that outlive the programs: those that an adopting `netfw up` goes on with.
-pub(super) const PINNED: [&str; 58] = [
+pub(super) const PINNED: [&str; 57] = [
     "HEALTH",
     "ACTIVE",
     "POLICIES",
@@ -60,7 +65,6 @@ pub(super) const PINNED: [&str; 58] = [
     "PROVEN4",
     "PROVEN6",
     "USED4",
-    "SEED",
     "OUTSIDE4",
     "OUTSIDE6",
     "INSIDE4",
@@ -107,9 +111,10 @@ pub(super) fn load(pins: &Pins, capacity: u32, debug: bool) -> Result<Ebpf> {
     if pins.exist() {
         check_abi(pins)?;
     }
-    pin_abi(pins)?;
+    pin_word(pins, ABI, || Ok(ABI_VERSION))?;
+    // Makes homes of flows unpredictable.
+    pin_word(pins, SEED, || Ok(u64::from_ne_bytes(random()?)))?;
     let mut object = load_maps(OBJECT, pins, Sizes::for_flows(capacity), debug, &[])?;
-    sow(pins)?;
     load_programs(object.programs_mut().filter(|(name, _)| *name != GENERIC))?;
     Ok(object)
 }
@@ -144,7 +149,9 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
         loader.map_max_entries(name, entries);
     }
     loader.override_global("PLACE_COUNT", &places, true);
+    let seed = seed(pins)?;
     loader.override_global("HOMES", &homes, true);
+    loader.override_global(SEED, &seed, true);
     loader.override_global("BLOOM_WORDS", &bloom_words, true);
     loader.override_global("BEARABLE", &bearable, true);
     loader.override_global("SYN_COOKIES", &cookies, true);
@@ -153,15 +160,6 @@ pub(super) fn load_maps(bytes: &[u8], pins: &Pins, sizes: Sizes, debug: bool, ow
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     loader.override_global("DEBUG", &level, true);
     loader.load(bytes).context("the kernel refuses the maps of the datapath")
-}
-
-/// Makes homes of flows unpredictable, before there is one.
-fn sow(pins: &Pins) -> Result<()> {
-    let seed = array::<u64>(pins, "SEED")?;
-    if seed.get(&0)?.is_none_or(|seed| seed == 0) {
-        seed.set(&0, u64::from_ne_bytes(random()?) | 1, ANY)?;
-    }
-    Ok(())
 }
 
 /// Length of a jiffy: the coarse clock moves once in each.
@@ -208,14 +206,23 @@ fn shortened(error: ProgramError) -> anyhow::Error {
     anyhow::Error::new(io::Error::new(io_error.kind(), format!("{io_error}\n  {tail}")))
 }
 
-fn pin_abi(pins: &Pins) -> Result<()> {
-    let path = pins.map("ABI");
+/// Keeps a word of which programs need no map, unless it is there already.
+fn pin_word<V: Shared>(pins: &Pins, name: &str, value: impl FnOnce() -> Result<V>) -> Result<()> {
+    let path = pins.map(name);
     if path.exists() {
         return Ok(());
     }
-    let abi = Table::<u32, u32>::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, "ABI", 1, 0)?;
-    abi.set(&0, ABI_VERSION, ANY)?;
-    abi.pin(&path)
+    let word = Table::<u32, V>::create(bpf_map_type::BPF_MAP_TYPE_ARRAY, name, 1, 0)?;
+    word.set(&0, value()?, ANY)?;
+    word.pin(&path)
+}
+
+/// What makes homes of flows unpredictable ([`slots::home`]).
+///
+/// # Errors
+/// The instance is not up.
+pub(super) fn seed(pins: &Pins) -> Result<u64> {
+    array::<u64>(pins, SEED)?.get(&0)?.context("the flow table has no seed")
 }
 
 impl Sizes {

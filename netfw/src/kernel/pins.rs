@@ -11,7 +11,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::sys;
+use super::{object::ABI, sys};
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// Tools such as `ip netns exec` run commands with a `/sys` of their own, without what was mounted below it.
@@ -45,7 +45,7 @@ impl Pins {
 
     /// Whether the instance has a datapath.
     pub fn exist(&self) -> bool {
-        self.map("ABI").exists()
+        self.map(ABI).exists()
     }
 
     /// Pin of a map.

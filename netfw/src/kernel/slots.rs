@@ -23,6 +23,7 @@ use netfw_common::{
 use super::{
     flows::now,
     maps::{Array, Part, Visit, array},
+    object,
     pins::Pins,
     sys::Mapped,
 };
@@ -41,7 +42,7 @@ pub(super) struct Proven {
 
 impl Proven {
     pub(super) fn open(pins: &Pins) -> Result<Self> {
-        let seed = array::<u64>(pins, "SEED")?.get(&0)?.unwrap_or_default();
+        let seed = object::seed(pins)?;
         let (map, used) = (array(pins, "PROVEN4")?, array(pins, "USED4")?);
         Ok(Self { map, used, seed, memory: OnceLock::new() })
     }
