@@ -114,8 +114,8 @@ pub trait Slots {
 pub trait SlotsMut: Slots<Slot: Change> {
     /// [`claim`], which the verifier is to check once.
     fn claim(&self, home: u32, now: Tick) -> Option<u32>;
-    /// Sets the bit of a slot, atomically: whoever looks at all that are in use finds them by their bits, and reads no others. The slot must be [`BUSY`],
-    /// so that nobody else changes its bit.
+    /// Sets the bit of a slot, atomically: where few are in use, whoever looks at all of them finds them by their bits, and reads no others. The slot must
+    /// be [`BUSY`], so that nobody else changes its bit.
     fn occupy(&self, number: u32);
     /// Clears that bit, in the same way.
     fn vacate(&self, number: u32);

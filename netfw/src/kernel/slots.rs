@@ -30,13 +30,15 @@ use super::{
 
 /// How many entries are shown at a time.
 const BATCH: usize = 4096;
+/// So many the kernel is asked for one by one: that takes less than to map all of the table and to read it through.
+const FEW: usize = 8192;
 
 /// The proven flows.
 pub(super) struct Proven {
     map: Array<Slot>,
     used: Array<u64>,
     seed: u64,
-    /// Mapped when it is first asked: that takes a millisecond for each 32 MiB.
+    /// Mapped when it is first asked: to map and unmap takes some milliseconds.
     memory: OnceLock<[Mapped; 2]>,
 }
 
@@ -49,6 +51,11 @@ impl Proven {
 
     fn home(&self, key: &Tuple<Addr4>) -> u32 {
         slots::home(key, self.seed, slots::homes_of(self.map.capacity()))
+    }
+
+    /// Key and flow of a slot that is in use, from the kernel.
+    fn ask(&self, number: u32) -> io::Result<Option<(Tuple<Addr4>, Flow<Addr4>)>> {
+        Ok(self.map.get(&number)?.filter(|slot| slot.state == LIVE).map(|slot| (slot.key, slot.flow)))
     }
 
     fn memory(&self) -> io::Result<Memory<'_>> {
@@ -90,15 +97,41 @@ impl Part<Addr4> for Proven {
     }
 
     fn each_batch(&self, visit: &mut Visit<'_, Addr4>) -> Result<()> {
-        let memory = self.memory()?;
-        let mut live = memory.live();
-        loop {
-            let (keys, flows): (Vec<_>, Vec<_>) = live.by_ref().take(BATCH).unzip();
-            if keys.is_empty() {
-                return Ok(());
-            }
-            visit(&keys, &flows)?;
+        let used = self.used.memory()?;
+        let numbers: Vec<u32> = numbers(used.long_words()).take(FEW + 1).collect();
+        if numbers.len() <= FEW {
+            let live = numbers.into_iter().filter_map(|number| self.ask(number).transpose());
+            return in_batches(live.collect::<io::Result<Vec<_>>>()?.into_iter(), visit);
         }
+        // In their order: the processor has the next ones on their way, which it cannot where it is led from bit to bit.
+        let memory = self.memory()?;
+        in_batches((0..self.map.capacity()).filter_map(|number| memory.read(number)), visit)
+    }
+}
+
+/// The numbers of slots whose bits are set.
+fn numbers(used: &[AtomicU64]) -> impl Iterator<Item = u32> {
+    (0..).step_by(u64::BITS as usize).zip(used).flat_map(|(first, word)| {
+        let mut left = word.load(Ordering::Acquire);
+        iter::from_fn(move || {
+            let next = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (next < u64::BITS).then_some(first + next)
+        })
+    })
+}
+
+/// Shows `visit` entries, [`BATCH`] at a time.
+fn in_batches(
+    mut entries: impl Iterator<Item = (Tuple<Addr4>, Flow<Addr4>)>,
+    visit: &mut Visit<'_, Addr4>,
+) -> Result<()> {
+    loop {
+        let (keys, flows): (Vec<_>, Vec<_>) = entries.by_ref().take(BATCH).unzip();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        visit(&keys, &flows)?;
     }
 }
 
@@ -109,17 +142,9 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// Keys and flows of all slots that are in use.
-    fn live(&self) -> impl Iterator<Item = (Tuple<Addr4>, Flow<Addr4>)> {
-        let numbers = (0..).step_by(u64::BITS as usize).zip(self.used).flat_map(|(first, word)| {
-            let mut left = word.load(Ordering::Acquire);
-            iter::from_fn(move || {
-                let next = left.trailing_zeros();
-                left &= left.wrapping_sub(1);
-                (next < u64::BITS).then_some(first + next)
-            })
-        });
-        numbers.filter_map(|number| self.at(number).filter(|slot| slot.state() == LIVE).map(Cell::read))
+    /// Key and flow of a slot that is in use.
+    fn read(&self, number: u32) -> Option<(Tuple<Addr4>, Flow<Addr4>)> {
+        self.at(number).filter(|slot| slot.state() == LIVE).map(Cell::read)
     }
 
     fn word(&self, number: u32) -> Option<(&AtomicU64, u64)> {
@@ -297,7 +322,8 @@ mod tests {
         }
 
         fn all(&self) -> HashMap<Tuple<Addr4>, u32> {
-            self.memory().live().map(|(key, flow)| (key, flow.id)).collect()
+            let live = numbers(&self.used).filter_map(|number| self.memory().read(number));
+            live.map(|(key, flow)| (key, flow.id)).collect()
         }
     }
 
