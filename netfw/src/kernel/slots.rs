@@ -15,6 +15,7 @@ use anyhow::Result;
 use netfw_common::{
     family::Addr4,
     flow::Flow,
+    shared::Shared,
     slots::{self, Change, Inserted, LIVE, Look, Slot, Slots, SlotsMut},
     tick::Tick,
     tuple::Tuple,
@@ -38,15 +39,15 @@ pub(super) struct Proven {
     map: Array<Slot>,
     used: Array<u64>,
     seed: u64,
-    /// Mapped when it is first asked: to map and unmap takes some milliseconds.
-    memory: OnceLock<[Mapped; 2]>,
+    slots_mapped: OnceLock<Mapped>,
+    used_mapped: OnceLock<Mapped>,
 }
 
 impl Proven {
     pub(super) fn open(pins: &Pins) -> Result<Self> {
         let seed = object::seed(pins)?;
         let (map, used) = (array(pins, "PROVEN4")?, array(pins, "USED4")?);
-        Ok(Self { map, used, seed, memory: OnceLock::new() })
+        Ok(Self { map, used, seed, slots_mapped: OnceLock::new(), used_mapped: OnceLock::new() })
     }
 
     fn home(&self, key: &Tuple<Addr4>) -> u32 {
@@ -59,13 +60,12 @@ impl Proven {
     }
 
     fn memory(&self) -> io::Result<Memory<'_>> {
-        if self.memory.get().is_none() {
-            let mapped = [self.map.memory()?, self.used.memory()?];
-            // Somebody else may have been quicker.
-            let _ = self.memory.set(mapped);
-        }
-        let [slots, used] = self.memory.get().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Memory { slots: slots.cells(), used: used.long_words() })
+        Ok(Memory { slots: mapped(&self.map, &self.slots_mapped)?.cells(), used: self.bits()? })
+    }
+
+    /// A bit for each slot that is in use.
+    fn bits(&self) -> io::Result<&[AtomicU64]> {
+        Ok(mapped(&self.used, &self.used_mapped)?.long_words())
     }
 }
 
@@ -97,8 +97,7 @@ impl Part<Addr4> for Proven {
     }
 
     fn each_batch(&self, visit: &mut Visit<'_, Addr4>) -> Result<()> {
-        let used = self.used.memory()?;
-        let numbers: Vec<u32> = numbers(used.long_words()).take(FEW + 1).collect();
+        let numbers: Vec<u32> = numbers(self.bits()?).take(FEW + 1).collect();
         if numbers.len() <= FEW {
             let live = numbers.into_iter().filter_map(|number| self.ask(number).transpose());
             return in_batches(live.collect::<io::Result<Vec<_>>>()?.into_iter(), visit);
@@ -107,6 +106,15 @@ impl Part<Addr4> for Proven {
         let memory = self.memory()?;
         in_batches((0..self.map.capacity()).filter_map(|number| memory.read(number)), visit)
     }
+}
+
+/// The memory of an array, mapped when it is first asked for: to map and unmap all slots takes some milliseconds.
+fn mapped<'a, V: Shared>(array: &Array<V>, once: &'a OnceLock<Mapped>) -> io::Result<&'a Mapped> {
+    if let Some(mapped) = once.get() {
+        return Ok(mapped);
+    }
+    let mapped = array.memory()?;
+    Ok(once.get_or_init(|| mapped))
 }
 
 /// The numbers of slots whose bits are set.
