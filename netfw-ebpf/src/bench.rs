@@ -19,9 +19,10 @@ mod programs {
         },
         helpers::generated::bpf_redirect,
         macros::{classifier, map, xdp},
-        maps::{Array, DevMap},
+        maps::{Array, DevMap, HashMap},
         programs::{TcContext, XdpContext},
     };
+    use netfw_common::{checksum::Sum, wire::UDP};
 
     /// A UDP frame over IPv4 of 64 bytes in native words, without its source address and port; in place of both checksums the
     /// sum of all else that they cover.
@@ -77,8 +78,18 @@ mod programs {
     /// The way out of the bare gateways at XDP.
     #[map]
     static OUT: DevMap = DevMap::with_max_entries(1, 0);
+    /// Packets and bytes of each flow that the least NAT has seen. The loader makes room.
+    #[map]
+    static SEEN: HashMap<Key, [u64; 2]> = HashMap::with_max_entries(1, 0);
+
+    /// Addresses and ports, as they stand in a datagram.
+    type Key = [u16; 6];
+    /// The headers of a datagram over IPv4 without options.
+    type Headers = [u16; 14];
 
     const STOP: u32 = u32::MAX;
+    /// Bytes of the IP packet in a frame.
+    const LENGTH: u64 = 50;
     const FIRST_PORT: u32 = 1024;
     /// Flows that come from one address.
     const PORTS: u32 = 50_000;
@@ -282,6 +293,72 @@ mod programs {
         // SAFETY: as above.
         unsafe { turn(macs) };
         redirect_tc()
+    }
+
+    /// Sends everything on translated: the ceiling for any NAT ([`translated`]).
+    #[xdp]
+    fn translate(ctx: XdpContext) -> u32 {
+        match translated(ctx.data(), ctx.data_end()) {
+            Some(()) => OUT.redirect(0, 0).unwrap_or_else(|action| action),
+            None => XDP_DROP,
+        }
+    }
+
+    /// The same at TC.
+    #[classifier]
+    fn translate_tc(ctx: TcContext) -> i32 {
+        if translated(ctx.data(), ctx.data_end()).is_some() { redirect_tc() } else { TC_ACT_SHOT }
+    }
+
+    /// What a NAT cannot do without: reads the headers, finds the flow in a hash, counts the packet there, writes addresses, port, TTL,
+    /// both checksums and MAC addresses. No firewall, no state, no timeouts, no way back.
+    #[inline(always)]
+    fn translated(start: usize, end: usize) -> Option<()> {
+        let macs = at::<[u16; 6]>(start, end, 0)?;
+        // SAFETY: the bounds were checked, and the offset is even.
+        let headers = unsafe { &mut *at::<Headers>(start, end, 14)? };
+        let ([version, _], [ttl, protocol]) = (headers[0].to_ne_bytes(), headers[4].to_ne_bytes());
+        if version != 0x45 || protocol != UDP || ttl <= 1 {
+            return None;
+        }
+        let [.., a, b, c, d, from, to, _, _] = *headers;
+        count([a, b, c, d, from, to]);
+        headers[4] = u16::from_ne_bytes([ttl - 1, protocol]);
+        readdress(headers, [a, b, c, d, from, to]);
+        // SAFETY: as above.
+        unsafe { turn(macs) };
+        Some(())
+    }
+
+    /// Finds the flow, or enters it, and counts the packet.
+    #[inline(always)]
+    fn count(key: Key) {
+        match SEEN.get_ptr_mut(&key) {
+            // SAFETY: a value of a map. Not atomic, as in netfw.
+            Some(seen) => unsafe {
+                (*seen)[0] += 1;
+                (*seen)[1] += LENGTH;
+            },
+            // The loader has made room for all.
+            None => {
+                let _ = SEEN.insert(&key, [1, LENGTH], 0);
+            }
+        }
+    }
+
+    /// Writes the translation, and mends both checksums.
+    #[inline(always)]
+    fn readdress(headers: &mut Headers, before: Key) {
+        let [high, low, port] = TARGETS.load()[1];
+        let source = Some(TRANSLATED.load()).filter(|source| *source != [0; 2]);
+        let [a, b] = source.unwrap_or([before[0], before[1]]);
+        let after = [a, b, high, low, before[4], if port == 0 { before[5] } else { port }];
+        headers[6..12].copy_from_slice(&after);
+        let sum = |words: &[u16]| words.iter().fold(Sum::default(), |sum, word| sum + Sum::of_half(*word));
+        let addresses = sum(&after[..4]) - sum(&before[..4]);
+        // The TTL is one less: the complement of one is what is added.
+        headers[5] = (addresses + (Sum::default() - Sum::of_half(1))).update(headers[5]);
+        headers[13] = (addresses + (sum(&after[4..]) - sum(&before[4..]))).update_udp(headers[13]);
     }
 
     /// Drops all but beacons after a look at the port: the ceiling for any firewall.

@@ -260,7 +260,9 @@ pub(crate) fn bare(testbed: &Testbed, object: &Path, name: &str, traffic: Traffi
         let output = if_nametoindex(INTERFACES.1)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("TARGETS", &traffic.targets()?, true)
+            .override_global("TRANSLATED", &traffic.translated()?, true)
             .override_global("OUTPUT", &output, true)
+            .map_max_entries("SEEN", traffic.flows())
             .load_file(object)?;
         DevMap::try_from(ebpf.map_mut("OUT").context("the object has no map OUT")?)?
             .set(0, output, None, 0)?;
