@@ -14,7 +14,6 @@ use netfw_common::{
 };
 
 use super::{
-    classify,
     kernel::Tables,
     work::{NONE, Work},
 };
@@ -88,23 +87,12 @@ fn first_rule<F: Family, T: Tables<F>>(tables: &T, subject: &Subject<F::Addr>) -
     let chain = policy.interface_rules.get(black_box(subject.chain) as usize);
     let interface = chain.and_then(|slots| slots.get(subject.interface as usize)).copied().unwrap_or(0);
     let translation = match tables.forward(subject.forward) {
-        Some(forward) if subject.forward != NONE => u32::from(forward.rules),
-        _ => policy.untranslated_rules,
+        Some(forward) if subject.forward != NONE => forward.rules,
+        _ => policy.untranslated_rules as u16,
     };
-    let numbers = [
-        u32::from(source.source_rules),
-        u32::from(destination.destination_rules),
-        u32::from(service),
-        u32::from(from_port),
-        u32::from(interface),
-        translation,
-    ];
-    let [Some(source), Some(destination), Some(service), Some(from_port), Some(interface), Some(translation)] =
-        tables.vectors(numbers)
-    else {
-        return NONE;
-    };
-    classify::first(tables, [source, destination, service, from_port, interface, translation])
+    let fields =
+        [source.source_rules, destination.destination_rules, service, from_port, interface, translation];
+    tables.lowest(fields, 0)
 }
 
 /// Number of the port-forward entry that serves a packet to a local address, or [`NONE`].
@@ -115,9 +103,7 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
         return NONE;
     }
     let [source, destination] = tables.addresses([arriving.source, arriving.destination]);
-    let numbers = [service, source.source_forwards, destination.destination_forwards].map(u32::from);
-    let [Some(service), Some(source), Some(destination)] = tables.vectors(numbers) else { return NONE };
-    classify::first(tables, [service, source, destination])
+    tables.lowest([service, source.source_forwards, destination.destination_forwards], 0)
 }
 
 /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`, and

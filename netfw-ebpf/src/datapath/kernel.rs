@@ -11,7 +11,7 @@ use netfw_common::{
     family::Family,
     flow::Hop,
     fragment::{Held, Ports},
-    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    image::{AddressClass, Forward, Policy, Rule, Service, Target},
     interface::Interface,
     tick::Tick,
     tuple::Tuple,
@@ -38,8 +38,8 @@ pub trait Tables<F: Family>: Repeat {
     fn addresses<const N: usize>(&self, addresses: [F::Addr; N]) -> [AddressClass; N] {
         addresses.map(|address| self.address(address))
     }
-    /// Bit vectors: the map of all vectors is asked for once.
-    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N];
+    /// Number of the lowest bit from `from` on that the vectors with these numbers have in common ([`super::classify::lowest`]).
+    fn lowest<const N: usize>(&self, vectors: [u16; N], from: u32) -> u32;
     /// A rule.
     fn rule(&self, number: u32) -> Option<&Rule>;
     /// A port-forward entry.

@@ -35,7 +35,7 @@ use netfw_common::{
 };
 
 use super::{
-    Step, Verdict, classify, commit,
+    Step, Verdict, commit,
     context::{Context, Hook},
     count, event, fragment, judge,
     kernel::{Inserted, Kernel, Route, Table},
@@ -149,9 +149,7 @@ pub fn leading<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
         return NONE;
     }
     let [target, client] = kernel.addresses([work.tuple.source, work.tuple.destination]);
-    let numbers = [service, target.targets, client.source_forwards].map(u32::from);
-    let [Some(service), Some(target), Some(client)] = kernel.vectors(numbers) else { return NONE };
-    classify::next(kernel, [service, target, client], work.forward.wrapping_add(1))
+    kernel.lowest([service, target.targets, client.source_forwards], work.forward.wrapping_add(1))
 }
 
 /// Whose segments the packet answers, and through which port-forward: [`NOBODY`], [`FOUND`] or [`UNKNOWN`].

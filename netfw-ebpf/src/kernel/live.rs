@@ -1,6 +1,6 @@
 //! [`Kernel`] over BPF maps and helpers.
 
-use core::{ffi::c_void, ops::ControlFlow, ptr};
+use core::{array, ffi::c_void, ops::ControlFlow, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -39,7 +39,7 @@ use super::{
     stages::decode,
 };
 use crate::datapath::{
-    Step,
+    Step, classify,
     find::Rival,
     kernel::{BucketKey, Inserted, Kernel, Query, Route, Table, Tables, Way},
     repeat::Repeat,
@@ -136,9 +136,15 @@ impl<F: Maps> Tables<F> for Live {
     }
 
     #[inline(always)]
-    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
-        let Some(vectors) = maps::VECTORS.get(self.slot) else { return [None; N] };
-        numbers.map(|number| vectors.get(number).map(|[vector]| vector))
+    fn lowest<const N: usize>(&self, vectors: [u16; N], from: u32) -> u32 {
+        const { assert!(N == 3 || N == 6) };
+        let number = |nth| vectors.get(nth).copied().unwrap_or(0);
+        let four = |nth| four([number(nth), number(nth + 1), number(nth + 2), number(nth + 3)]);
+        if N == 3 {
+            parts::lowest3(self.slot, four(0), from)
+        } else {
+            parts::lowest6(self.slot, four(0), four(4), from)
+        }
     }
 
     #[inline(always)]
@@ -206,6 +212,21 @@ pub(super) fn has6(slot: u32, start: u64, end: u64, length: u32) -> bool {
 #[inline(always)]
 fn words(start: u64, end: u64) -> Addr6 {
     [start as u32, (start >> 32) as u32, end as u32, (end >> 32) as u32]
+}
+
+/// Four numbers in a word, the first one lowest.
+#[inline(always)]
+fn four(numbers: [u16; 4]) -> u64 {
+    numbers.iter().rev().fold(0, |word, number| word << 16 | u64::from(*number))
+}
+
+/// [`classify::lowest`] of the image's vectors with these numbers, four in a word.
+#[inline(always)]
+pub(super) fn lowest<const N: usize>(slot: u32, numbers: [u64; 2], from: u32) -> u32 {
+    let Some(vectors) = maps::VECTORS.get(slot) else { return NONE };
+    let number = |nth: usize| (numbers[nth / 4] >> (16 * (nth % 4))) as u16;
+    let vectors = array::from_fn::<_, N, _>(|nth| vectors.get(number(nth).into()).map(|[vector]| vector));
+    classify::lowest(vectors, from)
 }
 
 /// What a global function returned.

@@ -175,6 +175,20 @@ pub extern "C" fn taker(slot: u32, first: u32, end: u32, nth: u32) -> u32 {
     target::taker::<Ipv4, _>(&Live::resume(ptr::null_mut(), slot), first, end, nth)
 }
 
+/// [`live::lowest`] of three vectors.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lowest3(slot: u32, numbers: u64, from: u32) -> u32 {
+    live::lowest::<3>(slot, [numbers, 0], from)
+}
+
+/// [`live::lowest`] of six vectors.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lowest6(slot: u32, first: u64, others: u64, from: u32) -> u32 {
+    live::lowest::<6>(slot, [first, others], from)
+}
+
 /// [`live::listed6`].
 #[unsafe(no_mangle)]
 #[inline(never)]

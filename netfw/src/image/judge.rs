@@ -6,10 +6,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use netfw_common::{
     family::{Address, Family},
     flow::Flow,
-    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    image::{AddressClass, Forward, Policy, Rule, Service, Target},
     tuple::Tuple,
 };
-use netfw_ebpf::datapath::{judge, kernel::Tables, repeat::Repeat, work::NONE};
+use netfw_ebpf::datapath::{classify, judge, kernel::Tables, repeat::Repeat, work::NONE};
 
 use super::{Image, is_listed};
 
@@ -72,8 +72,8 @@ impl<F: Family> Tables<F> for Image {
         self.services.get(index as usize).copied().unwrap_or_default()
     }
 
-    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
-        numbers.map(|number| self.vectors.get(number as usize))
+    fn lowest<const N: usize>(&self, vectors: [u16; N], from: u32) -> u32 {
+        classify::lowest(vectors.map(|number| self.vectors.get(usize::from(number))), from)
     }
 
     fn rule(&self, number: u32) -> Option<&Rule> {

@@ -405,8 +405,8 @@ impl<F: Stored> Tables<F> for Machine {
         Tables::<F>::service(&self.image, index)
     }
 
-    fn vectors<const N: usize>(&self, numbers: [u32; N]) -> [Option<&Vector>; N] {
-        Tables::<F>::vectors(&self.image, numbers)
+    fn lowest<const N: usize>(&self, vectors: [u16; N], from: u32) -> u32 {
+        Tables::<F>::lowest(&self.image, vectors, from)
     }
 
     fn rule(&self, number: u32) -> Option<&Rule> {
