@@ -13,7 +13,7 @@ use netfw_common::{
 use super::{
     Step, Verdict, block,
     context::{Context, Hook},
-    count, fragment,
+    count, fragment, judge,
     kernel::{Kernel, Route, Table},
     mapping, open, rewrite, route,
     work::{self, Work},
@@ -73,7 +73,7 @@ fn readmit<F: Family, C: Context, K: Kernel<F>>(
     let (reason, suspends) = match kernel.blocked_flow(work) {
         block::LISTED => (Reason::Blocked, Reason::Blocked),
         block::BANNED => (Reason::Banned, Reason::Banned),
-        _ if kernel.readmit(work) => {
+        _ if judge::live_flow(kernel, work) => {
             kernel.note(Note::Readmitted, 1);
             return Ok(());
         }

@@ -14,7 +14,7 @@ use netfw_common::{
 };
 
 use super::{
-    kernel::Tables,
+    kernel::{Kernel, Tables},
     work::{NONE, Work},
 };
 
@@ -39,7 +39,7 @@ pub struct Subject<A> {
 
 /// Judges the new flow that is planned in `work`; the rule that decides is left in [`Work::rule`].
 #[inline(always)]
-pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 {
+pub fn new_flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> u32 {
     work.subject = Subject {
         chain: work.chain,
         interface: work.interface,
@@ -49,17 +49,38 @@ pub fn new_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 
         forward: work.forward,
         masqueraded: work.masquerade != NONE || work.flags & UNASKED != 0,
     };
-    decide(tables, &work.subject, &mut work.rule)
+    kernel.decide(work)
 }
 
 /// Judges the live flow in [`Work::original`], found by [`Work::tuple`], again.
 #[inline(always)]
-pub fn live_flow<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> bool {
+pub fn live_flow<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> bool {
     // User space ends a flow by giving it generation 0, which no policy has.
     let keep = work.original.generation != 0
-        && tables.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
-    keep || work.original.was_admitted_by(work.generation)
-        || still_admitted(tables, &work.tuple, &work.original, &mut work.subject)
+        && kernel.policy().is_some_and(|policy| policy.flags & KEEP_REFUSED != 0);
+    if keep || work.original.was_admitted_by(work.generation) {
+        return true;
+    }
+    // One after the other: one in the other they would need more stack than there is.
+    if !kernel.still_translated(work) {
+        return false;
+    }
+    let action = kernel.decide(work);
+    // The packet is not the first of the flow, for which the rule is counted.
+    work.rule = NONE;
+    action == ACCEPT
+}
+
+/// [`decide`] about [`Work::subject`], with the rule in [`Work::rule`].
+#[inline(always)]
+pub fn subject<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> u32 {
+    decide(tables, &work.subject, &mut work.rule)
+}
+
+/// [`still_translated`] of the flow in [`Work::original`], with the subject in [`Work::subject`].
+#[inline(always)]
+pub fn translation<F: Family, T: Tables<F>>(tables: &T, work: &mut Work<F>) -> bool {
+    still_translated(tables, &work.tuple, &work.original, &mut work.subject)
 }
 
 /// A decision: the action, and in `rule` the number of the rule that made it or [`NONE`].
@@ -106,10 +127,19 @@ pub fn forward<F: Family, T: Tables<F>>(tables: &T, arriving: &Tuple<F::Addr>) -
     tables.lowest([service, source.source_forwards, destination.destination_forwards], 0)
 }
 
-/// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`, and
-/// `subject` room for what is judged.
-#[inline(always)]
+/// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key of `flow`.
 pub fn still_admitted<F: Family, T: Tables<F>>(
+    tables: &T,
+    key: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> bool {
+    let (mut subject, mut rule) = (Subject::default(), NONE);
+    still_translated(tables, key, flow, &mut subject) && decide(tables, &subject, &mut rule) == ACCEPT
+}
+
+/// Whether a live flow would be translated as it is if it were new; `key` is the key of `flow`, and `subject` becomes what is to be judged.
+#[inline(always)]
+pub fn still_translated<F: Family, T: Tables<F>>(
     tables: &T,
     key: &Tuple<F::Addr>,
     flow: &Flow<F::Addr>,
@@ -133,11 +163,7 @@ pub fn still_admitted<F: Family, T: Tables<F>>(
     if masqueraded && !hides(tables, &subject.arriving, &subject.leaving) {
         return false;
     }
-    if unasked && !lets_in(tables, subject.leaving.destination) {
-        return false;
-    }
-    let mut rule = NONE;
-    decide(tables, subject, &mut rule) == ACCEPT
+    !unasked || lets_in(tables, subject.leaving.destination)
 }
 
 /// Whether the flow's port-forward is still there and leads where the flow goes; notes its entry.

@@ -239,10 +239,10 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
         target::choose(self, work)
     }
 
-    /// [`judge::new_flow`], which the verifier checks as a function of its own.
+    /// [`judge::subject`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn judge(&self, work: &mut Work<F>) -> u32 {
-        judge::new_flow(self, work)
+    fn decide(&self, work: &mut Work<F>) -> u32 {
+        judge::subject(self, work)
     }
 
     /// [`limit::has_token`], which the verifier checks as a function of its own.
@@ -257,10 +257,10 @@ pub trait Kernel<F: Family>: Tables<F> + Traces<F> + Sized {
         limit::spend(self, work)
     }
 
-    /// [`judge::live_flow`], which the verifier checks as a function of its own.
+    /// [`judge::translation`], which the verifier checks as a function of its own.
     #[inline(always)]
-    fn readmit(&self, work: &mut Work<F>) -> bool {
-        judge::live_flow(self, work)
+    fn still_translated(&self, work: &mut Work<F>) -> bool {
+        judge::translation(self, work)
     }
 
     /// [`commit::search`], which the verifier checks as a function of its own.

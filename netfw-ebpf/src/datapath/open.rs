@@ -13,7 +13,7 @@ use netfw_common::{
 use super::{
     Step, Verdict, challenge, commit,
     context::{Context, Hook},
-    count, event, fragment,
+    count, event, fragment, judge,
     kernel::Kernel,
     link, plan, rewrite, route,
     work::{self, NONE, Work},
@@ -117,7 +117,7 @@ fn outgoing<F: Family, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
 
 #[inline(always)]
 pub(super) fn admitted<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -> Step {
-    let action = kernel.judge(work);
+    let action = judge::new_flow(kernel, work);
     kernel.note(Note::Judged, action);
     if !kernel.has_token(work) {
         return work.drop(Reason::RateLimited);

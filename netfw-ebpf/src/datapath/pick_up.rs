@@ -312,7 +312,7 @@ fn judged<F: Family, C: Context, K: Kernel<F>>(kernel: &K, work: &mut Work<F>) -
     // A target that no masquerade hides can be called by its own address, where the rules allow that.
     if kernel.address(work.leaving.destination).masquerade == 0 {
         work.forward = NONE;
-        let direct = kernel.judge(work) == ACCEPT;
+        let direct = judge::new_flow(kernel, work) == ACCEPT;
         work.rule = NONE;
         if direct {
             return work.drop(Reason::AnswersUnknown);

@@ -23,7 +23,7 @@ use netfw_common::{
     fragment::{Held, Ports},
     image::{
         Active, AddressClass, Forward, MAX_FORWARDS, MAX_RULES, MAX_TARGETS, Policy, Rule, SERVICES, SLOTS,
-        Service, Target, Vector, boot_time,
+        Service, Target, boot_time,
     },
     interface::Interface,
     neighbour,
@@ -505,8 +505,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn judge(&self, work: &mut Work<F>) -> u32 {
-        F::judge(work)
+    fn decide(&self, work: &mut Work<F>) -> u32 {
+        F::decide(work)
     }
 
     #[inline(always)]
@@ -515,8 +515,8 @@ impl<F: Maps + Parts> Kernel<F> for Live {
     }
 
     #[inline(always)]
-    fn readmit(&self, work: &mut Work<F>) -> bool {
-        F::readmit(work) != 0
+    fn still_translated(&self, work: &mut Work<F>) -> bool {
+        F::still_translated(work) != 0
     }
 
     #[inline(always)]

@@ -94,10 +94,10 @@ parts! {
     cookie as cookie4, cookie6: |_live, work| cookie::make(work);
     /// [`target::choose`].
     choose as choose4, choose6: |live, work| target::choose(live, work);
-    /// [`judge::new_flow`].
-    judge as judge4, judge6: |live, work| judge::new_flow(live, work);
-    /// [`judge::live_flow`].
-    readmit as readmit4, readmit6: |live, work| u32::from(judge::live_flow(live, work));
+    /// [`judge::subject`].
+    decide as decide4, decide6: |live, work| judge::subject(live, work);
+    /// [`judge::translation`].
+    still_translated as translated4, translated6: |live, work| u32::from(judge::translation(live, work));
     /// [`commit::entries`].
     entries as entries4, entries6: |live, work| done(commit::entries(live, work));
     /// [`commit::withdraw`].

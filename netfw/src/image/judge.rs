@@ -17,7 +17,7 @@ impl Image {
     /// Whether a live flow would be admitted if it were new, with the translation it has; `key` is the key under
     /// which the flow table holds it.
     pub fn still_admits<F: Family>(&self, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
-        judge::still_admitted::<F, _>(self, key, flow, &mut judge::Subject::default())
+        judge::still_admitted::<F, _>(self, key, flow)
     }
 
     /// Whether a port-forward takes what arrives with this tuple.

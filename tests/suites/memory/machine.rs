@@ -22,7 +22,7 @@ use netfw_common::{
     family::{Address, Family, Ipv4, Ipv6, addr4, addr6},
     flow::{Flow, Hop},
     fragment::{HELD_PACKETS, Held, Ports},
-    image::{AddressClass, Forward, Policy, Rule, Service, Target, Vector},
+    image::{AddressClass, Forward, Policy, Rule, Service, Target},
     interface::{EXTERNAL, INTERNAL, Interface, LOCAL_EXTERNAL, LOCAL_OTHER, ONE_ADDRESS, XDP_TRANSMIT},
     mapping::Mapping,
     pressure::{self, Pressure},
