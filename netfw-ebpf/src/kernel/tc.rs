@@ -165,6 +165,10 @@ fn segments(skb: *mut __sk_buff) -> u32 {
 #[inline(always)]
 pub fn run<const EGRESS: bool>(ctx: &TcContext) -> i32 {
     let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    // First of all: each packet that was forwarded at ingress comes by.
+    if EGRESS && was_judged(skb) {
+        return action::NEXT;
+    }
     // SAFETY: the context is valid while the program runs.
     let (protocol, vlan, kind, index) =
         unsafe { ((*skb).protocol, (*skb).vlan_present, (*skb).pkt_type, (*skb).tc_index) };
@@ -194,9 +198,6 @@ where
     let Some(work) = F::scratch().get_ptr_mut(0) else { return action::NEXT };
     // SAFETY: this core's own copy; the context is valid.
     let (work, ifindex, arrived) = unsafe { (&mut *work, (*skb).ifindex, (*skb).ingress_ifindex) };
-    if EGRESS && arrived != 0 && judged::<F>(&live, arrived) {
-        return action::NEXT;
-    }
     if work.begin(&live, ifindex, segments(skb)).is_err() {
         if EGRESS || <Live as Kernel<F>>::reassembler(&live) != ifindex {
             return action::NEXT;
@@ -241,8 +242,13 @@ fn log(ctx: &TcContext, ifindex: u32, verdict: u32, reason: u32) {
 
 /// What arrived on a managed interface was judged there, also where it took the way through the reassembly.
 #[inline(always)]
-fn judged<F: Parts>(live: &Live, arrived: u32) -> bool {
-    <Live as Kernel<F>>::slot_of(live, arrived) != 0 || <Live as Kernel<F>>::reassembler(live) == arrived
+fn was_judged(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid.
+    let arrived = unsafe { (*skb).ingress_ifindex };
+    // Neither depends on an image, nor on the family.
+    let live = Live::resume(ptr::null_mut(), 0);
+    arrived != 0
+        && (Kernel::<Ipv4>::slot_of(&live, arrived) != 0 || Kernel::<Ipv4>::reassembler(&live) == arrived)
 }
 
 /// Sets up for a packet that the reassembly gives back: as if it had just come in where its fragments did.
