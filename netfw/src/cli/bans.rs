@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::output;
 use crate::{
-    daemon::{Instance, bans, host::Host},
+    daemon::{Instance, bans},
     report::{
         bans::Bans,
         change::{Banned, Unbanned},
@@ -21,7 +21,7 @@ pub(super) async fn ban(
     prefixes: &[IpNet],
     time: Option<Duration>,
 ) -> Result<()> {
-    let cut = bans::ban(instance, prefixes, time, &Host::gather().await?)?;
+    let cut = bans::ban(instance, prefixes, time).await?;
     output::print(json, &Banned::new(prefixes, time, cut), Banned::render)
 }
 

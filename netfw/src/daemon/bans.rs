@@ -34,14 +34,8 @@ pub struct Ban {
 ///
 /// # Errors
 /// The instance is not up; the table is full; the session in which the command was typed would end.
-pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host: &Host) -> Result<usize> {
-    if let Some(session) = Session::of_the_terminal(host)
-        && let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&session.client.ip()))
-    {
-        bail!(
-            "{prefix} holds the other end of {session}, in which you type\nhelp: ban others, or type it elsewhere"
-        );
-    }
+pub async fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>) -> Result<usize> {
+    spare_the_terminal(prefixes).await?;
     let (_lock, maps) = open(instance)?;
     let until = time.map_or(Ok(0), |time| boot_seconds().map(|now| now + time.as_secs().max(1)))?;
     let bans: Vec<(IpNet, u64)> = prefixes.iter().map(|prefix| (prefix.trunc(), until)).collect();
@@ -52,6 +46,20 @@ pub fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>, host
     // What cannot be kept for the next start holds now nevertheless.
     let cut = sweep::cut_banned(&maps, prefixes)?;
     noted.map(|()| cut)
+}
+
+/// Refuses to ban whoever types. To gather what the host has takes as long as the rest of a ban, so only he pays for it.
+async fn spare_the_terminal(prefixes: &[IpNet]) -> Result<()> {
+    let Some(claimed) = Session::claimed() else { return Ok(()) };
+    let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&claimed.client.ip())) else {
+        return Ok(());
+    };
+    match Session::of_the_terminal(&Host::gather().await?) {
+        None => Ok(()),
+        Some(session) => bail!(
+            "{prefix} holds the other end of {session}, in which you type\nhelp: ban others, or type it elsewhere"
+        ),
+    }
 }
 
 /// Lifts bans.

@@ -46,9 +46,14 @@ pub struct Judge<'a> {
 }
 
 impl Session {
+    /// The session in which this command was typed, perhaps with another host: one that a container or a network namespace is in.
+    pub fn claimed() -> Option<Self> {
+        Self::parse(&ssh_connection()?)
+    }
+
     /// The session with this host in which this command was typed.
     pub fn of_the_terminal(host: &Host) -> Option<Self> {
-        let session = Self::parse(&ssh_connection()?)?;
+        let session = Self::claimed()?;
         host.addresses().any(|own| own == session.server.ip()).then_some(session)
     }
 

@@ -116,7 +116,9 @@ pub fn cut_banned(maps: &Maps, prefixes: &[IpNet]) -> Result<usize> {
     let mut banned = IpNet::aggregate(&prefixes.to_vec());
     banned.sort_unstable();
     let (nudger, mut shown, mut live) = (Nudger::default(), Shown::default(), 0);
-    maps.each_flow(
+    let families = [false, true].map(|v6| banned.iter().any(|prefix| prefix.addr().is_ipv6() == v6));
+    maps.each_flow_of(
+        families,
         |pair| maps.has_end(pair, |address| is_listed(&banned, address)),
         |pair| {
             live += usize::from(shown.is_new(pair) && pair.is_live());

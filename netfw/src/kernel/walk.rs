@@ -41,10 +41,28 @@ impl Maps {
     pub fn each_flow(
         &self,
         wanted: impl Fn(&Pair) -> bool,
+        visit: impl FnMut(&Pair) -> Result<()>,
+    ) -> Result<()> {
+        self.each_flow_of([true, true], wanted, visit)
+    }
+
+    /// The same in one family, IPv4 or IPv6, or in both: to walk through a table takes time also when it is empty.
+    ///
+    /// # Errors
+    /// What the kernel says, or `visit`.
+    pub fn each_flow_of(
+        &self,
+        [v4, v6]: [bool; 2],
+        wanted: impl Fn(&Pair) -> bool,
         mut visit: impl FnMut(&Pair) -> Result<()>,
     ) -> Result<()> {
-        each(&self.flows4, false, &wanted, &mut visit)?;
-        each(&self.flows6, true, &wanted, &mut visit)
+        if v4 {
+            each(&self.flows4, false, &wanted, &mut visit)?;
+        }
+        if v6 {
+            each(&self.flows6, true, &wanted, &mut visit)?;
+        }
+        Ok(())
     }
 
     /// The same for whoever only looks: no flow is shown twice.
