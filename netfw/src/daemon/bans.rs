@@ -48,7 +48,7 @@ pub async fn ban(instance: &Instance, prefixes: &[IpNet], time: Option<Duration>
     noted.map(|()| cut)
 }
 
-/// Refuses to ban whoever types. To gather what the host has takes as long as the rest of a ban, so only he pays for it.
+/// Refuses to ban whoever types. What the host has takes a while to gather, for which nobody else waits.
 async fn spare_the_terminal(prefixes: &[IpNet]) -> Result<()> {
     let Some(claimed) = Session::claimed() else { return Ok(()) };
     let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&claimed.client.ip())) else {
