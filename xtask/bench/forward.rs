@@ -73,9 +73,9 @@ pub(crate) fn cases_of(
     let ceilings = [
         ("bare XDP redirect", Gateway::Bare("redirect")),
         ("XDP redirect, new MACs", Gateway::Bare("touch")),
-        ("least NAT, XDP", Gateway::Bare("translate")),
+        ("least NAT, XDP", Gateway::LeastNat("translate")),
         ("bare TC redirect", Gateway::Bare("touch_tc")),
-        ("least NAT, TC", Gateway::Bare("translate_tc")),
+        ("least NAT, TC", Gateway::LeastNat("translate_tc")),
     ];
     gateways.chain(ceilings).map(move |(row, gateway)| {
         let optional = row.starts_with("iptables") || row.ends_with("flowtable");

@@ -31,6 +31,8 @@ pub(crate) enum Gateway {
     Iptables(&'static str, String),
     /// A program at XDP or TC that is not part of netfw, by name.
     Bare(&'static str),
+    /// Such a program that translates.
+    LeastNat(&'static str),
     /// A rules file, and the reason for which it drops.
     Netfw(String, &'static str),
 }
@@ -38,7 +40,7 @@ pub(crate) enum Gateway {
 impl Gateway {
     /// Whether frames must arrive translated.
     pub(crate) fn translates(&self) -> bool {
-        !matches!(self, Self::Bare(program) if !program.starts_with("translate"))
+        !matches!(self, Self::Bare(_))
     }
 
     /// Puts it into place. netfw goes with the guard, everything else with the test bed.
@@ -52,7 +54,7 @@ impl Gateway {
         match self {
             Self::Nftables(rules, _) => guard.feed(&["nft", "-f", "-"], rules)?,
             Self::Iptables(flavour, rules) => guard.feed(&[&format!("iptables-{flavour}-restore")], rules)?,
-            Self::Bare(program) => {
+            Self::Bare(program) | Self::LeastNat(program) => {
                 guard.held = Some(Box::new(ends::bare(testbed, &common.object, program, traffic)?));
             }
             Self::Netfw(rules, _) => guard.netfw(rules)?,
@@ -76,7 +78,7 @@ impl Guard<'_> {
     /// Packets dropped so far for the reason that is measured, where that is counted.
     pub(crate) fn dropped(&self) -> Result<Option<u64>> {
         match self.gateway {
-            Gateway::Bare(_) | Gateway::Iptables(..) => Ok(None),
+            Gateway::Bare(_) | Gateway::LeastNat(_) | Gateway::Iptables(..) => Ok(None),
             Gateway::Nftables(_, family) => {
                 let words = ["nft", "-j", "list", "counter", family, "nfwbench", "dropped"];
                 let listed = self.document(&words.map(OsString::from))?;
@@ -93,7 +95,7 @@ impl Guard<'_> {
     /// Flows it knows at the moment, if it keeps any.
     pub(crate) fn flows(&self) -> Result<Option<u64>> {
         match self.gateway {
-            Gateway::Bare(_) => Ok(None),
+            Gateway::Bare(_) | Gateway::LeastNat(_) => Ok(None),
             Gateway::Nftables(..) | Gateway::Iptables(..) => {
                 Ok(Some(self.testbed.gateway.read_sysctl("net/netfilter/nf_conntrack_count")?.parse()?))
             }

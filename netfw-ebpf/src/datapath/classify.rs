@@ -6,8 +6,7 @@ use netfw_common::image::{Vector, WORDS};
 
 use super::work::NONE;
 
-/// Words of the vectors that a turn of the loop looks at, one after the other: a line of the cache, so that a turn has to move each vector's
-/// pointer but once.
+/// Words of the vectors that a turn of the loop looks at: for all of them, each vector's pointer moves once.
 const AT_ONCE: usize = 8;
 
 /// Number of the lowest bit from `from` on that all vectors have, or [`NONE`]; also where one of them is missing.
